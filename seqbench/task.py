@@ -1,0 +1,72 @@
+"""What data and models must agree on: the task, the batch, random draws, and how a user's mistake is told.
+
+Shapes: T time, R replicas, B batch, I inputs, K targets. R is 1 where all replicas see the same sequences.
+Importing this module does not import torch, so that listings start fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class SeqbenchError(Exception):
+    """A mistake that the user can mend: one line that names the remedy. The command line shows only that line."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a dataset promises a model, known from the dataset's constructor arguments alone.
+
+    Attributes:
+        name: The dataset's short name, as in `seqbench data list`.
+        input_size: I, the inputs at each step.
+        target_size: K, the targets at each step.
+        head: The distribution of a target given the hidden state; a class of seqbench/heads.py.
+        unit: What a negative log-likelihood is counted in, e.g. "nats/frame".
+        digest: sha256 over the data and all that shapes them (splits, scaling, dequantisation).
+        next_frame: True where the target at t is the input at t+1; then frame 1 has no input and is scored from the
+            initial state alone, apart from the main figure.
+    """
+
+    name: str
+    input_size: int
+    target_size: int
+    head: Literal["Bernoulli", "GaussianMixture", "Categorical"]
+    unit: str
+    digest: str
+    next_frame: bool = False
+
+
+class Batch(NamedTuple):
+    """Sequences side by side, padded to the longest.
+
+    Attributes:
+        x: [T, R, B, I] inputs, any dtype (rolls stay uint8 until a model needs them).
+        y: [T, R, B, K] targets.
+        mask: [T, R, B] bool, True where the frame is scored.
+        index: [R, B] int64, which sequence of its split; -1 an empty slot.
+    """
+
+    x: Tensor
+    y: Tensor
+    mask: Tensor
+    index: Tensor
+
+
+def draw_seed(seed: int, purpose: str, step: int = 0) -> int:
+    """The 32 bits that start a generator: a function of (seed, purpose, step), so no state is ever stored."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
+
+
+def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
+    """A CPU generator for one draw; initial weights and permutations come from the CPU on every device."""
+    import torch
+
+    return torch.Generator().manual_seed(draw_seed(seed, purpose, step))
