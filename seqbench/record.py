@@ -46,7 +46,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class TestScore(Score):
+class PartedScore(Score):
     """A score with its parts, from which it can be recomputed: per sequence, in the order of the test split."""
 
     nats: list[float]  # rounded to 1e-4; the score is computed from the rounded values
@@ -126,11 +126,11 @@ class Record:
     curve: Curve
     best_epoch: int | None
     best_valid: float | None
-    test: TestScore | None  # of the best epoch's weights
+    test: PartedScore | None  # of the best epoch's weights
     floors: dict[str, Score]  # what no model is needed for, on the same test split
 
 
-def score_from_parts(nats: list[float], frames: list[int], first: list[float] | None) -> TestScore:
+def score_from_parts(nats: list[float], frames: list[int], first: list[float] | None) -> PartedScore:
     """The three conventions from per-sequence sums; the sums are rounded first, so a reader gets the same digits.
 
     Raises:
@@ -145,7 +145,7 @@ def score_from_parts(nats: list[float], frames: list[int], first: list[float] | 
     if first is not None:
         first = [round(n, 4) for n in first]
         nll_first = round((total + math.fsum(first)) / (sum(frames) + len(first)), 9)
-    return TestScore(
+    return PartedScore(
         nll=round(total / sum(frames), 9),
         nll_sequence=round(math.fsum(means) / len(means), 9),
         nll_first=nll_first,

@@ -1,0 +1,1 @@
+"""Data sets: files in, tensors out; knows no models."""
