@@ -27,7 +27,7 @@ Status = Literal["finished", "diverged", "interrupted", "failed"]
 # What changes where or how loudly a run happens, not its numbers; everything else is part of the run's identity.
 INCIDENTAL = {
     "trainer": {
-        "accelerator", "strategy", "devices", "num_nodes", "logger", "callbacks", "fast_dev_run", "log_every_n_steps",
+        "accelerator", "strategy", "devices", "num_nodes", "logger", "fast_dev_run", "log_every_n_steps",
         "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "profiler",
         "detect_anomaly", "barebones", "plugins", "default_root_dir", "enable_autolog_hparams", "model_registry",
         "benchmark", "inference_mode", "use_distributed_sampler", "sync_batchnorm", "max_time",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,8 @@ class Task:
     next_frame: bool = False
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Sequences side by side, padded to the longest.
 
     Attributes:

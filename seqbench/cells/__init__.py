@@ -1,1 +1,45 @@
-"""Units."""
+"""Recurrent units, one file a family; every subclass of Cell in this folder is found by walking it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+
+from seqbench.cells.base import Cell, State, Weight
+from seqbench.task import SeqbenchError
+
+__all__ = ["Cell", "State", "Weight", "cells", "find"]
+
+
+def _walk() -> dict[str, type[Cell]]:
+    found: dict[str, type[Cell]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for name, value in vars(importlib.import_module(f"{__name__}.{module.name}")).items():
+            if inspect.isclass(value) and issubclass(value, Cell) and not inspect.isabstract(value):
+                found[name] = value
+    return found
+
+
+def cells() -> dict[str, type[Cell]]:
+    """Every unit of the suite by class name."""
+    return dict(sorted(_CELLS.items()))
+
+
+def find(name: str) -> type[Cell]:
+    """The unit of that class name.
+
+    Raises:
+        SeqbenchError: there is none; names the nearest and all.
+    """
+    if name in _CELLS:
+        return _CELLS[name]
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in _CELLS], n=1, cutoff=0.5)
+    guess = next((f" Did you mean {n}?" for n in _CELLS if near and n.lower() == near[0]), "")
+    raise SeqbenchError(f"There is no unit {name!r}.{guess} Known: {', '.join(cells())}")
+
+
+# seqbench.cells.GRU and the like work as class paths, in configs and in code.
+_CELLS = _walk()
+globals().update(_CELLS)

@@ -1,0 +1,199 @@
+"""What Lightning does once for a model, done for each replica: best weights, early stop, curves.
+
+R replicas.  Everything here lives in checkpoints, so that a resumed run goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from seqbench.module import SequenceModel
+from seqbench.optim import over_replicas
+
+
+def fitting(trainer: L.Trainer) -> bool:
+    """Whether this is `fit`, its validation included."""
+    return trainer.state.fn == TrainerFn.FITTING
+
+
+class Replicas(L.Callback):
+    """Keeps each replica's best weights by validation NLL, stops it after `patience` epochs without a better one.
+
+    Attributes:
+        curve: one row an epoch: (epoch, step, seconds, train [R], valid [R]), nats per frame as floats.
+        best: [R] float64, the lowest validation NLL; infinite before the first.
+        best_epoch: [R], -1 before the first.
+        last_epoch: [R], the last epoch that a replica took part in.
+        running: [R] bool, the replicas that take part in the next epoch.
+        weights: the weights at the best epoch, each [R, ...].
+    """
+
+    def __init__(self, patience: int | None = None) -> None:
+        """Args: patience: epochs without a better validation NLL before a replica stops; None: never."""
+        self.patience = patience
+        self.curve: list[tuple[int, int, float, list[float], list[float]]] = []
+        self.best = torch.empty(0)
+        self.best_epoch = torch.empty(0)
+        self.last_epoch = torch.empty(0)
+        self.running = torch.empty(0)
+        self.weights: dict[str, Tensor] = {}
+        self._seconds_before = 0.0
+        self._started = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, SequenceModel)
+        if not self.weights:
+            self.best = torch.full((pl_module.R,), math.inf, dtype=torch.float64)
+            self.best_epoch = torch.full((pl_module.R,), -1)
+            self.last_epoch = torch.full((pl_module.R,), -1)
+            self.running = torch.ones(pl_module.R, dtype=torch.bool)
+            self.weights = {name: p.detach().clone() for name, p in pl_module.w.items()}
+
+    @property
+    def seconds(self) -> float:
+        """Of training and validation so far, earlier sittings included."""
+        return self._seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._seconds_before, self._started = self.seconds, 0.0
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The end of an epoch, as Lightning validates before it calls the training epoch's own end."""
+        assert isinstance(pl_module, SequenceModel)
+        if trainer.sanity_checking or not fitting(trainer):
+            return
+        train = pl_module.train_nll.per_replica()
+        valid = pl_module.valid_nll.per_replica()
+        epoch = trainer.current_epoch
+        self.curve.append((epoch, trainer.global_step, self.seconds, train.tolist(), valid.tolist()))
+        alive = pl_module.alive.cpu()
+        self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
+        better = alive & (valid < self.best)
+        self.best = torch.where(better, valid, self.best)
+        self.best_epoch[better] = epoch
+        self._keep(pl_module, better)
+        if self.patience is not None:
+            pl_module.alive &= (epoch - self.best_epoch < self.patience).to(pl_module.device)
+        self.running = pl_module.alive.cpu().clone()
+        trainer.should_stop = trainer.should_stop or not bool(pl_module.alive.any())
+
+    def _keep(self, module: SequenceModel, better: Tensor) -> None:
+        mask = better.to(module.device)
+        for name, p in module.w.items():
+            kept = self.weights[name].to(p.device)
+            self.weights[name] = torch.where(over_replicas(mask, p), p.detach(), kept)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tests the best weights, not the last."""
+        self._load_best(pl_module)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Predicts with the best weights, not the last."""
+        self._load_best(pl_module)
+
+    @torch.no_grad()
+    def _load_best(self, module: L.LightningModule) -> None:
+        assert isinstance(module, SequenceModel)
+        known = self.best_epoch >= 0
+        for name, p in module.w.items():
+            mask = over_replicas(known.to(p.device), p)
+            p.copy_(torch.where(mask, self.weights[name].to(p.device), p))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "curve": self.curve,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "last_epoch": self.last_epoch,
+            "running": self.running,
+            "weights": self.weights,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.curve = [(int(e), int(s), float(t), list(a), list(b)) for e, s, t, a, b in state_dict["curve"]]
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.last_epoch, self.running = state_dict["last_epoch"], state_dict["running"]
+        self.weights = state_dict["weights"]
+        self._seconds_before = state_dict["seconds"]
+
+
+class EpochProgress(ProgressBar):
+    """One bar over all epochs, with the best figures so far and the time left if no replica stops early.
+
+    Where the output is no terminal: a line now and then instead, for logs.
+    """
+
+    QUIET_SECONDS = 20.0
+
+    def __init__(self, replicas: Replicas) -> None:
+        super().__init__()
+        self.replicas = replicas
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._printed = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or not self._console.is_terminal:
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+            TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+        )  # fmt: skip
+        self._progress = Progress(*columns, console=self._console)
+        total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        assert isinstance(pl_module, SequenceModel)
+        name = f"{type(pl_module.cell).__name__} on {pl_module.task.name}"
+        self._progress.add_task(name, total=total, completed=trainer.current_epoch, figures="")
+        self._progress.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if self._progress is not None:
+            done = (args[-1] + 1) / max(1, self.total_train_batches)
+            self._progress.update(self._progress.task_ids[0], completed=trainer.current_epoch + min(done, 0.99))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or not self.replicas.curve or not fitting(trainer):
+            return
+        epoch, _, seconds, train, valid = self.replicas.curve[-1]
+        best = int(self.replicas.best.argmin())
+        figures = f"train {train[best]:.3f}  valid {valid[best]:.3f}  best {self.replicas.best[best]:.3f}"
+        if len(train) > 1:
+            assert isinstance(pl_module, SequenceModel)
+            figures += f"  {int(pl_module.alive.sum())}/{len(train)} replicas train"
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=epoch + 1, figures=figures)
+        elif trainer.is_global_zero and time.monotonic() - self._printed > self.QUIET_SECONDS:
+            print(f"epoch {epoch + 1}/{trainer.max_epochs}  {seconds:.0f} s  {figures}", file=sys.stderr, flush=True)
+            self._printed = time.monotonic()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def disable(self) -> None:
+        """Asked for by Lightning on all processes but the first."""
+
+    def enable(self) -> None:
+        """Asked for by Lightning on the first process."""

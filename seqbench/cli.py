@@ -1,0 +1,167 @@
+"""The command line. Listings start fast: Lightning is imported only by the commands that train."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from seqbench.task import SeqbenchError
+
+LIGHTNING = ("fit", "validate", "test", "predict")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SeqbenchError(f"{message} (see {self.prog} --help)")
+
+
+def main() -> None:
+    """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM."""
+    try:
+        _run(sys.argv[1:])
+    except SeqbenchError as error:
+        _exit(f"seqbench: error: {error}", 2)
+    except KeyboardInterrupt:
+        _exit("seqbench: interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has what it wanted, as in `seqbench cells | head`
+
+
+def _exit(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments and arguments[0] in LIGHTNING:
+        from seqbench.fitting import run
+
+        run(arguments)
+        return
+    options = _parser().parse_args(arguments)
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("seqbench", description="Recurrent units compared fairly on polyphonic music and raw speech.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    helps = {
+        "fit": "train, then test the best weights: seqbench fit -c configs/jsb.yaml -c configs/chung2014.yaml "
+        "--model.cell GRU",
+        "validate": "score a checkpoint on the validation split",
+        "test": "score a checkpoint on the test split",
+        "predict": "write what a checkpoint expects of the test split",
+    }
+    for name in LIGHTNING:
+        commands.add_parser(name, help=helps[name], add_help=False)
+
+    cells = _command(commands, "cells", _cells, "units, their sizes and parameter counts at a budget")
+    cells.add_argument("--input-size", type=_positive, default=88, metavar="I", help="inputs a step (default 88)")
+    cells.add_argument("--budget", type=_positive, default=20_000, metavar="N", help="parameters (default 20000)")
+    cells.add_argument(
+        "--count", choices=["recurrent", "total"], default="recurrent",
+        help="the recurrent layer's parameters, or the output layer's too (default recurrent)",
+    )  # fmt: skip
+    cells.add_argument("--outputs", type=_positive, metavar="K", help="outputs of the head (default: as inputs)")
+
+    data = commands.add_parser("data", help="data sets: list, prepare, floors")
+    actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
+    _command(actions, "list", _data_list, "the data sets")
+    _command(actions, "prepare", _data_prepare, "fetch, parse and check one").add_argument("name")
+    _command(actions, "floors", _data_floors, "what no model is needed for").add_argument("name")
+
+    board = commands.add_parser("leaderboard", help="tables and curves from records: build")
+    actions = board.add_subparsers(required=True, metavar="build")
+    build = _command(actions, "build", _leaderboard_build, "write README.md, CSV, figures and index.html")
+    build.add_argument("--records", type=Path, default=Path("leaderboard/records"), metavar="DIR")
+    build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
+    build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _cells(options: argparse.Namespace) -> None:
+    from seqbench.budget import count_parameters, hidden_for_budget
+    from seqbench.cells import cells
+
+    rows = []
+    outputs = options.outputs or options.input_size
+    for name, kind in cells().items():
+        cell = kind()
+        hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count)
+        counts = count_parameters(cell, options.input_size, hidden, outputs)
+        rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
+    _print(rows, options.json)
+
+
+def _data_list(options: argparse.Namespace) -> None:
+    from datamodules import listing
+
+    _print(listing.rows(), options.json)
+
+
+def _data_prepare(options: argparse.Namespace) -> None:
+    from datamodules import listing
+
+    _print(listing.prepare(options.name), options.json)
+
+
+def _data_floors(options: argparse.Namespace) -> None:
+    from datamodules import listing
+
+    floors = listing.floors(options.name)
+    _print(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
+
+
+def _leaderboard_build(options: argparse.Namespace) -> None:
+    from leaderboard.build import as_json, build, print_board
+    from rich.console import Console
+
+    board = build(options.records, options.out, options.check)
+    if options.json:
+        _print(as_json(board), True)
+    else:
+        print_board(board, Console())
+        print("up to date" if options.check else options.out / "index.html")
+
+
+def _print(value: Any, as_json: bool) -> None:
+    """A list of rows as a table, a single row as lines; or JSON."""
+    if as_json:
+        print(json.dumps(value, indent=1, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = value if isinstance(value, list) else [{"": name, "value": text} for name, text in value.items()]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0]:
+        numeric = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(cell) for cell in row.values()))
+    Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return "/".join(map(str, value.values()))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,245 @@
+"""The model that Lightning trains: R runs of one unit side by side, each with its own seed and rate.
+
+Shapes: T time, R replicas, B batch, I inputs, H hidden, G gates, K targets.  A solo run is R = 1: the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seqbench.budget import Count, count_parameters, hidden_for_budget
+from seqbench.cells import Cell, Weight
+from seqbench.heads import at_least_float32, head_for
+from seqbench.metrics import NLL
+from seqbench.optim import ChungRMSProp, PerReplica, clip_per_replica
+from seqbench.recurrence import project, unroll
+from seqbench.task import Batch, SeqbenchError, Task, draw_seed, generator
+
+
+def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int], list[float]]:
+    """One seed and one rate for each replica; a single value counts for all.
+
+    Raises:
+        SeqbenchError: lists of different lengths, an empty list, or a rate that is not positive.
+    """
+    seeds = seed if isinstance(seed, list) else [seed]
+    rates = rate if isinstance(rate, list) else [rate]
+    R = max(len(seeds), len(rates))
+    if not seeds or not rates or any(len(v) not in (1, R) for v in (seeds, rates)):
+        raise SeqbenchError(
+            f"{len(seeds)} seeds and {len(rates)} rates do not pair up: give one of a kind, or as many of both"
+        )
+    if not all(r > 0 and math.isfinite(r) for r in rates):
+        raise SeqbenchError(f"A learning rate must be positive and finite, found {rates}")
+    return seeds * (R // len(seeds)), rates * (R // len(rates))
+
+
+class SequenceModel(L.LightningModule):
+    """One recurrent layer and a head, for R replicas.
+
+    Attributes:
+        w: all weights by name, each [R, ...].
+        alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
+        diverged: [R] bool.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        task: Task,
+        seed: int | list[int] = 0,
+        rate: float | list[float] = 3e-4,
+        budget: int = 20_000,
+        count: Count = "recurrent",
+        hidden: int | None = None,
+        noise: float = 0.0,
+        optimizer: OptimizerCallable = ChungRMSProp,
+    ) -> None:
+        """Initial weights follow from each replica's seed alone.
+
+        Args:
+            cell: the unit, by class name; `seqbench cells` lists them.
+            task: what the data set promises; comes from the data, not from the user.
+            seed: of initial weights, batch order and weight noise; a list trains that many replicas together.
+            rate: learning rate; a list likewise.
+            budget: how many parameters the unit gets; its hidden size follows.
+            count: which parameters the budget counts: the recurrent layer's, or the output layer's too.
+            hidden: hidden size, instead of a budget.
+            noise: standard deviation of the weight noise, drawn anew for every training batch.
+            optimizer: any torch optimizer class whose step is linear in its rate.
+        """
+        super().__init__()
+        self.cell, self.task, self.noise, self.optimizer = cell, task, noise, optimizer
+        self.seeds, self.rates = replicas(seed, rate)
+        if noise < 0 or budget < 1 or (hidden is not None and hidden < 1):
+            raise SeqbenchError(f"Sizes must be positive: noise {noise}, budget {budget}, hidden {hidden}")
+        self.head = head_for(task)
+        self.hidden = hidden or hidden_for_budget(cell, task.input_size, self.head.outputs, budget, count)
+        self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs)
+        self.spec = cell.layer(task.input_size, self.hidden) | self.head.weights(self.hidden)
+        self.w = nn.ParameterDict(initial_weights(self.spec, self.seeds))
+        self.alive: Tensor
+        self.diverged: Tensor
+        self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
+        self.register_buffer("diverged", torch.zeros(self.R, dtype=torch.bool))
+        self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
+        self._noise: WeightNoise | None = None
+        self._tested: list[tuple[Tensor, ...]] = []
+
+    @property
+    def R(self) -> int:  # noqa: N802 - the field's name for it
+        """Number of replicas."""
+        return len(self.seeds)
+
+    def forward(self, x: Tensor, w: SimpleNamespace | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last state."""
+        w = w or SimpleNamespace(**self.w)
+        a = project(x.to(w.W.dtype), w.W, getattr(w, "b", None))
+        # The state stays in float32 under autocast: it sums over hundreds of steps.
+        h, state = unroll(self.cell, at_least_float32(a), w)
+        return project(h, w.V, w.c), state
+
+    def noisy_weights(self, step: int) -> SimpleNamespace:
+        """The weights with fresh noise on W and U: a function of (seed, step)."""
+        w: dict[str, Tensor] = dict(self.w)
+        if self.noise:
+            noisy = [name for name, weight in self.spec.items() if weight.noisy]
+            if self._noise is None or self._noise.buffer.device != self.device:
+                self._noise = WeightNoise(self.seeds, sum(self.spec[n].size for n in noisy), self.device)
+            draws = self._noise.draw(step).split([self.spec[n].size for n in noisy], 1)
+            for name, draw in zip(noisy, draws, strict=True):
+                w[name] = torch.add(w[name], draw.view_as(w[name]), alpha=self.noise)
+        return SimpleNamespace(**w)
+
+    def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
+        """Nats [R, B] and frames scored [R or 1, B] of each sequence."""
+        out, _ = self(batch.x, w)
+        nats = self.head.nats(out, batch.y).masked_fill(~batch.mask, 0.0)
+        return nats.sum(0), batch.mask.sum(0)
+
+    def first_frame_nats(self, batch: Batch) -> Tensor:
+        """Nats [R, B] of frame 1 given nothing: h_0 = 0, so the head's bias alone."""
+        first = batch.x[:1]
+        out = self.w["c"][None].expand(1, self.R, first.shape[2], -1)
+        return self.head.nats(out, first).squeeze(0)
+
+    # Training
+
+    def on_train_epoch_start(self) -> None:
+        self.train_nll.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum over replicas of each one's nats per frame: gradients do not mix, as weights do not."""
+        nats, frames = self.sequence_nats(batch, self.noisy_weights(self.global_step))
+        self.train_nll.update(nats.detach(), frames)
+        scored = frames.sum(1)
+        if self.trainer.world_size > 1:
+            # Gradients are averaged over processes; this makes the average the gradient of the whole batch.
+            scored = self.trainer.strategy.reduce(scored, reduce_op="sum") / self.trainer.world_size
+        loss = nats.sum(1) / scored.clamp_min(1)
+        self._mark_diverged(~(loss.detach() < 10 * self.task.target_size * math.log(2)))
+        return loss.sum()
+
+    def _mark_diverged(self, bad: Tensor) -> None:
+        self.diverged |= bad & self.alive
+        self.alive &= ~bad
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips each replica's gradient by its own norm."""
+        norm = clip_per_replica(self.w.values(), gradient_clip_val)
+        # A gradient scaler's first steps overflow by design, and it skips them.
+        if self.trainer.scaler is None:
+            self._mark_diverged(~norm.isfinite())
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device)
+        return PerReplica(self.optimizer(self.w.values()), rates, self.alive)
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        self.valid_nll.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.valid_nll.update(*self.sequence_nats(batch))
+
+    def on_test_epoch_start(self) -> None:
+        self._tested = []
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        nats, frames = self.sequence_nats(batch)
+        first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
+        index, frames = batch.index.expand_as(nats), frames.expand_as(nats)
+        self._tested.append((index, nats.double(), frames, first.double()))
+
+    def tested(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats, frames and frame 1's nats of each test sequence, [R, N] in the order of the split, on the CPU."""
+        parts = [torch.cat(part, 1) for part in zip(*self._tested, strict=True)]
+        if self.trainer.world_size > 1:
+            gathered = [cast(Tensor, self.all_gather(part)) for part in parts]  # [world, R, N]
+            parts = [part.transpose(0, 1).flatten(1) for part in gathered]
+        index, *values = (part.cpu() for part in parts)
+        order = index[0].argsort()[(index[0] < 0).sum() :]
+        nats, frames, first = (value[:, order] for value in values)
+        return nats, frames, first
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
+        out, _ = self(batch.x)
+        return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses weights of another shape by one line, before torch lists each of them."""
+        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        other = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+        if own != other:
+            wrong = sorted(n for n in own.keys() | other.keys() if own.get(n) != other.get(n))
+            raise SeqbenchError(
+                f"The checkpoint is of another model ({', '.join(wrong[:4])} differ): "
+                "use the configuration it was made with, it stands beside it as config.yaml"
+            )
+
+
+class WeightNoise:
+    """Standard normals [R, P], row k a function of (seed k, step) alone: nothing to keep in a checkpoint."""
+
+    def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
+        self.seeds = seeds
+        self.buffer = torch.empty(len(seeds), size, device=device)
+        self.generator = torch.Generator(device)
+
+    def draw(self, step: int) -> Tensor:
+        """The draws of one step; overwritten by the next."""
+        for row, seed in zip(self.buffer, self.seeds, strict=True):
+            row.normal_(generator=self.generator.manual_seed(draw_seed(seed, "noise", step)))
+        return self.buffer
+
+
+def initial_weights(spec: dict[str, Weight], seeds: list[int]) -> dict[str, nn.Parameter]:
+    """Each weight [R, ...], row k drawn on the CPU from seed k alone."""
+    generators = [generator(seed, "init") for seed in seeds]
+    return {name: nn.Parameter(torch.stack([_initial(weight, g) for g in generators])) for name, weight in spec.items()}
+
+
+def _initial(weight: Weight, g: torch.Generator) -> Tensor:
+    if weight.init == "zeros":
+        return torch.zeros(weight.shape)
+    if weight.init == "uniform":
+        return torch.empty(weight.shape).uniform_(-0.1, 0.1, generator=g)
+    rows, columns = weight.shape
+    blocks = [nn.init.orthogonal_(torch.empty(rows, rows), generator=g) for _ in range(columns // rows)]
+    return torch.cat(blocks, 1)

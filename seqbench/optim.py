@@ -1,0 +1,123 @@
+"""Optimisers over a replica axis.  R replicas: every parameter is [R, ...] and has its own rate and its own clipping."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from seqbench.task import SeqbenchError
+
+# Steps that are elementwise and linear in the rate; each is tested against a solo run at that rate.
+LINEAR_IN_RATE = (
+    "ChungRMSProp", "SGD", "RMSprop", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta",
+)  # fmt: skip
+
+
+def over_replicas(rate: Tensor, parameter: Tensor) -> Tensor:
+    """rate [R] as [R, 1, ...], to multiply a parameter [R, ...]."""
+    return rate.view(-1, *[1] * (parameter.ndim - 1))
+
+
+class ChungRMSProp(Optimizer):
+    """The RMSProp of Chung et al.'s released code; another rule than torch.optim.RMSprop.
+
+    v = rho v + (1 - rho) g^2;   m = momentum m + g / max(sqrt(v), floor);   p = p - lr m
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1.0,
+        rho: float = 0.95,
+        floor: float = 1e-2,
+        momentum: float = 0.9,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho, "floor": floor, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step; parameters without a gradient stay."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            grads = [p.grad for p in params]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {"v": torch.zeros_like(p), "m": torch.zeros_like(p)}
+            v = [self.state[p]["v"] for p in params]
+            m = [self.state[p]["m"] for p in params]
+            torch._foreach_mul_(v, group["rho"])
+            torch._foreach_addcmul_(v, grads, grads, 1 - group["rho"])
+            scale = torch._foreach_sqrt(v)
+            torch._foreach_clamp_min_(scale, group["floor"])
+            torch._foreach_mul_(m, group["momentum"])
+            torch._foreach_addcdiv_(m, grads, scale)
+            torch._foreach_add_(params, m, alpha=-group["lr"])
+        return loss
+
+
+class PerReplica(Optimizer):
+    """Any optimiser of LINEAR_IN_RATE, stepped at rate 1, its step then scaled by each replica's own rate.
+
+    A replica that is not alive keeps its weights whatever its gradients are: rate 0 would not do, as 0 * NaN is NaN.
+    A learning-rate scheduler works on the optimiser's own rate, which multiplies every replica's.
+    """
+
+    def __init__(self, base: Optimizer, rates: Tensor, alive: Tensor) -> None:
+        """Args: base: over parameters [R, ...]; rates: [R]; alive: [R] bool, read at every step.
+
+        Raises:
+            SeqbenchError: the base's step is not linear in its rate, or a rate was given to it.
+        """
+        name = type(base).__name__
+        if name not in LINEAR_IN_RATE:
+            raise SeqbenchError(
+                f"{name} cannot train replicas at rates of their own; use one of: {', '.join(LINEAR_IN_RATE)}"
+            )
+        default = inspect.signature(type(base)).parameters["lr"].default
+        if any(group["lr"] != default for group in base.param_groups):
+            raise SeqbenchError(
+                "The learning rate belongs to the replica: give it as --model.rate, not to the optimizer"
+            )
+        for group in base.param_groups:
+            group["lr"] = 1.0
+        self.base, self.rates, self.alive = base, rates, alive
+        super().__init__(base.param_groups, {})
+        # One set of groups and one state: schedulers, gradient scalers and checkpoints see the base's.
+        self.param_groups, self.state = base.param_groups, base.state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of every replica that is alive."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        params = [p for group in self.param_groups for p in group["params"]]
+        old = torch._foreach_add(params, 0)
+        self.base.step()
+        for p, o in zip(params, old, strict=True):
+            moved = torch.addcmul(o, p - o, over_replicas(self.rates, p).to(p.dtype))
+            p.copy_(torch.where(over_replicas(self.alive, p), moved, o))
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Into the base, then shared again."""
+        self.base.load_state_dict(state_dict)
+        self.param_groups, self.state = self.base.param_groups, self.base.state
+
+
+@torch.no_grad()
+def clip_per_replica(params: Iterable[Tensor], limit: float | None) -> Tensor:
+    """Rescales each replica's gradient to norm `limit` where it is larger; returns the norms [R] before."""
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
+    if limit is not None:
+        scale = limit / norm.clamp_min(limit)
+        for g in grads:
+            g.mul_(over_replicas(scale, g))
+    return norm

@@ -1,0 +1,219 @@
+"""What a run leaves on disk: TensorBoard events and a record for each replica, checkpoints and config for the group.
+
+    runs/<run_id>/record.json, events.out.tfevents.*, config.yaml, checkpoints/last.ckpt
+
+A group of several replicas keeps config and checkpoints in runs/<group>/; its replicas' folders are like solo runs'.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import math
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.tensorboard.writer import SummaryWriter
+
+import seqbench
+from seqbench import record as rec
+from seqbench.callbacks import Replicas, fitting
+from seqbench.module import SequenceModel
+from seqbench.task import SeqbenchError, Task
+
+VERSIONS = ("torch", "lightning", "numpy", "torchmetrics")
+
+
+class Recorder(L.Callback):
+    """Writes curves once an epoch, and each replica's record when its run is over, however it ends."""
+
+    def __init__(
+        self, replicas: Replicas, config: dict[str, Any], command: str, folder: Path, overwrite: bool = False
+    ) -> None:
+        """Names the runs and their folders.
+
+        Args:
+            replicas: the callback that knows the curves and the best weights.
+            config: the resolved configuration, with sections data, model, trainer and run.
+            command: what the user typed.
+            folder: where runs are kept.
+            overwrite: train again what is finished already.
+        """
+        self.replicas, self.config, self.command = replicas, config, command
+        self.folder, self.overwrite = folder, overwrite
+        self.run_ids: list[str] = []
+        self._writers: list[SummaryWriter] = []
+        self._floors: dict[str, rec.Score] = {}
+
+    def name_runs(self, model: SequenceModel) -> Path:
+        """Fixes the run ids; returns the folder for checkpoints and config: the run's own, or the group's."""
+        self.task = task_record(model.task)
+        self.cell = rec.CellRecord(type(model.cell).__name__, model.cell.options(), model.hidden)
+        self.configs = [self._of_replica(s, r) for s, r in zip(model.seeds, model.rates, strict=True)]
+        self.run_ids = [rec.run_id(self.task, self.cell.name, config) for config in self.configs]
+        if len(set(self.run_ids)) < len(self.run_ids):
+            raise SeqbenchError("Two replicas have the same seed and rate: each must differ in one of them")
+        if len(self.run_ids) == 1:
+            return self.folder / self.run_ids[0]
+        return self.folder / ("group-" + rec.run_id(self.task, self.cell.name, self.config))
+
+    def _of_replica(self, seed: int, rate: float) -> dict[str, Any]:
+        config = copy.deepcopy(self.config)
+        config["model"] |= {"seed": seed, "rate": rate}
+        return config
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage != TrainerFn.FITTING or not trainer.is_global_zero:
+            return
+        finished = [path for path in map(self.record_path, self.run_ids) if _is_finished(path)]
+        if finished and not self.overwrite:
+            raise SeqbenchError(
+                f"{finished[0].parent} holds this very run, finished: add --run.overwrite true to train it again"
+            )
+        if trainer.ckpt_path is None:
+            for run_id in self.run_ids:  # curves of an earlier try would be drawn into this one's
+                for events in (self.folder / run_id).glob("events.out.tfevents.*"):
+                    events.unlink()
+
+    def record_path(self, run_id: str) -> Path:
+        """Where a run's record goes."""
+        return self.folder / run_id / "record.json"
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._floors = data.floors()
+        if trainer.is_global_zero:
+            self._writers = [SummaryWriter(str(self.folder / run_id)) for run_id in self.run_ids]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or not fitting(trainer) or not self.replicas.curve:
+            return
+        epoch, step, _, train, valid = self.replicas.curve[-1]
+        for k, writer in enumerate(self._writers):
+            if self.replicas.last_epoch[k] == epoch:
+                writer.add_scalar("train/nll", train[k], step)
+                writer.add_scalar("valid/nll", valid[k], step)
+                writer.flush()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a fit the best weights are tested in the same process; only then is a run over."""
+        assert isinstance(pl_module, SequenceModel)
+        nats, frames, first = pl_module.tested()
+        if self._floors and trainer.is_global_zero:
+            for k in range(pl_module.R):
+                score = rec.score_from_parts(
+                    nats[k].tolist(), frames[k].tolist(), first[k].tolist() if self.task.next_frame else None
+                )
+                diverged = bool(pl_module.diverged[k])
+                message = "the training loss or its gradient left all bounds" if diverged else ""
+                self._write(trainer, pl_module, k, "diverged" if diverged else "finished", message, score)
+                if self._writers:
+                    self._writers[k].add_scalar("test/nll", score.nll, trainer.global_step)
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        assert isinstance(pl_module, SequenceModel)
+        if self._floors and trainer.is_global_zero:
+            stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+            status: rec.Status = "interrupted" if stopped else "failed"
+            for k in range(pl_module.R):
+                message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
+                self._write(trainer, pl_module, k, status, message, None)
+        self._close()
+
+    def _close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        self._writers = []
+
+    def _write(
+        self,
+        trainer: L.Trainer,
+        model: SequenceModel,
+        k: int,
+        status: rec.Status,
+        message: str,
+        test: rec.PartedScore | None,
+    ) -> None:
+        best_epoch = int(self.replicas.best_epoch[k])
+        known = best_epoch >= 0
+        record = rec.Record(
+            schema=rec.SCHEMA,
+            run_id=self.run_ids[k],
+            status=status,
+            message=message,
+            task=self.task,
+            cell=self.cell,
+            parameters=model.parameters_per_run,
+            seed=model.seeds[k],
+            rate=model.rates[k],
+            config=self.configs[k],
+            command=self.command,
+            environment=environment(trainer),
+            seconds=round(self.replicas.seconds, 2),
+            curve=self._curve(k),
+            best_epoch=best_epoch if known else None,
+            best_valid=round(float(self.replicas.best[k]), 9) if known else None,
+            test=test if known else None,
+            floors=self._floors,
+        )
+        rec.save(record, self.record_path(self.run_ids[k]))
+
+    def _curve(self, k: int) -> rec.Curve:
+        rows = [row for row in self.replicas.curve if row[0] <= self.replicas.last_epoch[k]]
+        return rec.Curve(
+            epoch=[row[0] for row in rows],
+            step=[row[1] for row in rows],
+            seconds=[round(row[2], 2) for row in rows],
+            train=[_finite(row[3][k]) for row in rows],
+            valid=[_finite(row[4][k]) for row in rows],
+        )
+
+
+def task_record(task: Task) -> rec.TaskRecord:
+    """The task as a record keeps it."""
+    return rec.TaskRecord(**vars(task))
+
+
+def environment(trainer: L.Trainer) -> rec.Environment:
+    """Where this process runs."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    versions = {package: importlib.metadata.version(package) for package in VERSIONS}
+    return rec.Environment(
+        commit=_commit(),
+        versions=versions | {"python": platform.python_version(), "seqbench": seqbench.__version__},
+        device=f"{device.type} ({name}) x {trainer.world_size}",
+        precision=str(trainer.precision),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _is_finished(path: Path) -> bool:
+    return path.exists() and rec.load(path).status == "finished"
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None
+
+
+def _commit() -> str:
+    """The checkout's commit, "+" if changed; "" if the package does not run from a checkout."""
+    git = shutil.which("git")
+    root = Path(seqbench.__file__).parent.parent
+    if git is None or not (root / ".git").exists():
+        return ""
+
+    def output(*arguments: str) -> str:
+        result = subprocess.run([git, *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return result.stdout.strip() if result.returncode == 0 else ""
+
+    commit = output("rev-parse", "--short=12", "HEAD")
+    return commit + "+" if commit and output("status", "--porcelain", "-uno") else commit
