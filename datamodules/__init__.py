@@ -1,1 +1,40 @@
-"""Data sets: files in, tensors out; knows no models."""
+"""Data sets: files in, tensors out; knows no models.
+
+`datamodules.JSBChorales` and every other data set's class is imported on first use, so that importing this
+package costs nothing. A data set is found because its file is here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datamodules.base import SequenceData
+
+
+@cache
+def datasets() -> dict[str, type[SequenceData]]:
+    """All data sets by their short names, in the order of names; imports every module of this package."""
+    from datamodules.base import SequenceData
+
+    found: dict[str, type[SequenceData]] = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and issubclass(value, SequenceData) and "name" in vars(value):
+                found[value.name] = value
+    return dict(sorted(found.items()))
+
+
+def __getattr__(attribute: str) -> type[SequenceData]:
+    # Only class names are looked for: `from datamodules import listing` asks here first and must not import
+    # torch.
+    if attribute[:1].isupper():
+        for dataset in datasets().values():
+            if dataset.__name__ == attribute:
+                return dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")

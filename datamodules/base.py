@@ -1,0 +1,183 @@
+"""What every data set is: splits of sequences kept once in memory, batches of indices, gathered on the
+device.
+
+Shapes: T time, R replicas, B batch, I inputs, N sequences, F frames of a split.
+Loaders yield indices [R, B] only; Lightning's `transfer_batch_to_device` turns them into a
+seqbench.task.Batch where the frames already lie, so an epoch copies no data from host to device. There are no
+worker processes, hence none to seed. A new data set is one new file with a subclass; name, title, origin,
+counts, longest and input_size are written there as literals, because listings read them without importing
+torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from datamodules.order import EvaluationOrder, TrainOrder
+from seqbench.record import Score
+from seqbench.task import Batch, SeqbenchError, Task
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+class Sequences(NamedTuple):
+    """The sequences of a split, end to end, without padding.
+
+    Attributes:
+        frames: [F + 1, I], the last row zeros: what padding points at.
+        starts: [N] int64, each sequence's first row; where the frames are.
+        lengths: [N] int64, always on the CPU, so that sizing a batch waits for no device.
+    """
+
+    frames: Tensor
+    starts: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def pack(cls, sequences: Sequence[Tensor]) -> Sequences:
+        """From N tensors [T, I] of one dtype."""
+        lengths = torch.tensor([len(s) for s in sequences])
+        frames = torch.cat([*sequences, torch.zeros_like(sequences[0][:1])])
+        return cls(frames, lengths.cumsum(0) - lengths, lengths)
+
+    def to(self, device: torch.device) -> Sequences:
+        return Sequences(self.frames.to(device), self.starts.to(device), self.lengths)
+
+    def gather(self, index: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
+        """Sequences side by side, zeros after their ends.
+
+        Args:
+            index: [R, B] int64, -1 an empty slot.
+            at_least: The smallest T.
+
+        Returns:
+            frames [T, R, B, I] and present [T, R, B] bool, T the longest of the batch.
+        """
+        device = self.frames.device
+        lengths = self.lengths[index.cpu()].where(index.cpu() >= 0, 0)  # [R,B]
+        steps = torch.arange(max(int(lengths.max()), at_least), device=device)[:, None, None]  # [T,1,1]
+        present = steps < lengths.to(device, non_blocking=True)  # [T,R,B]
+        rows = torch.where(present, self.starts[index.to(device)] + steps, len(self.frames) - 1)  # [T,R,B]
+        return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape), present
+
+
+class SequenceData(LightningDataModule, ABC):
+    """A data set of sequences, for Lightning's Trainer or a loop of one's own.
+
+    `task` follows from the constructor's arguments; no file is touched before `prepare_data` (download,
+    parse) and `setup` (load). A loop of one's own: `data.setup()`, then `data.gather("train", index)` for each index of
+    `data.train_dataloader()`.
+
+    Args:
+        batch_size: B, sequences per step and replica. Evaluation sizes its batches by frames instead; no
+        figure
+            depends on that.
+        order: "bucketed": sequences of about equal length side by side; with replicas this saves most of the
+            padding. "shuffled": one permutation per seed and epoch (Chung et al. 2014).
+        seeds: One seed per replica, for the order of its batches; None is [0]. The command line fills it in
+        from
+            the model.
+
+    Raises:
+        SeqbenchError: a batch size below 1, an unknown order, no seeds.
+    """
+
+    name: str
+    title: str
+    origin: str
+    counts: ClassVar[dict[str, int]]
+    longest: int
+    input_size: int
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        order: Literal["bucketed", "shuffled"] = "bucketed",
+        seeds: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise SeqbenchError(f"batch_size is {batch_size}: give 1 or more")
+        if order not in ("bucketed", "shuffled"):
+            raise SeqbenchError(f"order is {order!r}: give bucketed or shuffled")
+        if seeds is not None and not seeds:
+            raise SeqbenchError("seeds is empty: give one seed per replica")
+        self.batch_size, self.order = batch_size, order
+        self.seeds = [0] if seeds is None else list(seeds)
+        self.splits: dict[Split, Sequences] = {}
+
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """What the data set promises a model."""
+
+    @abstractmethod
+    def load(self) -> dict[Split, list[Tensor]]:
+        """All splits, each a list of N tensors [T, I].
+
+        Raises:
+            SeqbenchError: the files cannot be had, or are not what they should be.
+        """
+
+    @abstractmethod
+    def gather(self, split: Split, index: Tensor) -> Batch:
+        """The batch of these sequences, where the split's frames are.
+
+        Args:
+            split: "train", "valid" or "test".
+            index: [R, B] int64, -1 an empty slot.
+        """
+
+    @abstractmethod
+    def floors(self) -> dict[str, Score]:
+        """What no model is needed for: scores on the test split from the train split's frequencies alone."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads all splits, once, whatever the stage."""
+        if not self.splits:
+            self.splits = {split: Sequences.pack(sequences) for split, sequences in self.load().items()}
+
+    def move(self, split: Split, device: torch.device) -> None:
+        """Puts a split's frames on a device, where `gather` then works; nothing happens if they are there."""
+        self.splits[split] = self.splits[split].to(device)
+
+    def train_dataloader(self) -> TrainOrder:
+        lengths = self.splits["train"].lengths
+        return TrainOrder(lengths, self.batch_size, self.order, self.seeds, **self._process())
+
+    def val_dataloader(self) -> EvaluationOrder:
+        return EvaluationOrder(self.splits["valid"].lengths, **self._process())
+
+    def test_dataloader(self) -> EvaluationOrder:
+        return EvaluationOrder(self.splits["test"].lengths, **self._process())
+
+    def predict_dataloader(self) -> EvaluationOrder:
+        return self.test_dataloader()
+
+    def transfer_batch_to_device(self, batch: Tensor, device: torch.device, dataloader_idx: int) -> Batch:
+        """Called by the Trainer with an index [R, B]; which split it points into follows from the Trainer's
+        stage.
+        """
+        split = self._stage_split()
+        self.move(split, device)
+        return self.gather(split, batch)
+
+    def _stage_split(self) -> Split:
+        trainer = self.trainer
+        assert trainer is not None, "only a Trainer transfers batches; call gather instead"
+        if trainer.training:
+            return "train"
+        return "valid" if trainer.validating or trainer.sanity_checking else "test"
+
+    def _process(self) -> dict[str, int]:
+        """This process's rank and how many there are."""
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
