@@ -57,14 +57,14 @@ def writable_cache(folder: str = "") -> Path:
     return path
 
 
-def location(source: Source) -> Literal["mirror", "yes", "no"]:
-    """Whether `fetch` would find the file in the mirror's folder, in the cache, or in neither; checks no
+def location(file: str) -> Literal["mirror", "yes", "no"]:
+    """Whether `fetch` would find this file in the mirror's folder, in the cache, or in neither; checks no
     bytes.
     """
     mirror = os.environ.get("SEQBENCH_MIRROR", "")
-    if mirror and "://" not in mirror and (Path(mirror).expanduser() / source.file).is_file():
+    if mirror and "://" not in mirror and (Path(mirror).expanduser() / file).is_file():
         return "mirror"
-    return "yes" if (cache_folder() / source.file).is_file() else "no"
+    return "yes" if (cache_folder() / file).is_file() else "no"
 
 
 def fetch(source: Source) -> Path:

