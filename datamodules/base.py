@@ -1,12 +1,10 @@
-"""What every data set is: splits of sequences kept once in memory, batches of indices, gathered on the
-device.
+"""What every data set is: splits of sequences kept once in memory, batches of indices, gathered on the device.
 
 Shapes: T time, R replicas, B batch, I inputs, N sequences, F frames of a split.
-Loaders yield indices [R, B] only; Lightning's `transfer_batch_to_device` turns them into a
-seqbench.task.Batch where the frames already lie, so an epoch copies no data from host to device. There are no
-worker processes, hence none to seed. A new data set is one new file with a subclass; name, title, origin,
-counts, longest, input_size and (where it is downloaded) file are written there as literals, because listings read them without importing
-torch.
+Loaders yield indices [R, B] only; Lightning's `transfer_batch_to_device` turns them into a seqbench.task.Batch where
+the frames already lie, so an epoch copies no data from host to device. There are no worker processes, hence none to
+seed. A new data set is one new file with a subclass; name, title, origin, counts, longest, input_size and (where there
+is a download) file are written there as literals, because listings read them without importing torch.
 """
 
 from __future__ import annotations

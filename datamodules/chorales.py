@@ -210,7 +210,7 @@ def cache_file() -> Path:
 def _read(path: Path) -> dict[Split, list[Tensor]] | None:
     """The cached set; None where there is none or it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {
                 split: list(torch.from_numpy(arrays[f"{split}_frames"]).split(arrays[f"{split}_lengths"].tolist()))
                 for split in SPLITS

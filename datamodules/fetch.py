@@ -58,9 +58,7 @@ def writable_cache(folder: str = "") -> Path:
 
 
 def location(file: str) -> Literal["mirror", "yes", "no"]:
-    """Whether `fetch` would find this file in the mirror's folder, in the cache, or in neither; checks no
-    bytes.
-    """
+    """Whether `fetch` would find this file in the mirror's folder, in the cache, or nowhere; checks no bytes."""
     mirror = os.environ.get("SEQBENCH_MIRROR", "")
     if mirror and "://" not in mirror and (Path(mirror).expanduser() / file).is_file():
         return "mirror"
@@ -71,8 +69,7 @@ def fetch(source: Source) -> Path:
     """The file's path, downloaded if need be.
 
     Raises:
-        SeqbenchError: the mirror does not exist or has another file under this name, there is no way to the
-        file,
+        SeqbenchError: the mirror does not exist or has another file under this name, the file cannot be reached,
             the download is not what was pinned, or the cache cannot be written to.
     """
     mirror = os.environ.get("SEQBENCH_MIRROR", "")
@@ -81,7 +78,7 @@ def fetch(source: Source) -> Path:
         if not folder.is_dir():
             raise SeqbenchError(f"SEQBENCH_MIRROR is {mirror}, which is no folder: correct it or unset it")
         if (folder / source.file).is_file():
-            return _checked(folder / source.file, source, "SEQBENCH_MIRROR")
+            return _checked(folder / source.file, source)
     cached = cache_folder() / source.file
     if cached.is_file() and pooch.file_hash(cached) == source.sha256:
         return cached
@@ -91,11 +88,16 @@ def fetch(source: Source) -> Path:
     return _download(source, urls)
 
 
-def _checked(path: Path, source: Source, what: str) -> Path:
-    found = pooch.file_hash(path)
+def _checked(path: Path, source: Source) -> Path:
+    try:
+        found = pooch.file_hash(path)
+    except OSError as error:
+        raise SeqbenchError(f"cannot read {path} ({error.strerror}): correct or unset SEQBENCH_MIRROR") from error
     if found != source.sha256:
         expected = source.sha256[:12]
-        raise SeqbenchError(f"{path} ({what}) has sha256 {found[:12]}..., not {expected}...: replace or delete it")
+        raise SeqbenchError(
+            f"{path} (SEQBENCH_MIRROR) has sha256 {found[:12]}..., not {expected}...: replace or delete it"
+        )
     return path
 
 
@@ -103,6 +105,7 @@ def _download(source: Source, urls: list[str]) -> Path:
     """From the first address that answers with the pinned bytes."""
     folder = writable_cache(str(Path(source.file).parent))
     name = Path(source.file).name
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     failures = []
     for url in urls:
         downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)

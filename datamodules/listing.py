@@ -52,7 +52,7 @@ def dataset(name: str) -> type[SequenceData]:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise SeqbenchError(f"no data set {name!r}: {hint}There are {', '.join(sorted(known))}")
+        raise SeqbenchError(f"no data set {name!r}: {hint}known are {', '.join(sorted(known))}")
     return datamodules.datasets()[name]
 
 
@@ -66,7 +66,7 @@ def prepare(name: str) -> dict[str, Any]:
         SeqbenchError: an unknown name, or what `SequenceData.load` raises.
     """
     data = _loaded(name)
-    splits = {
+    splits: dict[str, Any] = {
         split: {
             "sequences": len(sequences.lengths),
             "frames": int(sequences.lengths.sum()),

@@ -115,9 +115,7 @@ def share(batch: Tensor, rank: int, world_size: int) -> Tensor:
 
 
 class TrainOrder:
-    """The training batches of one epoch after another. Lightning calls `.sampler.set_epoch(epoch)` before
-    each.
-    """
+    """The training batches of one epoch after another. Lightning calls `.sampler.set_epoch(epoch)` before each."""
 
     def __init__(
         self,
@@ -147,9 +145,7 @@ class TrainOrder:
 
 
 class EvaluationOrder:
-    """The batches of a validation or test pass; under ddp each process takes its slots of every batch, none
-    twice.
-    """
+    """The batches of a validation or test pass; under ddp each process takes its slots of every batch, none twice."""
 
     def __init__(self, lengths: Tensor, *, rank: int = 0, world_size: int = 1) -> None:
         self.batches = [share(batch, rank, world_size) for batch in evaluation_order(lengths)]

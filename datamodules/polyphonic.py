@@ -1,9 +1,8 @@
 """The four canonical polyphonic sets of Boulanger-Lewandowski et al. (2012), as the literature's piano rolls.
 
-Source: the .mat files of the TCN paper's code (Bai et al. 2018, arXiv 1803.01271) at a fixed commit,
-checksums pinned: traindata, validdata, testdata, each a list of [T, 88] uint8 rolls, MIDI 21..108, all whole
-pieces transposed to C (major or minor). A frame is an eighth note (Nottingham) or a quarter note (JSB
-Chorales).
+Source: the .mat files of the TCN paper's code (Bai et al. 2018, arXiv 1803.01271) at a fixed commit, checksums pinned:
+traindata, validdata, testdata, each a list of [T, 88] uint8 rolls, MIDI 21..108, every piece transposed as a whole to
+C (major or minor). A frame is an eighth note (Nottingham) or a quarter note (JSB Chorales).
 
 Known defects, kept because every published figure has them:
 - Nottingham: train sequence 201 is valid sequence 3, and train 267 is test 99 (counted from 0).
@@ -15,12 +14,14 @@ Known defects, kept because every published figure has them:
 from __future__ import annotations
 
 import hashlib
+import zlib
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import scipy.io
 import torch
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from datamodules.base import SPLITS, Split
@@ -44,16 +45,13 @@ def read_mat(path: Path) -> dict[Split, list[Tensor]]:
     if path.stat().st_size > FILE_BYTES:
         raise SeqbenchError(f"{path} has {path.stat().st_size} bytes, more than any canonical set: replace it")
     try:
-        if sum(_bytes(shape) for _, shape, _ in scipy.io.whosmat(path)) > ROLL_BYTES:
-            raise SeqbenchError(f"{path} unpacks to more than any canonical set: replace it")
         contents = scipy.io.loadmat(path, variable_names=[f"{split}data" for split in SPLITS])
-        return {split: [_roll(a) for a in contents[f"{split}data"].ravel()] for split in SPLITS}
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        splits = {split: [_roll(a) for a in contents[f"{split}data"].ravel()] for split in SPLITS}
+    except (ValueError, KeyError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
         raise SeqbenchError(f"{path} is not a canonical .mat file ({error}): replace it") from error
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=object)) * 8
+    if sum(roll.nbytes for rolls in splits.values() for roll in rolls) > ROLL_BYTES:
+        raise SeqbenchError(f"{path} unpacks to more than any canonical set: replace it")
+    return splits
 
 
 def _roll(array: np.ndarray) -> Tensor:

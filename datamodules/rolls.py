@@ -19,8 +19,8 @@ from seqbench.task import Batch, Task
 
 LOWEST_KEY = 21
 KEYS = 88
-# The literature's unigram row comes out to four digits with frequencies kept this far from 0 and 1: some test
-# notes # are never on in train.
+# The literature's unigram row comes out to four digits with frequencies kept this far from 0 and 1: some test notes are
+# never on in train.
 CLAMP = 1e-7
 
 
@@ -66,10 +66,7 @@ def _transitions(rolls: Sequences) -> tuple[Tensor, Tensor]:
     frames = rolls.frames[:-1]  # [F,K]
     inner = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
     inner[rolls.starts] = False
-    now, before = (
-        frames[inner],
-        frames[inner.roll(-1)],
-    )  # the frame before an inner one is in the same sequence
+    now, before = frames[inner], frames[inner.roll(-1)]  # no inner frame is a first one, so both are of one sequence
     on_on = (now & before).sum(0, dtype=torch.float64)
     on = now.sum(0, dtype=torch.float64)
     before_on = before.sum(0, dtype=torch.float64)

@@ -1,5 +1,4 @@
-"""A made-up music set: chord progressions over a random key, with passing notes. For tests and
-demonstrations.
+"""A made-up music set: chord progressions over a random key, with passing notes. For tests and demos.
 
 Each sequence repeats a progression of four triads, transposed as a whole, each chord held for two frames;
 each frame may have one more note. There is something to learn from the past, so a recurrent unit gets below
