@@ -1,0 +1,190 @@
+"""A replica is a run: replica k of a group equals the solo run with its seed and rate.
+
+R replicas.  The made-up data set is small enough that all this takes seconds.
+"""
+
+import math
+
+import lightning as L
+import pytest
+import torch
+
+from datamodules.synthetic import Synthetic
+from seqbench.callbacks import Replicas
+from seqbench.cells import find
+from seqbench.module import SequenceModel
+from seqbench.optim import LINEAR_IN_RATE, ChungRMSProp, PerReplica, clip_per_replica
+from seqbench.task import SeqbenchError
+
+UNITS = ["Tanh", "GRU", "LSTM"]
+SEEDS, RATES = [3, 3, 11], [1e-2, 1e-3, 3e-3]
+
+
+def train(
+    unit: str,
+    seeds: list[int],
+    rates: list[float],
+    epochs: int,
+    patience: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    optimizer=ChungRMSProp,
+    order: str = "bucketed",
+) -> tuple[SequenceModel, Replicas]:
+    data = Synthetic(batch_size=8, order=order, seeds=seeds)
+    model = SequenceModel(
+        find(unit)(), data.task, seeds, rates, hidden=9, noise=0.075, optimizer=optimizer
+    ).to(dtype)
+    replicas = Replicas(patience)
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=epochs, gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, callbacks=[replicas],
+    )  # fmt: skip
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    return model, replicas
+
+
+def nll_of_test(model: SequenceModel) -> torch.Tensor:
+    nats, frames, _ = model.tested()
+    return nats.sum(1) / frames.sum(1)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("order", ["bucketed", "shuffled"])
+def test_replica_equals_solo_in_float64(unit, order):
+    group, _ = train(unit, SEEDS, RATES, 4, dtype=torch.float64, order=order)  # 24 steps
+    for k, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
+        solo, _ = train(unit, [seed], [rate], 4, dtype=torch.float64, order=order)
+        for name, weight in solo.w.items():
+            torch.testing.assert_close(group.w[name][k], weight[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_replica_equals_solo_in_float32_with_early_stop(unit):
+    group, in_group = train(unit, SEEDS, RATES, 10, patience=2)
+    for k, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
+        solo, alone = train(unit, [seed], [rate], 10, patience=2)
+        assert in_group.best_epoch[k] == alone.best_epoch[0]
+        assert in_group.last_epoch[k] == alone.last_epoch[0]
+        torch.testing.assert_close(in_group.best[k], alone.best[0], rtol=0, atol=1e-6)
+        torch.testing.assert_close(nll_of_test(group)[k], nll_of_test(solo)[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_diverging_replica_changes_no_other_by_a_bit(unit):
+    calm, calm_state = train(unit, SEEDS, RATES, 5)
+    wild, wild_state = train(unit, SEEDS, [RATES[0], 1e3, RATES[2]], 5)
+    assert wild.diverged.tolist() == [False, True, False]
+    for name in calm.w:
+        assert torch.equal(calm_state.weights[name][[0, 2]], wild_state.weights[name][[0, 2]])
+    assert torch.equal(nll_of_test(calm)[[0, 2]], nll_of_test(wild)[[0, 2]])
+
+
+def test_a_replica_whose_gradient_is_not_finite_is_frozen():
+    p = torch.nn.Parameter(torch.ones(3, 2))
+    alive = torch.tensor([True, False, True])
+    optimizer = PerReplica(torch.optim.SGD([p]), torch.tensor([0.1, 0.1, 0.2]), alive)
+    p.grad = torch.tensor([[1.0, 1.0], [math.nan, math.inf], [1.0, 1.0]])
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), torch.tensor([[0.9, 0.9], [1.0, 1.0], [0.8, 0.8]]))
+
+
+@pytest.mark.parametrize("name", LINEAR_IN_RATE)
+def test_every_optimizer_takes_each_replicas_rate(name):
+    """Against the same optimizer, solo, with the rate as its own lr."""
+    kind = ChungRMSProp if name == "ChungRMSProp" else getattr(torch.optim, name)
+    options = {"weight_decay": 0.01} if name in ("SGD", "Adam", "AdamW") else {}
+    rates = [0.3, 1e-3]
+    g = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 4, 5, generator=g, dtype=torch.float64)
+    grads = torch.randn(20, 2, 4, 5, generator=g, dtype=torch.float64)
+    group = torch.nn.Parameter(start.clone())
+    optimizer = PerReplica(
+        kind([group], **options), torch.tensor(rates, dtype=torch.float64), torch.ones(2, dtype=torch.bool)
+    )
+    solos = [torch.nn.Parameter(start[k].clone()) for k in range(2)]
+    optimizers = [kind([p], lr=rate, **options) for p, rate in zip(solos, rates, strict=True)]
+    for grad in grads:
+        group.grad = grad.clone()
+        optimizer.step()
+        for k, solo in enumerate(optimizers):
+            solos[k].grad = grad[k].clone()
+            solo.step()
+    torch.testing.assert_close(group.detach(), torch.stack([p.detach() for p in solos]), rtol=0, atol=1e-9)
+
+
+def test_chungs_rmsprop_against_the_rule_written_out():
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = ChungRMSProp([p], lr=0.1)
+    x, v, m = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
+    for grad in ([0.5, -1e-3], [-0.25, 2e-3], [1.0, 0.0]):
+        p.grad = torch.tensor(grad, dtype=torch.float64)
+        optimizer.step()
+        for j, g in enumerate(grad):
+            v[j] = 0.95 * v[j] + 0.05 * g * g
+            m[j] = 0.9 * m[j] + g / max(math.sqrt(v[j]), 1e-2)
+            x[j] -= 0.1 * m[j]
+    assert p.tolist() == pytest.approx(x, abs=1e-14)
+
+
+def test_an_optimizer_that_is_not_linear_in_its_rate_is_refused():
+    with pytest.raises(SeqbenchError, match="Rprop cannot train replicas"):
+        PerReplica(torch.optim.Rprop([torch.nn.Parameter(torch.ones(1, 1))]), torch.ones(1), torch.ones(1).bool())
+
+
+def test_a_rate_given_to_the_optimizer_is_refused():
+    with pytest.raises(SeqbenchError, match=r"--model\.rate"):
+        PerReplica(torch.optim.Adam([torch.nn.Parameter(torch.ones(1, 1))], lr=0.1), torch.ones(1), torch.ones(1).bool())
+
+
+def test_clipping_is_per_replica():
+    p, q = (torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(2))
+    p.grad, q.grad = torch.tensor([[3.0, 0, 0], [0.1, 0, 0]]), torch.tensor([[4.0, 0, 0], [0.2, 0, 0]])
+    norms = clip_per_replica([p, q], 1.0)
+    torch.testing.assert_close(norms, torch.tensor([5.0, 0.05**0.5]))
+    torch.testing.assert_close(p.grad, torch.tensor([[0.6, 0, 0], [0.1, 0, 0]]))
+    torch.testing.assert_close(q.grad, torch.tensor([[0.8, 0, 0], [0.2, 0, 0]]))
+
+
+def test_weights_and_noise_follow_from_the_seed_alone():
+    task = Synthetic().task
+    group = SequenceModel(find("GRU")(), task, [5, 7, 5], [1.0, 1.0, 2.0], hidden=4, noise=0.1)
+    solo = SequenceModel(find("GRU")(), task, 5, 1.0, hidden=4, noise=0.1)
+    for model_weight, solo_weight in zip(group.w.values(), solo.w.values(), strict=True):
+        assert torch.equal(model_weight[0], solo_weight[0])
+        assert torch.equal(model_weight[0], model_weight[2])
+    assert not torch.equal(group.w["W"][0], group.w["W"][1])
+    first, again, later = (vars(group.noisy_weights(step)) for step in (0, 0, 1))
+    for name in ("W", "U_zr", "U_n"):
+        assert torch.equal(first[name], again[name])
+        assert not torch.equal(first[name], later[name])
+        assert torch.equal(first[name][0], vars(solo.noisy_weights(0))[name][0])
+        noise = (first[name] - group.w[name]).detach().flatten()
+        assert noise.std().item() == pytest.approx(0.1, rel=0.2)
+    for name in ("b", "V", "c"):
+        assert torch.equal(first[name], group.w[name])
+
+
+def test_initial_weights_are_chungs():
+    model = SequenceModel(find("LSTM")(), Synthetic().task, 0, 1.0, hidden=20)
+    eye = torch.eye(20)
+    for block in model.w["U"][0].split(20, 1):
+        torch.testing.assert_close(block @ block.T, eye, rtol=0, atol=1e-5)
+    assert model.w["W"].abs().max() <= 0.1
+    assert model.w["W"].std().item() == pytest.approx(0.1 / 3**0.5, rel=0.05)
+    assert not any(model.w[name].any() for name in ("b", "c", "p_i", "p_f", "p_o"))
+
+
+@pytest.mark.parametrize(("seed", "rate"), [([1, 2], [1e-3] * 3), ([], 1e-3), (0, 0.0), (0, [math.nan])])
+def test_replicas_that_do_not_pair_up_are_refused(seed, rate):
+    with pytest.raises(SeqbenchError):
+        SequenceModel(find("Tanh")(), Synthetic().task, seed, rate)
+
+
+def test_training_learns_what_the_data_hold():
+    model, replicas = train("LSTM", [0], [3e-2], 100)
+    data = Synthetic()
+    data.setup()
+    floor = data.floors()["note unigram"].nll
+    assert nll_of_test(model)[0] < floor - 1
+    assert replicas.best[0] < floor - 1
