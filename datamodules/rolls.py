@@ -50,8 +50,10 @@ class PianoRolls(SequenceData):
         "note unigram": each key's share of all train frames, clamped to [1e-7, 1 - 1e-7].
         "per-key Markov": each key given its own state one frame before, (on + 1) / (all + 2) for each state.
         """
-        train, test = self.splits["train"], self.splits["test"]
-        unigram = train.frames[:-1].double().mean(0).clamp(CLAMP, 1 - CLAMP)  # [K]
+        cpu = torch.device("cpu")  # the same figures wherever training has moved the frames
+        train, test = self.splits["train"].to(cpu), self.splits["test"].to(cpu)
+        on = train.frames.sum(0, dtype=torch.float64)
+        unigram = (on / train.lengths.sum()).clamp(CLAMP, 1 - CLAMP)  # [K]
         after_off, after_on = _transitions(train)
         frames = test.frames[:-1]  # [F,K]
         alone = _nats(frames, unigram)  # [F]
@@ -64,9 +66,9 @@ class PianoRolls(SequenceData):
 def _transitions(rolls: Sequences) -> tuple[Tensor, Tensor]:
     """Each key's probability of being on after off, and after on: two tensors [K] float64."""
     frames = rolls.frames[:-1]  # [F,K]
-    inner = torch.ones(len(frames), dtype=torch.bool, device=frames.device)
+    inner = torch.ones(len(frames), dtype=torch.bool)
     inner[rolls.starts] = False
-    now, before = frames[inner], frames[inner.roll(-1)]  # no inner frame is a first one, so both are of one sequence
+    now, before = frames[inner], frames[inner.roll(-1)]  # both of one sequence
     on_on = (now & before).sum(0, dtype=torch.float64)
     on = now.sum(0, dtype=torch.float64)
     before_on = before.sum(0, dtype=torch.float64)

@@ -1,8 +1,7 @@
 """A made-up music set: chord progressions over a random key, with passing notes. For tests and demos.
 
-Each sequence repeats a progression of four triads, transposed as a whole, each chord held for two frames;
-each frame may have one more note. There is something to learn from the past, so a recurrent unit gets below
-the floors.
+Each sequence repeats a progression of four triads, transposed as a whole, each chord held for two frames; each frame
+may have one more note. There is something to learn from the past, so a recurrent unit gets below the floors.
 """
 
 from __future__ import annotations

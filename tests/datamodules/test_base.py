@@ -41,6 +41,17 @@ def test_storage_has_no_padding(synthetic):
         assert stored.lengths.tolist() == [len(s) for s in sequences]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gather_and_floors_where_the_frames_were_moved(synthetic):
+    index = torch.tensor([[2, -1, 0]])
+    here, floors = synthetic.gather("test", index), synthetic.floors()
+    for split in ("train", "test"):
+        synthetic.move(split, torch.device("cuda"))
+    there = synthetic.gather("test", index)
+    assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
+    assert synthetic.floors() == floors
+
+
 def test_pack_of_one_frame():
     frames, present = Sequences.pack([torch.ones(1, 2)]).gather(torch.tensor([[0]]), at_least=2)
     assert frames.tolist() == [[[[1, 1]]], [[[0, 0]]]]

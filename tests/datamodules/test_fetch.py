@@ -91,12 +91,17 @@ def test_mirror_folder_is_used_in_place(alone, closed, tmp_path, monkeypatch):
     assert SHA256[:12] in message
 
 
-def test_mirror_url_goes_before_the_origin(alone, server, closed, monkeypatch):
+def test_mirror_url_goes_before_the_origin(alone, server, monkeypatch):
     folder, address = server
     (folder / "sets").mkdir()
     (folder / "sets" / "a.mat").write_bytes(CONTENT)
+    (folder / "origin.mat").write_bytes(CONTENT)
+    asked = []
+    monkeypatch.setattr(Quiet, "log_request", lambda handler, *_: asked.append(handler.path))
     monkeypatch.setenv("SEQBENCH_MIRROR", f"{address}/")
-    assert fetch.fetch(Source("sets/a.mat", closed, SHA256)) == alone / "sets" / "a.mat"
+    source = Source("sets/a.mat", f"{address}/origin.mat", SHA256)
+    assert fetch.fetch(source) == alone / "sets" / "a.mat"
+    assert asked == ["/sets/a.mat"]
 
 
 def test_origin_stands_in_for_a_mirror_url_that_lacks_the_file(alone, server, closed, monkeypatch):
