@@ -130,8 +130,9 @@ def _data_floors(options: argparse.Namespace) -> None:
 
 
 def _leaderboard_build(options: argparse.Namespace) -> None:
-    from leaderboard.build import as_json, build, print_board
     from rich.console import Console
+
+    from leaderboard.build import as_json, build, print_board
 
     board = build(options.records, options.out, options.check)
     if options.json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import re
 import shlex
 import sys
 import warnings
@@ -11,29 +11,55 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
+import numpy as np
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import datamodules
 from datamodules.base import SequenceData
 from seqbench import cells
 from seqbench.callbacks import EpochProgress, Replicas
 from seqbench.module import SequenceModel, replicas
 from seqbench.recorder import Recorder
-from seqbench.task import SeqbenchError
+from seqbench.task import SeqbenchError, unknown_name
 
 
 class Parser(LightningArgumentParser):
-    """Tells a mistake in one line."""
+    """Tells a mistake in one line, with the remedy."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise SeqbenchError(_one_line(message)) from ex
+        raise _mistake(message) from ex
 
 
-def _one_line(message: str) -> str:
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    return " ".join(lines)[:400]
+def _mistake(message: str) -> SeqbenchError:
+    """jsonargparse's pages about a value as one line."""
+    text = " ".join(line.strip(" -") for line in message.splitlines())
+    if "arguments are required" in text:
+        remedy = "--model.cell NAME" if "model.cell" in text else "-c configs/NAME.yaml"
+        return SeqbenchError(
+            f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
+        )
+    if "unrecognized arguments" in text or "does not accept" in text:
+        return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
+    key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
+    wrong = re.search(r"class_path '([^']*)'|import path string: (\S+)", text)
+    if key and wrong and key[1] in ("data", "model.cell"):
+        name = (wrong[1] or wrong[2]).rpartition(".")[2]
+        if name not in (known := _known_classes()[f"--{key[1]}"])[1]:
+            return unknown_name(known[0], name, known[1])
+    expected = re.findall(r"Expected an? (.*?)(?= Expected an? | Given value|$)", text)
+    if key and given and expected:
+        plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
+        return SeqbenchError(f"--{key[1]} {given[1][:80]}: expected {' or '.join(plain)[:300]}")
+    return SeqbenchError(text[:400])
+
+
+def _known_classes() -> dict[str, tuple[str, list[str]]]:
+    """For each flag that takes a class: what it is and which there are."""
+    data = [kind.__name__ for kind in datamodules.datasets().values()]
+    return {"--model.cell": ("unit", list(cells.cells())), "--data": ("data set", data)}
 
 
 class SeqbenchCLI(LightningCLI):
@@ -65,6 +91,9 @@ class SeqbenchCLI(LightningCLI):
         # Lightning's own warns when sys.argv is not empty beside given arguments.
         self.config = parser.parse_args(args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's own lets a checkpoint's settings override the command line's; here they must agree."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run.dir", type=Path, default=Path("runs"), help="Where runs are kept.")
         parser.add_argument(
@@ -83,15 +112,15 @@ class SeqbenchCLI(LightningCLI):
         self.recorder = Recorder(
             self.replicas, self.resolved(), self.command, config["run"]["dir"], config["run"]["overwrite"]
         )
-        self.folder = self.recorder.name_runs(self.model)
+        self.recorder.name_runs(self.model)
+        self._check_checkpoint(config.get("ckpt_path"))
         callbacks: list[L.Callback] = [self.replicas, self.recorder]
         if config["trainer"]["enable_progress_bar"] is not False:
             callbacks.append(EpochProgress(self.replicas))
-        if config["trainer"]["enable_checkpointing"] is not False:
-            self._check_writable()
-            callbacks.append(
-                ModelCheckpoint(self.folder / "checkpoints", save_last=True, save_top_k=0, enable_version_counter=False)
-            )
+        if config["trainer"]["enable_checkpointing"] is not False and self.subcommand == "fit":
+            # With save_last and save_top_k=0 Lightning 2.6 saves at the end of a fit only.
+            folder = self.recorder.group_folder / "checkpoints"
+            callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
         own = self._get(self.config_init, "trainer")["callbacks"] or []
         own = own if isinstance(own, list) else [own]
         return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
@@ -103,32 +132,65 @@ class SeqbenchCLI(LightningCLI):
         sections["data"]["init_args"].pop("seeds", None)
         return sections
 
-    def _check_writable(self) -> None:
-        # ModelCheckpoint would succeed without saving.
-        try:
-            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SeqbenchError(f"Cannot write to {self.folder}: {error.strerror}; choose another --run.dir") from error
-        if not os.access(self.folder / "checkpoints", os.W_OK):
-            raise SeqbenchError(f"Cannot write to {self.folder}; choose another --run.dir")
-
-    def before_fit(self) -> None:
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.resolved(), sort_keys=False), encoding="utf-8")
+    def _check_checkpoint(self, path: str | None) -> None:
+        if path is None and self.subcommand == "fit":
+            return
+        if path is None:
+            raise SeqbenchError(f"{self.subcommand} needs trained weights: --ckpt_path RUN/checkpoints/last.ckpt")
+        if not Path(path).is_file():
+            raise SeqbenchError(f"There is no checkpoint {path}; a run keeps its own as RUN/checkpoints/last.ckpt")
+        self.recorder.check_checkpoint(Path(path), resume=self.subcommand == "fit")
 
     def after_fit(self) -> None:
         """The best weights are tested as soon as they are known."""
         self.trainer.test(self.model, self.datamodule, verbose=False)
-        for k, run_id in enumerate(self.recorder.run_ids):
-            print(f"{self.recorder.record_path(run_id)}  best epoch {int(self.replicas.best_epoch[k])}")
+        self.after_test()
+        for run_id in self.recorder.run_ids:
+            print(self.recorder.record_path(run_id))
+
+    def after_test(self) -> None:
+        """One line a replica."""
+        unit = self.model.task.unit
+        for k, score in enumerate(self.recorder.scores):
+            first = "" if score.nll_first is None else f", {score.nll_first:.4f} with frame 1"
+            print(
+                f"{self._name(k)}: test {score.nll:.4f} {unit} (sequence-weighted {score.nll_sequence:.4f}{first}), "
+                f"best epoch {int(self.replicas.best_epoch[k])}"
+            )
+
+    def after_validate(self) -> None:
+        """One line a replica."""
+        for k, nll in enumerate(self.model.valid_nll.per_replica()):
+            print(f"{self._name(k)}: valid {nll:.4f} {self.model.task.unit}")
+
+    def predict(self, **arguments: Any) -> None:
+        """Writes each test sequence's expected targets, [T, R, K], into one file."""
+        sequences = {}
+        batches: list[Any] = self.trainer.predict(**arguments) or []
+        for batch in batches:
+            for slot, n in enumerate(batch["index"][0].tolist()):
+                frames = int(batch["mask"][:, 0, slot].sum())
+                sequences[f"sequence_{n}"] = batch["mean"][:frames, :, slot].float().numpy()
+        path = Path(arguments["ckpt_path"]).parent / "predictions.npz"
+        np.savez_compressed(path, **sequences)
+        print(path)
+
+    def _name(self, k: int) -> str:
+        seed, rate = self.model.seeds[k], self.model.rates[k]
+        unit = f"{type(self.model.cell).__name__} {self.model.hidden}"
+        return f"{unit} on {self.model.task.name}, seed {seed}, rate {rate:g}"
 
 
 def _check_names(arguments: list[str]) -> None:
-    """A misspelt class would be answered by pages of help: name the nearest instead."""
-    for flag, lookup in (("--model.cell", cells.find),):
-        for position, argument in enumerate(arguments):
-            name, _, value = argument.partition("=")
-            if name == flag:
-                lookup((value or "".join(arguments[position + 1 : position + 2])).rpartition(".")[2])
+    """A misspelt class on the command line would be taken for a file or a module: names the nearest instead."""
+    known = _known_classes()
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in known:
+            what, names = known[flag]
+            name = (value or "".join(arguments[position + 1 : position + 2])).rpartition(".")[2]
+            if name not in names:
+                raise unknown_name(what, name, names)
 
 
 def run(arguments: list[str]) -> None:
@@ -140,10 +202,21 @@ def run(arguments: list[str]) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # A resumed run that is to be longer is another run, with a folder of its own.
+    warnings.filterwarnings("ignore", message="The dirpath has changed", category=UserWarning)
     try:
         SeqbenchCLI(arguments)
+    except (ValueError, TypeError) as error:
+        # jsonargparse wraps what a constructor raises.
+        raise _own_error(error) or error from error
     except SIGTERMException:
         sys.exit(143)
     except SystemExit as stop:
         # Lightning turns ^C into status 1.
         sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+
+
+def _own_error(error: BaseException | None) -> SeqbenchError | None:
+    while error is not None and not isinstance(error, SeqbenchError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -34,7 +34,7 @@ class Head(ABC):
     def weights(self, hidden: int) -> dict[str, Weight]:
         """V [H, outputs] and c [1, outputs]."""
         return {
-            "V": Weight((hidden, self.outputs), "uniform", noisy=False),
+            "V": Weight((hidden, self.outputs), "uniform"),
             "c": Weight((1, self.outputs), "zeros", noisy=False),
         }
 

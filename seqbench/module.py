@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -109,7 +110,7 @@ class SequenceModel(L.LightningModule):
         return project(h, w.V, w.c), state
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
-        """The weights with fresh noise on W and U: a function of (seed, step)."""
+        """The weights with fresh noise on W, U and the head's V: a function of (seed, step)."""
         w: dict[str, Tensor] = dict(self.w)
         if self.noise:
             noisy = [name for name, weight in self.spec.items() if weight.noisy]
@@ -133,6 +134,17 @@ class SequenceModel(L.LightningModule):
         return self.head.nats(out, first).squeeze(0)
 
     # Training
+
+    def setup(self, stage: str) -> None:
+        """Refuses what cannot be done for each replica by itself."""
+        if self.R > 1 and self.trainer.scaler is not None:
+            raise SeqbenchError("16-mixed has one gradient scaler for all replicas: use bf16-mixed, or one replica")
+        if self.R > 1 and self.trainer.world_size > 1:
+            raise SeqbenchError("Replicas train on one device: give --trainer.devices 1, or a single seed and rate")
+        if self.trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+            raise SeqbenchError(
+                "Gradients are clipped by norm, each replica's by its own: drop gradient_clip_algorithm"
+            )
 
     def on_train_epoch_start(self) -> None:
         self.train_nll.reset()
@@ -201,17 +213,6 @@ class SequenceModel(L.LightningModule):
         """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
         out, _ = self(batch.x)
         return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses weights of another shape by one line, before torch lists each of them."""
-        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        other = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-        if own != other:
-            wrong = sorted(n for n in own.keys() | other.keys() if own.get(n) != other.get(n))
-            raise SeqbenchError(
-                f"The checkpoint is of another model ({', '.join(wrong[:4])} differ): "
-                "use the configuration it was made with, it stands beside it as config.yaml"
-            )
 
 
 class WeightNoise:

@@ -1,4 +1,4 @@
-"""Optimisers over a replica axis.  R replicas: every parameter is [R, ...] and has its own rate and its own clipping."""
+"""Optimisers over a replica axis.  R replicas: every parameter is [R, ...] and has its own rate and clipping."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class PerReplica(Optimizer):
                 f"{name} cannot train replicas at rates of their own; use one of: {', '.join(LINEAR_IN_RATE)}"
             )
         default = inspect.signature(type(base)).parameters["lr"].default
-        if any(group["lr"] != default for group in base.param_groups):
+        if any(group["lr"] not in (default, 1.0) for group in base.param_groups):
             raise SeqbenchError(
                 "The learning rate belongs to the replica: give it as --model.rate, not to the optimizer"
             )

@@ -164,6 +164,18 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ, or that only one of the two has."""
+    keys = []
+    for key in sorted(one.keys() | other.keys()):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            keys.append(prefix + key)
+    return keys
+
+
 def run_id(task: TaskRecord, cell_name: str, config: dict[str, Any]) -> str:
     """`<data set>-<unit>-<hash>`, the hash over the data's digest and the config's identity (seed and rate in it)."""
     return f"{task.name}-{cell_name.lower()}-{_hash([task.digest, identity(config)])}"

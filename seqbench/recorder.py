@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import math
+import pickle
 import platform
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -49,20 +51,25 @@ class Recorder(L.Callback):
         self.replicas, self.config, self.command = replicas, config, command
         self.folder, self.overwrite = folder, overwrite
         self.run_ids: list[str] = []
+        self.scores: list[rec.PartedScore] = []
         self._writers: list[SummaryWriter] = []
         self._floors: dict[str, rec.Score] = {}
+        self._fit_started = False
 
-    def name_runs(self, model: SequenceModel) -> Path:
-        """Fixes the run ids; returns the folder for checkpoints and config: the run's own, or the group's."""
+    def name_runs(self, model: SequenceModel) -> None:
+        """Fixes the run ids, and the folder of the group (for a solo run: its own).
+
+        Raises:
+            SeqbenchError: two replicas are the same run.
+        """
         self.task = task_record(model.task)
         self.cell = rec.CellRecord(type(model.cell).__name__, model.cell.options(), model.hidden)
         self.configs = [self._of_replica(s, r) for s, r in zip(model.seeds, model.rates, strict=True)]
         self.run_ids = [rec.run_id(self.task, self.cell.name, config) for config in self.configs]
         if len(set(self.run_ids)) < len(self.run_ids):
             raise SeqbenchError("Two replicas have the same seed and rate: each must differ in one of them")
-        if len(self.run_ids) == 1:
-            return self.folder / self.run_ids[0]
-        return self.folder / ("group-" + rec.run_id(self.task, self.cell.name, self.config))
+        group = "group-" + rec.run_id(self.task, self.cell.name, self.config)
+        self.group_folder = self.folder / (self.run_ids[0] if len(self.run_ids) == 1 else group)
 
     def _of_replica(self, seed: int, rate: float) -> dict[str, Any]:
         config = copy.deepcopy(self.config)
@@ -77,10 +84,6 @@ class Recorder(L.Callback):
             raise SeqbenchError(
                 f"{finished[0].parent} holds this very run, finished: add --run.overwrite true to train it again"
             )
-        if trainer.ckpt_path is None:
-            for run_id in self.run_ids:  # curves of an earlier try would be drawn into this one's
-                for events in (self.folder / run_id).glob("events.out.tfevents.*"):
-                    events.unlink()
 
     def record_path(self, run_id: str) -> Path:
         """Where a run's record goes."""
@@ -90,7 +93,50 @@ class Recorder(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._floors = data.floors()
         if trainer.is_global_zero:
+            self._make_folder()
+            for run_id in self.run_ids if trainer.ckpt_path is None else ():
+                for events in (self.folder / run_id).glob("events.out.tfevents.*"):
+                    events.unlink()  # curves of an earlier try would be drawn into this one's
+            self._fit_started = True
             self._writers = [SummaryWriter(str(self.folder / run_id)) for run_id in self.run_ids]
+
+    def _make_folder(self) -> None:
+        # Checked here, as Lightning's ModelCheckpoint succeeds without saving where it cannot write.
+        try:
+            (self.group_folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(self.config, sort_keys=False)
+            (self.group_folder / "config.yaml").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SeqbenchError(
+                f"Cannot write to {self.group_folder} ({error.strerror}); choose another --run.dir"
+            ) from error
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seqbench"] = {"config": self.config, "digest": self.task.digest}
+
+    def check_checkpoint(self, path: Path, resume: bool) -> None:
+        """Refuses another run's checkpoint; only the length of a resumed run may differ.
+
+        Raises:
+            SeqbenchError: not a checkpoint of seqbench, or made with other data or another model (to resume: with any
+                other setting).
+        """
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["seqbench"]
+        except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
+        keys = rec.differences(rec.identity(saved["config"]), rec.identity(self.config))
+        if resume:
+            keys = [key for key in keys if key not in ("trainer.max_epochs", "trainer.max_steps")]
+        else:
+            keys = [key for key in keys if key.startswith(("data.", "model."))]
+        if saved["digest"] != self.task.digest:
+            keys.append("the data's digest")
+        if keys:
+            raise SeqbenchError(
+                f"The checkpoint was made with another configuration ({', '.join(keys)} differ): "
+                "use the config.yaml in its run's folder"
+            )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not fitting(trainer) or not self.replicas.curve:
@@ -105,22 +151,22 @@ class Recorder(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After a fit the best weights are tested in the same process; only then is a run over."""
         assert isinstance(pl_module, SequenceModel)
-        nats, frames, first = pl_module.tested()
-        if self._floors and trainer.is_global_zero:
-            for k in range(pl_module.R):
-                score = rec.score_from_parts(
-                    nats[k].tolist(), frames[k].tolist(), first[k].tolist() if self.task.next_frame else None
-                )
+        nats, frames, first = (part.tolist() for part in pl_module.tested())
+        self.scores = [
+            rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
+            for k in range(pl_module.R)
+        ]
+        if self._fit_started and trainer.is_global_zero:
+            for k, score in enumerate(self.scores):
                 diverged = bool(pl_module.diverged[k])
                 message = "the training loss or its gradient left all bounds" if diverged else ""
                 self._write(trainer, pl_module, k, "diverged" if diverged else "finished", message, score)
-                if self._writers:
-                    self._writers[k].add_scalar("test/nll", score.nll, trainer.global_step)
+                self._writers[k].add_scalar("test/nll", score.nll, trainer.global_step)
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SequenceModel)
-        if self._floors and trainer.is_global_zero:
+        if self._fit_started and trainer.is_global_zero:
             stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
             status: rec.Status = "interrupted" if stopped else "failed"
             for k in range(pl_module.R):

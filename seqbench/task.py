@@ -6,7 +6,9 @@ Importing this module does not import torch, so that listings start fast.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 
 class SeqbenchError(Exception):
     """A mistake that the user can mend: one line that names the remedy. The command line shows only that line."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> SeqbenchError:
+    """The error to raise for a name that is not among `known`: it names the nearest and all."""
+    nearest = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), nearest, n=1, cutoff=0.5)
+    guess = f"; did you mean {nearest[close[0]]}?" if close else "."
+    return SeqbenchError(f"There is no {what} {name!r}{guess} Known: {', '.join(sorted(nearest.values()))}")
 
 
 @dataclass(frozen=True)

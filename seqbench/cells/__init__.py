@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 
 from seqbench.cells.base import Cell, State, Weight
-from seqbench.task import SeqbenchError
+from seqbench.task import unknown_name
 
 __all__ = ["Cell", "State", "Weight", "cells", "find"]
 
@@ -33,11 +32,9 @@ def find(name: str) -> type[Cell]:
     Raises:
         SeqbenchError: there is none; names the nearest and all.
     """
-    if name in _CELLS:
-        return _CELLS[name]
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in _CELLS], n=1, cutoff=0.5)
-    guess = next((f" Did you mean {n}?" for n in _CELLS if near and n.lower() == near[0]), "")
-    raise SeqbenchError(f"There is no unit {name!r}.{guess} Known: {', '.join(cells())}")
+    if name not in _CELLS:
+        raise unknown_name("unit", name, _CELLS)
+    return _CELLS[name]
 
 
 # seqbench.cells.GRU and the like work as class paths, in configs and in code.

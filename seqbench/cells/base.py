@@ -21,7 +21,7 @@ class Weight:
     Attributes:
         shape: Without the replica axis. A row (1, H) broadcasts over the batch.
         init: "orthogonal" (each H x H block by itself), "uniform" (+-0.1) or "zeros" (Chung et al. 2014's code).
-        noisy: Whether weight noise is added in training: on W and U, not on biases and peepholes.
+        noisy: Whether weight noise is added in training: on matrices, not on biases and peepholes.
     """
 
     shape: tuple[int, ...]

@@ -7,7 +7,9 @@ from seqbench.cells import cells, find
 from seqbench.task import SeqbenchError
 
 
-@pytest.mark.parametrize(("name", "hidden", "count"), [("LSTM", 195, 169_065), ("GRU", 227, 168_888), ("Tanh", 400, 168_400)])
+@pytest.mark.parametrize(
+    ("name", "hidden", "count"), [("LSTM", 195, 169_065), ("GRU", 227, 168_888), ("Tanh", 400, 168_400)]
+)
 def test_speech_sizes_of_chung_table_1(name, hidden, count):
     """Their 169.1k, 168.9k and 168.4k, with biases at 20 inputs."""
     cell = find(name)()
@@ -15,10 +17,14 @@ def test_speech_sizes_of_chung_table_1(name, hidden, count):
     assert count_parameters(cell, 20, hidden, 20).recurrent == count
 
 
-@pytest.mark.parametrize(("name", "hidden", "count"), [("LSTM", 36, 19_764), ("GRU", 46, 20_217), ("Tanh", 100, 20_050)])
+@pytest.mark.parametrize(
+    ("name", "hidden", "count"), [("LSTM", 36, 19_764), ("GRU", 46, 20_217), ("Tanh", 100, 20_050)]
+)
 def test_music_counts_of_chung_table_1(name, hidden, count):
     """Their 19.8k, 20.2k and 20.1k: no biases, input 100.5, the mean of their four column counts."""
-    counts = [count_parameters(find(name)(bias=False), inputs, hidden, inputs).recurrent for inputs in (93, 96, 105, 108)]
+    counts = [
+        count_parameters(find(name)(bias=False), inputs, hidden, inputs).recurrent for inputs in (93, 96, 105, 108)
+    ]
     assert sum(counts) / 4 == count
 
 

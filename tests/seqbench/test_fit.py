@@ -1,0 +1,225 @@
+"""`seqbench fit` and its sisters as a user calls them, on the made-up data set."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from seqbench import cli, record
+from seqbench.fitting import SeqbenchCLI
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+PROTOCOLS = {"chung2014.yaml", "quick.yaml"}
+BASE = ["-c", str(CONFIGS / "synthetic.yaml"), "-c", str(CONFIGS / "chung2014.yaml"), "--model.hidden", "5"]
+
+
+def seqbench(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["seqbench", *arguments])
+    cli.main()
+
+
+@pytest.fixture
+def fit(monkeypatch, tmp_path):
+    """Trains in a folder of its own and returns the records by folder name."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, unit: str = "GRU", epochs: int = 3) -> dict[str, record.Record]:
+        seqbench(monkeypatch, "fit", *BASE, "--model.cell", unit, "--trainer.max_epochs", str(epochs), *arguments)
+        return {path.parent.name: record.load(path) for path in tmp_path.glob("runs/*/record.json")}
+
+    return run
+
+
+def refusal(capsys, monkeypatch, *arguments: str) -> str:
+    """The one line that a refused command prints."""
+    with pytest.raises(SystemExit) as stop:
+        seqbench(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("seqbench: error: ")
+    return lines[0]
+
+
+def test_a_run_leaves_record_curves_config_and_checkpoint(fit, tmp_path):
+    ((name, found),) = fit().items()
+    assert found.run_id == name == record.run_id(found.task, "GRU", found.config)
+    assert found.status == "finished"
+    assert found.curve.epoch == [0, 1, 2]
+    assert found.best_valid == pytest.approx(min(found.curve.valid), abs=1e-5)
+    assert found.parameters.recurrent == 3 * (88 * 5 + 5 * 5 + 5)
+    assert found.test.nll == pytest.approx(math.fsum(found.test.nats) / sum(found.test.frames), abs=1e-8)
+    assert len(found.test.nats) == 16
+    assert found.environment.precision == "32-true"
+    events = EventAccumulator(str(tmp_path / "runs" / name)).Reload()
+    drawn = [e.value for e in events.Scalars("valid/nll")]
+    assert drawn == pytest.approx(found.curve.valid, rel=1e-5)
+    assert events.Scalars("test/nll")[0].value == pytest.approx(found.test.nll, rel=1e-5)
+    assert {p.name for p in (tmp_path / "runs" / name).iterdir()} >= {"record.json", "config.yaml", "checkpoints"}
+    assert json.loads((tmp_path / "runs" / name / "record.json").read_text())["schema"] == record.SCHEMA
+
+
+def test_a_group_leaves_the_records_that_its_replicas_leave_alone(fit, monkeypatch, tmp_path):
+    group = fit("--model.seed", "[0,1]", "--model.rate", "[1e-3,1e-2]")
+    assert len(group) == 2
+    for name, found in group.items():
+        (tmp_path / "alone" / name).mkdir(parents=True)
+        solo = ["--model.seed", str(found.seed), "--model.rate", str(found.rate), "--run.dir", "alone"]
+        seqbench(monkeypatch, "fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3", *solo)
+        alone = record.load(tmp_path / "alone" / name / "record.json")
+        assert alone.test.nll == pytest.approx(found.test.nll, abs=1e-6)
+        assert alone.best_epoch == found.best_epoch
+
+
+def test_resumed_equals_undisturbed(fit, tmp_path):
+    whole = {r.cell.name: r for r in fit("--run.dir", "runs/whole", epochs=5).values()}
+    assert not whole
+    (whole_path,) = tmp_path.glob("runs/whole/*/record.json")
+    whole = record.load(whole_path)
+    ((first, _),) = fit(epochs=2).items()
+    runs = fit("--ckpt_path", f"runs/{first}/checkpoints/last.ckpt", epochs=5)
+    resumed = runs[whole.run_id]
+    assert resumed.curve.epoch == whole.curve.epoch == [0, 1, 2, 3, 4]
+    assert resumed.curve.valid == whole.curve.valid
+    assert resumed.curve.train == whole.curve.train
+    assert resumed.test == whole.test
+    assert resumed.seconds >= resumed.curve.seconds[1]
+
+
+def test_config_in_the_run_folder_trains_the_same_run(fit, monkeypatch, tmp_path):
+    ((name, found),) = fit().items()
+    seqbench(monkeypatch, "fit", "-c", f"runs/{name}/config.yaml", "--run.overwrite", "true")
+    again = record.load(tmp_path / "runs" / name / "record.json")
+    assert again.test == found.test
+    assert again.curve.valid == found.curve.valid
+
+
+def test_a_finished_run_is_not_overwritten_unasked(fit, capsys, monkeypatch):
+    ((name, _),) = fit().items()
+    capsys.readouterr()
+    line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3")
+    assert name in line
+    assert "--run.overwrite" in line
+
+
+def test_validate_test_and_predict_use_the_best_weights(fit, capsys, monkeypatch, tmp_path):
+    ((name, found),) = fit().items()
+    common = ["-c", f"runs/{name}/config.yaml", "--ckpt_path", f"runs/{name}/checkpoints/last.ckpt"]
+    capsys.readouterr()
+    seqbench(monkeypatch, "test", *common)
+    assert f"test {found.test.nll:.4f} nats/frame" in capsys.readouterr().out
+    seqbench(monkeypatch, "predict", *common)
+    predicted = np.load(tmp_path / "runs" / name / "checkpoints" / "predictions.npz")
+    assert len(predicted.files) == 16
+    assert [predicted[f"sequence_{n}"].shape for n in range(16)] == [(f, 1, 88) for f in found.test.frames]
+    seqbench(monkeypatch, "validate", *common)
+    assert re.search(r"valid \d+\.\d{4} nats/frame", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("asked", "effective"), [("bf16-mixed", "bf16-mixed"), ("16-mixed", "bf16-mixed")])
+@pytest.mark.filterwarnings("ignore:You passed")
+def test_half_precision_trains_and_is_recorded_as_it_was(fit, asked, effective):
+    """On a CPU Lightning turns 16-mixed into bf16-mixed."""
+    (full,) = fit(unit="LSTM").values()
+    half = next(r for r in fit("--trainer.precision", asked, unit="LSTM").values() if r.run_id != full.run_id)
+    assert half.environment.precision == effective
+    assert half.test.nll == pytest.approx(full.test.nll, rel=2e-2)
+    assert half.test.nll != full.test.nll
+
+
+def test_any_torch_optimizer_by_config(fit):
+    (adam,) = fit("--model.optimizer", "torch.optim.Adam", "--model.rate", "1e-2").values()
+    assert adam.config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert adam.test.nll < 50
+
+
+def test_a_diverging_run_says_so(fit):
+    (found,) = fit("--model.rate", "1e6").values()
+    assert found.status == "diverged"
+    assert "left all bounds" in found.message
+
+
+def test_sigterm_leaves_an_interrupted_record_and_status_143(tmp_path):
+    command = [sys.executable, "-c", "from seqbench.cli import main; main()", "fit", *BASE, "--model.cell", "GRU"]
+    process = subprocess.Popen([*command, "--trainer.max_epochs", "100000", "--run.patience", "null"], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    (path,) = tmp_path.glob("runs/*/record.json")
+    found = record.load(path)
+    assert found.status == "interrupted"
+    assert found.test is None
+    assert found.curve.valid
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--model.cell", "GRRU"], "did you mean GRU"),
+        (["--model.cell", "GRU", "--data", "Synthtic"], "did you mean Synthetic"),
+        (["--model.cell", "GRU", "--model.nose", "1"], "--model.nose"),
+        (["--model.cell", "GRU", "--trainer.max_epochs", "x"], "expected int"),
+        (["--model.cell", "GRU", "--data.batch_size", "0"], "give 1 or more"),
+        (["--model.cell", "GRU", "--model.budget", "-1"], "must be positive"),
+        (["--model.cell", "GRU", "--model.optimizer", "torch.optim.Rprop"], "use one of: ChungRMSProp"),
+        (["--model.cell", "GRU", "--trainer.gradient_clip_algorithm", "value"], "clipped by norm"),
+        (["--model.cell", "GRU", "--ckpt_path", "nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
+        (["--model.cell", "GRU", "--run.dir", "/proc/nowhere"], "--run.dir"),
+        (["-c", "nofile.yaml"], "nofile.yaml"),
+        ([], "--model.cell NAME"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(capsys, monkeypatch, tmp_path, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    assert told in refusal(capsys, monkeypatch, "fit", *BASE, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_misspelt_names_in_a_config_file_are_told(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("data.yaml").write_text("data: {class_path: datamodules.Nottinghm}")
+    Path("cell.yaml").write_text("model: {cell: LSTN}")
+    assert "did you mean Nottingham" in refusal(capsys, monkeypatch, "fit", "-c", "data.yaml", "--model.cell", "GRU")
+    assert "did you mean LSTM" in refusal(capsys, monkeypatch, "fit", *BASE, "-c", "cell.yaml")
+
+
+def test_a_checkpoint_of_another_run_is_refused(fit, capsys, monkeypatch):
+    ((name, _),) = fit().items()
+    capsys.readouterr()
+    checkpoint = ["--ckpt_path", f"runs/{name}/checkpoints/last.ckpt"]
+    line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "LSTM", *checkpoint)
+    assert "model.cell.class_path" in line
+    line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", "--model.noise", "0", *checkpoint)
+    assert "model.noise" in line
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(capsys, monkeypatch, tmp_path):
+    for name, content in (("text.ckpt", b"hello"), ("torch.ckpt", None)):
+        path = tmp_path / name
+        path.write_bytes(content) if content else torch.save({"state_dict": {}}, path)
+        line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", "--ckpt_path", str(path))
+        assert "not a checkpoint of seqbench" in line
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_parses(capsys, monkeypatch, path):
+    """With a partner of the other kind: a data set needs a protocol."""
+    partners = [CONFIGS / "synthetic.yaml"] if path.name in PROTOCOLS else [CONFIGS / "chung2014.yaml"]
+    files = [flag for partner in [*partners, path] for flag in ("-c", str(partner))]
+    monkeypatch.setattr(SeqbenchCLI, "instantiate_classes", lambda self: sys.exit(0))
+    with pytest.raises(SystemExit) as stop:
+        seqbench(monkeypatch, "fit", *files, "--model.cell", "GRU")
+    assert stop.value.code == 0
+    assert set(yaml.safe_load(path.read_text())) <= {"data", "model", "trainer", "run"}
