@@ -132,7 +132,8 @@ def _data_floors(options: argparse.Namespace) -> None:
 def _leaderboard_build(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from leaderboard.build import as_json, build, print_board
+    from leaderboard.build import build
+    from leaderboard.terminal import as_json, print_board
 
     board = build(options.records, options.out, options.check)
     if options.json:
@@ -166,3 +167,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "/".join(map(str, value.values()))
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()

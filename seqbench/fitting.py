@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import datamodules
@@ -146,14 +147,14 @@ class SeqbenchCLI(LightningCLI):
         self.trainer.test(self.model, self.datamodule, verbose=False)
         self.after_test()
         for run_id in self.recorder.run_ids:
-            print(self.recorder.record_path(run_id))
+            rank_zero_print(self.recorder.record_path(run_id))
 
     def after_test(self) -> None:
         """One line a replica."""
         unit = self.model.task.unit
         for k, score in enumerate(self.recorder.scores):
             first = "" if score.nll_first is None else f", {score.nll_first:.4f} with frame 1"
-            print(
+            rank_zero_print(
                 f"{self._name(k)}: test {score.nll:.4f} {unit} (sequence-weighted {score.nll_sequence:.4f}{first}), "
                 f"best epoch {int(self.replicas.best_epoch[k])}"
             )
@@ -161,7 +162,7 @@ class SeqbenchCLI(LightningCLI):
     def after_validate(self) -> None:
         """One line a replica."""
         for k, nll in enumerate(self.model.valid_nll.per_replica()):
-            print(f"{self._name(k)}: valid {nll:.4f} {self.model.task.unit}")
+            rank_zero_print(f"{self._name(k)}: valid {nll:.4f} {self.model.task.unit}")
 
     def predict(self, **arguments: Any) -> None:
         """Writes each test sequence's expected targets, [T, R, K], into one file."""
@@ -179,6 +180,9 @@ class SeqbenchCLI(LightningCLI):
         seed, rate = self.model.seeds[k], self.model.rates[k]
         unit = f"{type(self.model.cell).__name__} {self.model.hidden}"
         return f"{unit} on {self.model.task.name}, seed {seed}, rate {rate:g}"
+
+
+rank_zero_print = rank_zero_only(print)
 
 
 def _check_names(arguments: list[str]) -> None:
@@ -200,20 +204,21 @@ def run(arguments: list[str]) -> None:
         SystemExit: 143 after SIGTERM, 130 after ^C; the records say "interrupted".
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # A resumed run that is to be longer is another run, with a folder of its own.
-    warnings.filterwarnings("ignore", message="The dirpath has changed", category=UserWarning)
-    try:
-        SeqbenchCLI(arguments)
-    except (ValueError, TypeError) as error:
-        # jsonargparse wraps what a constructor raises.
-        raise _own_error(error) or error from error
-    except SIGTERMException:
-        sys.exit(143)
-    except SystemExit as stop:
-        # Lightning turns ^C into status 1.
-        sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+    with warnings.catch_warnings():
+        # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        # A resumed run that is to be longer is another run; one to be overwritten was asked for.
+        warnings.filterwarnings("ignore", message="The dirpath has changed|Checkpoint directory", category=UserWarning)
+        try:
+            SeqbenchCLI(arguments)
+        except (ValueError, TypeError) as error:
+            # jsonargparse wraps what a constructor raises.
+            raise _own_error(error) or error from error
+        except SIGTERMException:
+            sys.exit(143)
+        except SystemExit as stop:
+            # Lightning turns ^C into status 1.
+            sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
 
 
 def _own_error(error: BaseException | None) -> SeqbenchError | None:

@@ -188,7 +188,7 @@ def test_options_are_those_that_differ():
 
 
 def test_unknown_unit_names_the_nearest():
-    with pytest.raises(SeqbenchError, match="Did you mean LSTM"):
+    with pytest.raises(SeqbenchError, match="did you mean LSTM"):
         find("lstn")
 
 

@@ -140,7 +140,7 @@ def test_half_precision_trains_and_is_recorded_as_it_was(fit, asked, effective):
 def test_any_torch_optimizer_by_config(fit):
     (adam,) = fit("--model.optimizer", "torch.optim.Adam", "--model.rate", "1e-2").values()
     assert adam.config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
-    assert adam.test.nll < 50
+    assert adam.test.nll < 55
 
 
 def test_a_diverging_run_says_so(fit):
@@ -150,7 +150,7 @@ def test_a_diverging_run_says_so(fit):
 
 
 def test_sigterm_leaves_an_interrupted_record_and_status_143(tmp_path):
-    command = [sys.executable, "-c", "from seqbench.cli import main; main()", "fit", *BASE, "--model.cell", "GRU"]
+    command = [sys.executable, "-m", "seqbench.cli", "fit", *BASE, "--model.cell", "GRU"]
     process = subprocess.Popen([*command, "--trainer.max_epochs", "100000", "--run.patience", "null"], cwd=tmp_path)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
@@ -223,3 +223,17 @@ def test_every_config_parses(capsys, monkeypatch, path):
         seqbench(monkeypatch, "fit", *files, "--model.cell", "GRU")
     assert stop.value.code == 0
     assert set(yaml.safe_load(path.read_text())) <= {"data", "model", "trainer", "run"}
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path):
+    """ddp on the CPU: the same gradients but for rounding, every test sequence counted once."""
+    command = [sys.executable, "-m", "seqbench.cli", "fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3"]
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    for folder, flags in (("one", []), ("two", two)):
+        subprocess.run([*command, "--run.dir", folder, *flags], cwd=tmp_path, check=True, timeout=120)
+    one, other = (record.load(next(tmp_path.glob(f"{folder}/*/record.json"))) for folder in ("one", "two"))
+    assert one.run_id == other.run_id
+    assert other.test.frames == one.test.frames
+    assert other.test.nll == pytest.approx(one.test.nll, abs=1e-4)
+    assert other.curve.valid == pytest.approx(one.curve.valid, abs=1e-4)
+    assert other.environment.device.endswith("x 2")
