@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from seqbench.task import SeqbenchError
 
+LONG_TEXT = 40  # characters that a table's cell may have before it is wrapped
 LIGHTNING = ("fit", "validate", "test", "predict")
 
 
@@ -152,20 +153,24 @@ def _print(value: Any, as_json: bool) -> None:
     from rich.table import Table
 
     rows = value if isinstance(value, list) else [{"": name, "value": text} for name, text in value.items()]
+    console = Console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in rows[0]:
         numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        short = max(len(_shown(row[name])) for row in rows) <= LONG_TEXT
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=short, overflow="fold")
     for row in rows:
         table.add_row(*(_shown(cell) for cell in row.values()))
-    Console().print(table)
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe gets whole lines
+    console.print(table)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, dict):
-        return "/".join(map(str, value.values()))
+        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
