@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 from seqbench.task import SeqbenchError
 
-LONG_TEXT = 40  # characters that a table's cell may have before it is wrapped
 LIGHTNING = ("fit", "validate", "test", "predict")
 
 
@@ -157,8 +156,7 @@ def _print(value: Any, as_json: bool) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in rows[0]:
         numeric = all(isinstance(row[name], int | float) for row in rows)
-        short = max(len(_shown(row[name])) for row in rows) <= LONG_TEXT
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=short, overflow="fold")
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(_shown(cell) for cell in row.values()))
     if not console.is_terminal:

@@ -1,0 +1,70 @@
+"""Listings and mistakes on the command line."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from seqbench import cli
+
+
+def seqbench(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["seqbench", *arguments])
+    cli.main()
+
+
+def test_cells_gives_the_sizes_of_chung_table_1(monkeypatch, capsys):
+    seqbench(monkeypatch, "cells", "--input-size", "20", "--budget", "169000", "--json")
+    rows = {row["unit"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["LSTM"]["hidden"], rows["LSTM"]["recurrent"]) == (195, 169_065)
+    assert (rows["GRU"]["hidden"], rows["GRU"]["recurrent"]) == (227, 168_888)
+    assert (rows["Tanh"]["hidden"], rows["Tanh"]["recurrent"]) == (400, 168_400)
+    assert rows["GRU"]["gates"] == 3
+
+
+def test_listings_are_tables_without_json(monkeypatch, capsys):
+    seqbench(monkeypatch, "cells")
+    assert "19,728" in capsys.readouterr().out
+    seqbench(monkeypatch, "data", "list")
+    assert "nottingham" in capsys.readouterr().out
+    seqbench(monkeypatch, "data", "floors", "synthetic")
+    assert "per-key Markov" in capsys.readouterr().out
+
+
+def test_data_prepare_counts(monkeypatch, capsys):
+    seqbench(monkeypatch, "data", "prepare", "synthetic", "--json")
+    assert json.loads(capsys.readouterr().out)["train"]["sequences"] == 48
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["cells", "--budget", "-3"], "'-3' is not a positive whole number"),
+        (["cells", "--budget", "3"], "too small"),
+        (["data", "floors", "jbs"], "did you mean jsb"),
+        (["leaderboard", "build", "--records", "nowhere"], "make run"),
+        ([], "required"),
+    ],
+)
+def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        seqbench(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("seqbench: error: ")
+    assert told in line
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "list"], ["cells"]])
+def test_listings_start_within_three_seconds(arguments):
+    """The best of three, so that a busy machine does not count."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "seqbench.cli", *arguments], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 3
