@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from seqbench.task import SeqbenchError
 
+LONGEST = 32  # characters of a cell that a terminal gets
 LIGHTNING = ("fit", "validate", "test", "predict")
 
 
@@ -158,7 +159,10 @@ def _print(value: Any, as_json: bool) -> None:
         numeric = all(isinstance(row[name], int | float) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(_shown(cell) for cell in row.values()))
+        texts = [_shown(cell) for cell in row.values()]
+        if console.is_terminal:
+            texts = [text if len(text) <= LONGEST else text[: LONGEST - 1] + "…" for text in texts]
+        table.add_row(*texts)
     if not console.is_terminal:
         console.width = 10_000  # a pipe gets whole lines
     console.print(table)
