@@ -1,0 +1,171 @@
+"""The leaderboard's columns. A new one is one line in COLUMNS: it appears in Markdown, CSV, page, terminal and JSON.
+
+A line says: name (CSV, JSON), header, value of a row, how the value reads, help. A column marked `detail` is left out
+of the Markdown and terminal tables, and stands on the page among the further columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leaderboard.board import Row, best_epoch
+from leaderboard.published import Published
+from leaderboard.statistics import Estimate
+from seqbench.record import Record
+
+Plain = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: in CSV and JSON.
+        header: in tables.
+        value: of a row; None where the row has none.
+        text: how a value that is not None reads.
+        help: one sentence for the reader.
+        absent: how a unit without a value reads.
+        detail: see the module's docstring.
+        words: left-aligned.
+        interval: the value is an Estimate whose interval is a CSV column of its own, `<name>_interval`.
+    """
+
+    name: str
+    header: str
+    value: Callable[[Row], Any]
+    text: Callable[[Any], str]
+    help: str
+    absent: str = "–"
+    detail: bool = False
+    words: bool = False
+    interval: bool = False
+
+    def show(self, row: Row) -> str:
+        """The cell as a reader sees it."""
+        value = self.value(row)
+        if value is None:
+            return self.absent if row.kind == "unit" else ""
+        return self.text(value)
+
+    def plain(self, row: Row) -> dict[str, Plain]:
+        """The cell for machines: unrounded, by name."""
+        value = self.value(row)
+        if not self.interval:
+            return {self.name: value.mean if isinstance(value, Estimate) else value}
+        mean, interval = (None, None) if value is None else (value.mean, value.interval)
+        return {self.name: mean, f"{self.name}_interval": interval}
+
+
+def whole(value: int) -> str:
+    """12,345"""
+    return f"{value:,}"
+
+
+def nats(value: Estimate) -> str:
+    """8.546, or 8.546 ± 0.012 over several runs."""
+    return f"{value.mean:.3f}" if value.interval is None else f"{value.mean:.3f} ± {value.interval:.3f}"
+
+
+def short_nats(value: Estimate) -> str:
+    """8.546"""
+    return f"{value.mean:.3f}"
+
+
+def epochs(value: Estimate) -> str:
+    """148, or 148.3 where a mean is not whole."""
+    return f"{value.mean:.1f}" if value.mean % 1 else f"{value.mean:.0f}"
+
+
+def seconds(value: Estimate) -> str:
+    """9.3, 36.0, 1,234"""
+    return f"{value.mean:.1f}" if value.mean < 100 else f"{value.mean:,.0f}"
+
+
+def rate(value: float) -> str:
+    """0.0003"""
+    return f"{value:.3g}"
+
+
+def _of_run(value: Callable[[Record], Any]) -> Callable[[Row], Any]:
+    """What all runs of a row share."""
+    return lambda row: value(row.runs[0]) if row.runs else None
+
+
+def _of_published(value: Callable[[Published], Any]) -> Callable[[Row], Any]:
+    return lambda row: None if row.published is None else value(row.published)
+
+
+def _first(*values: Callable[[Row], Any]) -> Callable[[Row], Any]:
+    """The first of these that a row has."""
+    return lambda row: next((v for value in values if (v := value(row)) is not None), None)
+
+
+HIDDEN = _first(_of_run(lambda run: run.cell.hidden), _of_published(lambda p: p.hidden))
+RECURRENT = _first(_of_run(lambda run: run.parameters.recurrent), _of_published(lambda p: p.recurrent))
+
+
+def _train(row: Row) -> Estimate | None:
+    if row.published is not None:
+        return None if row.published.train is None else Estimate(row.published.train, None, 1)
+    return row.mean(lambda run: None if (epoch := best_epoch(run)) is None else run.curve.train[epoch - 1])
+
+
+def _commit(row: Row) -> str | None:
+    return row.common(lambda run: re.sub(r"^(\w{12})\w*", r"\1", run.environment.commit)) or None
+
+
+def _lost(row: Row) -> str | None:
+    return ", ".join(f"{n} {reason}" for reason, n in row.lost.items()) or None
+
+
+def _count(reason: str) -> Callable[[Row], int | None]:
+    return lambda row: row.lost.get(reason, 0) if row.runs else None
+
+
+def _device(row: Row) -> str | None:
+    return row.common(lambda run: f"{run.environment.device.removesuffix(' x 1')}, {run.environment.precision}") or None
+
+
+# fmt: off
+# ruff: noqa: E501  one line a column reads better than any wrapping of it
+COLUMNS = (
+    Column("rank", "#", lambda row: row.rank, whole, "by mean test NLL, among the units that were run here"),
+    Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
+    Column("hidden", "hidden", HIDDEN, whole, "hidden size"),
+    Column("recurrent", "recurrent", RECURRENT, whole, "parameters of the recurrent layer alone"),
+    Column("total", "total", _of_run(lambda run: run.parameters.total), whole, "parameters with the output layer"),
+    Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds, with its 95% t-interval", interval=True),
+    Column("valid", "valid NLL", lambda row: row.mean(lambda run: run.best_valid), short_nats, "validation NLL at the best epoch, mean over seeds", interval=True),
+    Column("best_epoch", "best epoch", lambda row: row.mean(best_epoch), epochs, "epoch with the lowest validation NLL, counted from 1, mean over seeds"),
+    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.seconds), seconds, "of training and validation, all epochs, mean over seeds"),
+    Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that finished and count in the means; they differ by their seed only"),
+    Column("lost", "not counted", _lost, str, "runs that diverged, failed or were interrupted", absent="", words=True),
+    Column("rate", "rate", _of_run(lambda run: run.rate), rate, "learning rate"),
+    Column("device", "device", _device, str, "device and effective precision", words=True),
+    Column("test_sequence", "test NLL, sequence-weighted", lambda row: row.score("nll_sequence"), nats, "mean of the sequences' own means", detail=True, interval=True),
+    Column("test_first", "test NLL, frame 1 in", lambda row: row.score("nll_first"), nats, "frame-weighted, frame 1 scored from the initial state", detail=True, interval=True),
+    Column("train", "train NLL", _train, short_nats, "training NLL at the best epoch, measured while training, weight noise on", detail=True, interval=True),
+    Column("runs", "runs", lambda row: len(row.runs) or None, whole, "all runs, counted in the means or not", detail=True),
+    Column("diverged", "diverged", _count("diverged"), whole, "runs whose loss or gradient was no longer finite, or far too large", detail=True),
+    Column("failed", "failed", _count("failed"), whole, "runs that ended in an error", detail=True),
+    Column("interrupted", "interrupted", _count("interrupted"), whole, "runs that were stopped from outside", detail=True),
+    Column("untested", "untested", _count("untested"), whole, "runs that finished training and were not tested", detail=True),
+    Column("commit", "commit", _commit, str, "of the code; + where the tree had changes", detail=True, words=True),
+    Column("kind", "kind", lambda row: row.kind, str, "unit: run here; floor: no model needed; published: from a paper", detail=True, words=True),
+    Column("source", "source", _of_published(lambda p: f"{p.source} ({p.known})"), str, "of a published result, and whether it was read there or recalled", absent="", detail=True, words=True),
+    Column("convention", "convention", _of_published(lambda p: p.convention), str, "of a published result", absent="", detail=True, words=True),
+)
+# fmt: on
+
+MAIN = tuple(column for column in COLUMNS if not column.detail)
+DETAIL = tuple(column for column in COLUMNS if column.detail)
+
+
+def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns that have a value in any of these rows."""
+    return [column for column in columns if any(column.value(row) is not None for row in rows)]

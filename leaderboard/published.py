@@ -1,0 +1,91 @@
+"""Published test results, beside which a board's own rows stand. Typed by hand; the sources are named.
+
+None of these is recomputed here, and none is quite comparable: each row names its convention. `known` says how well
+a number is known: "read" in its source, or "recalled" from it without reading it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published result.
+
+    Attributes:
+        unit: the unit's name.
+        test: test NLL, in the unit of the board (nats a frame; nats a step for speech).
+        train: training NLL; None where the source gives none.
+        hidden: hidden size; None where unknown.
+        recurrent: parameters of the recurrent layer; None where unknown.
+        source: who and when.
+        link: where to read it.
+        convention: what was averaged over what, and on which data.
+        known: how well the number is known.
+    """
+
+    unit: str
+    test: float
+    train: float | None
+    hidden: int | None
+    recurrent: int | None
+    source: str
+    link: str
+    convention: str
+    known: Literal["recalled", "read"]
+
+
+Pair = tuple[float, float]  # training and test NLL
+TANH, GRU, LSTM = ("tanh", 100, 20_100), ("GRU", 46, 20_200), ("LSTM", 36, 19_800)
+SPEECH_TANH, SPEECH_GRU, SPEECH_LSTM = ("tanh", 400, 168_400), ("GRU", 227, 168_900), ("LSTM", 195, 169_100)
+
+
+def _chung(size: tuple[str, int, int], train: float, test: float, convention: str) -> Published:
+    unit, hidden, recurrent = size
+    source, link = "Chung et al. 2014", "https://arxiv.org/abs/1412.3555"
+    return Published(unit, test, train, hidden, recurrent, source, link, convention, "recalled")
+
+
+def _music(
+    columns: int, tanh: tuple[float, float], gru: tuple[float, float], lstm: tuple[float, float]
+) -> list[Published]:
+    convention = f"frame-weighted, frame 1 out; rolls of {columns} columns, not 88; batch size 1"
+    return [_chung(size, *nll, convention) for size, nll in ((TANH, tanh), (GRU, gru), (LSTM, lstm))]
+
+
+def _speech(
+    corpus: str, tanh: tuple[float, float], gru: tuple[float, float], lstm: tuple[float, float]
+) -> list[Published]:
+    convention = f"another corpus: Ubisoft {corpus}, not public, at an unknown scale; reference only"
+    sizes = SPEECH_TANH, SPEECH_GRU, SPEECH_LSTM
+    return [_chung(size, *nll, convention) for size, nll in zip(sizes, (tanh, gru, lstm), strict=True)]
+
+
+def _tcn(unit: str, test: float, total: str) -> Published:
+    source, link = "Bai et al. 2018", "https://arxiv.org/abs/1803.01271"
+    convention = f"frame-weighted, frame 1 out; about {total} parameters in all"
+    return Published(unit, test, None, None, None, source, link, convention, "read")
+
+
+UBISOFT_A = _speech("A", (6.29, 6.44), (2.31, 3.59), (1.44, 2.70))
+UBISOFT_B = _speech("B", (7.61, 7.62), (0.38, 0.88), (0.80, 1.26))
+
+# train, test; Chung's rolls had one column per MIDI number from 1 to the data set's highest
+PUBLISHED: dict[str, list[Published]] = {
+    "jsb": [
+        *_music(96, (8.82, 9.10), (6.94, 8.54), (8.15, 8.67)),
+        *(_tcn(unit, test, "300k") for unit, test in (("LSTM", 8.45), ("GRU", 8.43), ("tanh", 8.91), ("TCN", 8.10))),
+    ],
+    "nottingham": [
+        *_music(93, (3.22, 3.13), (2.79, 3.23), (3.08, 3.20)),
+        *(_tcn(unit, test, "1M") for unit, test in (("LSTM", 3.29), ("GRU", 3.46), ("tanh", 4.05), ("TCN", 3.07))),
+    ],
+    "musedata": _music(105, (5.64, 6.23), (5.06, 5.99), (5.18, 6.23)),
+    "piano_midi": _music(108, (5.64, 9.03), (4.93, 8.82), (6.49, 9.03)),
+    "fsdd_a": UBISOFT_A,
+    "yesno_a": UBISOFT_A,
+    "fsdd_b": UBISOFT_B,
+    "yesno_b": UBISOFT_B,
+}
