@@ -1,0 +1,93 @@
+"""Records as runs would leave them, made up: smooth curves, numbers drawn from the seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+from seqbench import record as R
+
+FLOORS = {
+    "jsb": {"note unigram": R.Score(11.091, 11.08, 11.06), "per-key Markov": R.Score(10.48, 10.47, 10.5)},
+    "bach": {"note unigram": R.Score(12.2, 12.1, 12.15), "per-key Markov": R.Score(11.4, 11.3, 11.5)},
+}
+SIZES = {"tanh": (100, 20_050), "GRU": (46, 20_217), "LSTM": (36, 19_764)}
+
+
+def make(
+    cell: str = "GRU",
+    seed: int = 0,
+    nll: float = 8.5,
+    task: str = "jsb",
+    *,
+    rate: float = 3e-4,
+    epochs: int = 60,
+    epoch_seconds: float = 0.6,
+    noise: float = 0.0,
+    **changes: Any,
+) -> R.Record:
+    """A finished run whose test NLL is `nll`, or close to it with noise; `changes` replace fields of the record."""
+    draw = random.Random(f"{cell}/{seed}/{task}/{rate}")
+    level = nll + draw.gauss(0, noise)
+    hidden, recurrent = SIZES.get(cell, (50, 20_000))
+    frames = [draw.randrange(30, 90) for _ in range(7)]
+    nats = [f * (level + draw.gauss(0, 0.3)) for f in frames]
+    shift = (level * sum(frames) - sum(nats)) / sum(frames)
+    nats = [n + shift * f for n, f in zip(nats, frames, strict=True)]
+    valid = [level + 2.8 * math.exp(-e / 9) + 4 * math.exp(-e) + draw.gauss(0, 0.02) for e in range(1, epochs + 1)]
+    train = [v + 0.25 - 0.012 * e for e, v in enumerate(valid, 1)]
+    best = min(range(epochs), key=valid.__getitem__)
+    task_record = R.TaskRecord(task, 88, 88, "Bernoulli", "nats/frame", f"{len(task):x}" * 64, True)
+    config = {
+        "data": {"class_path": task, "batch_size": 16},
+        "model": {"cell": {"class_path": cell}, "seed": seed, "rate": rate, "noise": 0.075, "budget": 20_000},
+        "trainer": {"max_epochs": 500, "precision": "32-true"},
+        "run": {"dir": "runs"},
+    }
+    made = R.Record(
+        schema=R.SCHEMA,
+        run_id="",
+        status="finished",
+        message="",
+        task=task_record,
+        cell=R.CellRecord(cell, {}, hidden),
+        parameters=R.Parameters(recurrent, recurrent + 88 * hidden + 88),
+        seed=seed,
+        rate=rate,
+        config=config,
+        command=f"seqbench fit -c configs/{task}.yaml --model.cell {cell} --model.seed {seed}",
+        environment=R.Environment(
+            "0123456789abcdef0123", {"torch": "2.11.0", "seqbench": "0.1.0"}, "cpu (x86_64) x 1", "32-true", 1
+        ),
+        seconds=round(epochs * epoch_seconds, 3),
+        curve=R.Curve(
+            epoch=list(range(epochs)),
+            step=[15 * e for e in range(1, epochs + 1)],
+            seconds=[round(epoch_seconds * e, 3) for e in range(1, epochs + 1)],
+            train=[round(v, 6) for v in train],
+            valid=[round(v, 6) for v in valid],
+        ),
+        best_epoch=best,
+        best_valid=round(valid[best], 6),
+        test=R.score_from_parts(nats, frames, [f / 8 for f in frames]),
+        floors=FLOORS.get(task, {}),
+    )
+    made = dataclasses.replace(made, **changes)
+    return dataclasses.replace(made, run_id=changes.get("run_id", R.run_id(made.task, made.cell.name, made.config)))
+
+
+def diverged(cell: str = "tanh", seed: int = 0, **changes: Any) -> R.Record:
+    """A run whose loss was no longer finite in epoch 2."""
+    curve = R.Curve([0, 1], [15, 30], [0.5, 1.0], [11.0, None], [10.0, None])
+    message = "training loss not finite in epoch 2"
+    return make(cell, seed, status="diverged", message=message, test=None, curve=curve, best_epoch=0, **changes)
+
+
+def write(folder: Path, *records: R.Record) -> Path:
+    """Saves each as a run does, `<run_id>/record.json`."""
+    for record in records:
+        R.save(record, folder / record.run_id / "record.json")
+    return folder

@@ -1,0 +1,200 @@
+"""Grouping, counting, means, ranks, floors and published rows, against numpy and scipy."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from leaderboard.board import assemble
+from leaderboard.columns import COLUMNS, MAIN
+from leaderboard.figures import average, limits, looks, spread, thin
+from leaderboard.published import PUBLISHED
+from leaderboard.statistics import estimate
+from seqbench.task import SeqbenchError
+
+
+def board_of(*records):
+    return assemble([(f"file {i}", record) for i, record in enumerate(records)])
+
+
+def cells(row):
+    return {column.name: column.show(row) for column in COLUMNS}
+
+
+def test_estimate_agrees_with_scipy():
+    values = np.random.default_rng(0).normal(8.5, 0.2, 7)
+    found = estimate(values.tolist())
+    low, high = scipy.stats.t.interval(0.95, 6, loc=values.mean(), scale=scipy.stats.sem(values))
+    assert found.mean == pytest.approx(values.mean(), abs=1e-9)
+    assert found.interval == pytest.approx((high - low) / 2, abs=1e-9)
+    assert estimate([3.0]).interval is None
+    assert estimate([]) is None
+
+
+def test_rows_are_seeds_of_one_setting_and_ranks_follow_the_mean(factory):
+    levels = {"tanh": 9.0, "GRU": 8.4, "LSTM": 8.6}
+    records = [factory.make(c, seed, nll, noise=0.05) for c, nll in levels.items() for seed in range(4)]
+    (table,) = board_of(*records).tables
+    ranked = [row for row in table.rows if row.rank]
+    assert [(row.rank, row.name, len(row.runs)) for row in ranked] == [(1, "GRU", 4), (2, "LSTM", 4), (3, "tanh", 4)]
+    for row in ranked:
+        runs = [r for r in records if r.cell.name == row.name]
+        tested = [sum(r.test.nats) / sum(r.test.frames) for r in runs]
+        assert row.test.mean == pytest.approx(np.mean(tested), abs=1e-8)
+        assert row.test.interval == pytest.approx(scipy.stats.sem(tested) * scipy.stats.t.ppf(0.975, 3), abs=1e-7)
+        sequence = np.mean([np.mean(np.divide(r.test.nats, r.test.frames)) for r in runs])
+        first = np.mean([(sum(r.test.nats) + sum(r.test.first)) / (sum(r.test.frames) + 7) for r in runs])
+        assert row.score("nll_sequence").mean == pytest.approx(sequence, abs=1e-8)
+        assert row.score("nll_first").mean == pytest.approx(first, abs=1e-8)
+        shown = cells(row)
+        assert shown["valid"] == f"{np.mean([min(r.curve.valid) for r in runs]):.3f}"
+        best = [int(np.argmin(r.curve.valid)) for r in runs]
+        assert float(shown["best_epoch"]) == pytest.approx(np.mean(best) + 1, abs=0.05)
+        train = np.mean([r.curve.train[e] for r, e in zip(runs, best, strict=True)])
+        assert shown["train"] == f"{train:.3f}"
+
+
+def test_equal_means_share_a_rank(factory):
+    same = factory.make("GRU", 0, 8.5)
+    twin = factory.make("LSTM", 0, 8.5, test=same.test)
+    (table,) = board_of(same, twin, factory.make("tanh", 0, 9.0)).tables
+    assert [row.rank for row in table.rows if row.rank] == [1, 1, 3]
+
+
+def test_all_rows_stand_in_order_of_nll(factory):
+    (table,) = board_of(factory.make("GRU", 0, 8.6), factory.diverged("tanh")).tables
+    means = [row.test.mean for row in table.rows[:-1]]
+    assert means == sorted(means)
+    assert table.rows[-1].name == "tanh"
+    assert table.rows[-1].test is None
+    published = [row for row in table.rows if row.kind == "published"]
+    assert sorted(row.test.mean for row in published) == [8.10, 8.43, 8.45, 8.54, 8.67, 8.91, 9.10]
+    floors = {row.name: row.test.mean for row in table.rows if row.kind == "floor"}
+    assert floors == {"note unigram": 11.091, "per-key Markov": 10.48}
+    assert [row.rank for row in table.rows if row.kind != "unit"] == [None] * 9
+    after_ours = [row.name for row in table.rows if row.test and row.test.mean > 8.6 and row.kind == "published"]
+    assert after_ours == ["LSTM", "tanh", "tanh"]
+
+
+def test_runs_that_were_lost_are_counted_but_not_averaged(factory):
+    fine = [factory.make("GRU", seed, 8.5) for seed in range(2)]
+    half = factory.make("GRU", 4, 99.0, status="diverged")  # has a test score, of its best epoch
+    failed = factory.make("GRU", 3, status="failed", test=None)
+    untested = factory.make("GRU", 5, test=None)
+    (table,) = board_of(*fine, half, failed, untested).tables
+    row = next(row for row in table.rows if row.kind == "unit")
+    assert row.test.mean == pytest.approx(8.5, abs=1e-3)
+    shown = cells(row)
+    assert (shown["n"], shown["runs"], shown["lost"]) == ("2", "5", "1 diverged, 1 failed, 1 untested")
+
+
+def test_two_states_of_one_data_set_are_two_tables(factory):
+    one = factory.make("GRU")
+    other = factory.make("GRU", seed=1)
+    other = dataclasses.replace(other, task=dataclasses.replace(other.task, digest="f" * 64), floors={})
+    tables = board_of(one, other).tables
+    assert [table.title for table in tables] == ["jsb (data 33333333)", "jsb (data ffffffff)"]
+    assert len({table.slug for table in tables}) == 2
+
+
+def test_namesakes_tell_what_differs_and_options_are_part_of_a_name(factory):
+    a, b = factory.make("GRU", rate=1e-3), factory.make("GRU", rate=3e-3)
+    option = factory.make("LSTM")
+    option = dataclasses.replace(option, cell=dataclasses.replace(option.cell, options={"peepholes": False}))
+    (table,) = board_of(a, b, option).tables
+    assert {row.name for row in table.units} == {"GRU [rate=0.001]", "GRU [rate=0.003]", "LSTM(peepholes=False)"}
+
+
+def test_floors_must_agree_within_rounding(factory):
+    floors = factory.FLOORS["jsb"]
+
+    def with_unigram(nll):
+        return factory.make("LSTM", floors={"note unigram": dataclasses.replace(floors["note unigram"], nll=nll)})
+
+    board_of(factory.make("GRU"), with_unigram(11.091 + 1e-8), factory.make("tanh", floors={}))
+    with pytest.raises(SeqbenchError, match=r"file 0 and file 1 .*note unigram"):
+        board_of(factory.make("GRU"), with_unigram(11.092))
+
+
+def test_one_run_cannot_have_two_contents(factory):
+    record = factory.make("GRU")
+    assert len(board_of(record, record).tables[0].units[0].runs) == 1
+    with pytest.raises(SeqbenchError, match=r"file 0 and file 1 are both run jsb-gru-"):
+        board_of(record, dataclasses.replace(record, seconds=1.0))
+
+
+def test_published_speech_is_marked_as_another_corpus():
+    for name, results in PUBLISHED.items():
+        assert all(("another corpus" in p.convention) == name.endswith(("_a", "_b")) for p in results)
+        assert all(p.known in ("recalled", "read") and p.link.startswith("https://") for p in results)
+
+
+def test_column_names_are_unique_and_explained():
+    assert len({column.name for column in COLUMNS}) == len(COLUMNS)
+    assert all(column.help and column.header for column in COLUMNS)
+    wanted = {"rank", "unit", "hidden", "recurrent", "total", "test", "valid", "best_epoch", "seconds", "n"}
+    assert wanted <= {column.name for column in MAIN}
+
+
+def test_mean_curves_end_with_the_shortest_run(factory):
+    runs = [factory.make("GRU", seed, epochs=30 + seed, noise=0.1) for seed in range(3)]
+    (table,) = board_of(*runs).tables
+    line = average(table.units[0])
+    assert line.epoch == list(range(1, 31))
+    valid = np.array([run.curve.valid[:30] for run in runs])
+    np.testing.assert_allclose(line.valid, valid.mean(0), atol=1e-6)
+    np.testing.assert_allclose(line.low, valid.min(0))
+    np.testing.assert_allclose(line.high, valid.max(0))
+    np.testing.assert_allclose(line.seconds, [run_seconds * 0.6 for run_seconds in range(1, 31)], atol=1e-6)
+
+
+def test_what_is_not_finite_leaves_a_gap(factory):
+    run = factory.make("GRU", epochs=5)
+    curve = dataclasses.replace(run.curve, train=[None, *run.curve.train[1:]])
+    (table,) = board_of(dataclasses.replace(run, curve=curve)).tables
+    line = average(table.units[0])
+    assert math.isnan(line.train[0])
+    assert all(map(math.isfinite, limits([line])))
+
+
+def test_limits_cut_the_first_epochs_off_and_keep_the_rest(factory):
+    (table,) = board_of(factory.make("GRU", epochs=200)).tables
+    line = average(table.units[0])
+    low, high = limits([line])
+    assert low < min(line.valid + line.train)
+    assert max(line.valid[10:]) < high < line.valid[0]
+
+
+def test_long_curves_are_thinned_to_the_last_point():
+    kept = thin(4321)
+    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 500)
+    assert thin(3) == [0, 1, 2]
+
+
+def test_labels_keep_their_distance_and_order():
+    placed = spread([0.5, 0.5, 0.99, 1.0, 0.0], 0.1)
+    ordered = sorted(placed)
+    assert all(b - a > 0.0999 for a, b in itertools.pairwise(ordered))
+    assert max(placed) <= 1.0
+    assert placed.index(min(placed)) == 4
+    assert placed.index(max(placed)) == 3
+
+
+def test_a_unit_has_one_colour_on_all_data_sets(factory):
+    board = board_of(
+        *(factory.make(c, task=t) for c in ("tanh", "GRU", "LSTM") for t in ("jsb", "bach")),
+        factory.make("GRU", 0, 8.9, rate=1e-2),
+    )
+    found = looks(board)
+    by_unit = {}
+    for table in board.tables:
+        seen = set()
+        for row in table.units:
+            if row.unit not in seen:
+                by_unit.setdefault(row.unit, set()).add(found[row.anchor])
+            seen.add(row.unit)
+        assert len({found[row.anchor] for row in table.units}) == len(table.units)
+    assert all(len(colours) == 1 for colours in by_unit.values())

@@ -1,0 +1,328 @@
+"""Files: the same bytes from the same records, checked, escaped, self-contained."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from leaderboard import build as building
+from leaderboard.build import build
+from leaderboard.terminal import as_json, print_board
+from seqbench import record as rec
+from seqbench.task import SeqbenchError
+
+SCRIPT = "<script>alert('x')</script>"
+FILES = {"README.md", "index.html", "leaderboard.csv"}
+
+
+@pytest.fixture(scope="module")
+def runs(factory):
+    """Three units x three seeds on two data sets, some runs lost."""
+    levels = (("tanh", 9.05), ("GRU", 8.53), ("LSTM", 8.47))
+    made = [
+        factory.make(c, seed, nll, task, noise=0.02, epochs=40 + seed)
+        for task in ("jsb", "bach")
+        for c, nll in levels
+        for seed in range(3)
+    ]
+    return [*made, factory.diverged("tanh", 3), factory.make("GRU", 3, status="failed", message="no room", test=None)]
+
+
+@pytest.fixture(scope="module")
+def built(runs, factory, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    board = build(factory.write(folder / "records", *runs), folder / "out")
+    return folder, board
+
+
+def contents(out):
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def test_files(built):
+    folder, _ = built
+    figures = {f"figures/{task}-{x}.svg" for task in ("jsb", "bach") for x in ("epoch", "seconds")}
+    made = contents(folder / "out")
+    assert made.keys() == FILES | figures
+    assert all(len(made[name]) < 200_000 for name in figures)
+    assert str(folder).encode() not in b"".join(made.values())
+    assert (folder / "out/index.html").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_same_bytes_from_other_names_another_order_and_another_process(built, runs, tmp_path, monkeypatch):
+    folder, _ = built
+    shuffled = random.Random(1).sample(runs, len(runs))
+    for i, record in enumerate(shuffled):
+        rec.save(record, tmp_path / "flat" / f"{i}.json")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    matplotlibrc = tmp_path / "matplotlibrc"
+    matplotlibrc.write_text("font.size: 30\nlines.linewidth: 9\nsvg.fonttype: path\n")
+    code = "import sys; from pathlib import Path; from leaderboard.build import build; build(*map(Path, sys.argv[1:]))"
+    environment = os.environ | {"MATPLOTLIBRC": str(matplotlibrc), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    command = [sys.executable, "-c", code, str(tmp_path / "flat"), str(tmp_path / "out")]
+    subprocess.run(command, check=True, env=environment, timeout=120)
+    assert contents(tmp_path / "out") == contents(folder / "out")
+
+
+def test_nothing_is_touched_twice(built):
+    folder, _ = built
+    before = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*")}
+    build(folder / "records", folder / "out")
+    assert before == {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*")}
+
+
+def test_check_names_what_is_stale_missing_or_left_over(runs, factory, tmp_path):
+    records, out = factory.write(tmp_path / "records", *runs[:3]), tmp_path / "out"
+    build(records, out)
+    build(records, out, check=True)
+
+    page = out / "index.html"
+    page.write_text(page.read_text().replace("9.0", "9.1", 1))
+    (out / "leaderboard.csv").unlink()
+    (out / "figures/gone-epoch.svg").write_text(building.MARK + "<svg/>")
+    (out / "figures/mine.svg").write_text("<svg/>")
+    before = contents(out)
+    with pytest.raises(SeqbenchError, match=r": figures/gone-epoch.svg, index.html, leaderboard.csv;"):
+        build(records, out, check=True)
+    assert contents(out) == before
+    build(records, out)
+    build(records, out, check=True)
+    assert {p.name for p in (out / "figures").iterdir()} == {"jsb-epoch.svg", "jsb-seconds.svg", "mine.svg"}
+
+
+def test_one_digit_of_a_record_makes_the_board_stale(runs, factory, tmp_path):
+    records, out = factory.write(tmp_path / "records", *runs[:3]), tmp_path / "out"
+    build(records, out)
+    test = dataclasses.replace(runs[0].test, nll=runs[0].test.nll + 0.001)
+    factory.write(records, dataclasses.replace(runs[0], test=test))
+    with pytest.raises(SeqbenchError, match=r"README.md, index.html, leaderboard.csv"):
+        build(records, out, check=True)
+
+
+def test_check_writes_nothing_where_nothing_is(runs, factory, tmp_path):
+    records = factory.write(tmp_path / "records", runs[0])
+    with pytest.raises(SeqbenchError, match=r"README.md.*index.html"):
+        build(records, tmp_path / "out", check=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("")])
+def test_no_records(make, tmp_path):
+    make(tmp_path / "records")
+    with pytest.raises(SeqbenchError, match="make run"):
+        build(tmp_path / "records", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"seconds":24.6', '"seconds":NaN'), ('"schema":1', '"schema":99'), ('"status":', '"state":'), ("{", "")],
+)
+def test_a_bad_record_is_refused_by_name(old, new, factory, tmp_path):
+    folder = factory.write(tmp_path / "records", factory.make("LSTM"), factory.make("GRU", epochs=41))
+    path = next(folder.glob("jsb-gru*/record.json"))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(SeqbenchError, match=r"jsb-gru-\w+/record\.json"):
+        build(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_that_do_not_fit_are_refused_by_name(factory, tmp_path):
+    run = factory.make("GRU")
+    short = dataclasses.replace(run.curve, valid=run.curve.valid[:-1])
+    for wrong in (dataclasses.replace(run, curve=short), dataclasses.replace(run, best_epoch=1000)):
+        with pytest.raises(SeqbenchError, match=r"record\.json.*curve"):
+            build(factory.write(tmp_path, wrong), tmp_path / "out")
+
+
+def test_links_are_not_followed_out_of_the_folder(factory, tmp_path):
+    outside = factory.write(tmp_path / "outside", factory.make("GRU"))
+    records = factory.write(tmp_path / "records", factory.make("LSTM"))
+    (records / "linked").symlink_to(outside, target_is_directory=True)
+    (table,) = build(records, tmp_path / "out").tables
+    assert [row.name for row in table.units] == ["LSTM"]
+    (records / "sly.json").symlink_to(next(outside.rglob("record.json")))
+    with pytest.raises(SeqbenchError, match=r"sly\.json is a link out"):
+        build(records, tmp_path / "out")
+
+
+def test_an_unwritable_place_is_one_line(factory, tmp_path):
+    records = factory.write(tmp_path / "records", factory.make("GRU"))
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(SeqbenchError, match="--out"):
+        build(records, tmp_path / "out")
+
+
+class Page(HTMLParser):
+    """Collects tags, references and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.ids, self.data = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                self.links.append((tag, value))
+            if name == "id":
+                self.ids.append(value)
+            assert not name.startswith("on"), f"{tag} has a handler {name}"
+
+    def handle_data(self, data):
+        self.data.append(data)
+
+
+def test_the_page_fetches_nothing(built):
+    folder, _ = built
+    text = (folder / "out/index.html").read_text()
+    page = Page(text)
+    assert not {"script", "link", "iframe", "img", "object", "base", "embed"} & set(page.tags)
+    for tag, link in page.links:
+        assert link.startswith("#") or (tag == "a" and link.startswith("https://arxiv.org/")), (tag, link)
+    assert {link[1:] for _, link in page.links if link.startswith("#")} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert "@import" not in text
+    assert not [part for part in text.split("url(")[1:] if not part.startswith("#")]
+
+
+def test_whatever_a_record_says_is_escaped(factory, tmp_path):
+    run = factory.make(
+        "GRU", command=f"seqbench fit {SCRIPT}", message=SCRIPT, floors={SCRIPT: rec.Score(11, 11, None)}
+    )
+    environment = rec.Environment(SCRIPT, {SCRIPT: SCRIPT}, f"cpu|{SCRIPT}", SCRIPT, 2)
+    run = dataclasses.replace(
+        run,
+        floors={SCRIPT: rec.Score(11, 11, None)},
+        task=dataclasses.replace(run.task, name=f"../../{SCRIPT}\n|", unit=SCRIPT, digest=SCRIPT, head="a|b"),
+        cell=rec.CellRecord(f"{SCRIPT}$x^2$\0[red]", {SCRIPT: SCRIPT}, 3),
+        config=run.config | {"data": {SCRIPT: SCRIPT, "x": "</pre>"}},
+        environment=environment,
+        run_id=f"=1+1{SCRIPT}",
+    )
+    rec.save(run, tmp_path / "records/record.json")
+    board = build(tmp_path / "records", tmp_path / "deep/er/out")
+    made = contents(tmp_path)
+    assert {name.split("/")[0] for name in made} == {"records", "deep"}
+    for name, content in made.items():
+        if not name.endswith((".json", ".csv")):
+            assert b"<script" not in content, name
+    figures = [name for name in made if name.endswith(".svg")]
+    assert len(figures) == 2
+    for name in figures:
+        ET.fromstring(made[name])
+    readme = made["deep/er/out/README.md"].decode().splitlines()
+    header = next(i for i, line in enumerate(readme) if line.startswith("| \\#"))
+    pipes = [line.replace("\\|", "").count("|") for line in readme[header:] if line.startswith("|")]
+    assert len(set(pipes)) == 1
+    page = Page(made["deep/er/out/index.html"].decode())
+    assert SCRIPT in "".join(page.data)
+    console = Console(file=io.StringIO(), width=300)
+    print_board(board, console)
+    assert "[red]" in console.file.getvalue()
+
+
+def test_csv_and_json_hold_the_numbers_of_the_board(built):
+    folder, board = built
+    with (folder / "out/leaderboard.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    expected = [(table, row) for table in board.tables for row in table.rows]
+    assert len(rows) == len(expected)
+    machine = [
+        row for table in json.loads(json.dumps(as_json(board), allow_nan=False))["tables"] for row in table["rows"]
+    ]
+    for got, parsed, (table, row) in zip(rows, machine, expected, strict=True):
+        assert (got["dataset"], got["unit"], got["kind"]) == (table.task.name, row.name, row.kind)
+        assert {k: "" if v is None else str(v) for k, v in parsed.items()} == got
+        if row.test is None:
+            assert got["test"] == ""
+            continue
+        assert float(got["test"]) == row.test.mean
+        assert got["test_interval"] == ("" if row.test.interval is None else str(row.test.interval))
+        if row.kind == "unit":
+            assert int(got["n"]) == len(row.counted)
+            assert int(got["diverged"]) == sum(run.status == "diverged" for run in row.runs)
+            assert float(got["test_sequence"]) == row.score("nll_sequence").mean
+            assert float(got["test_first"]) == row.score("nll_first").mean
+
+
+def test_every_column_is_in_every_format(built):
+    from leaderboard.columns import COLUMNS, MAIN
+
+    folder, board = built
+    console = Console(file=io.StringIO(), width=400)
+    print_board(board, console)
+    terminal, page = console.file.getvalue(), (folder / "out/index.html").read_text()
+    readme = (folder / "out/README.md").read_text().replace("\\", "")
+    for column in MAIN:
+        assert all(word in terminal for word in column.header.split())
+        assert f"| {column.header} |" in readme
+    for column in COLUMNS:
+        assert f">{column.header}</th>" in page
+    best = board.tables[0].units[0]
+    text = f"{best.test.mean:.3f} ± {best.test.interval:.3f}"
+    assert text in terminal
+    assert text in readme
+    assert text in page
+
+
+def test_details_hold_config_command_versions_and_each_seed(built, runs):
+    folder, _ = built
+    text = "".join(Page((folder / "out/index.html").read_text()).data)
+    for run in runs:
+        assert run.run_id in text
+        assert run.command in text
+        if run.status == "finished":
+            assert f"{run.test.nll:.4f}" in text
+            assert f"{run.best_valid:.4f}" in text
+    for word in ("torch 2.11.0", '"budget": 20000', "failed: no room", "diverged: ", "commit 0123456789ab"):
+        assert word in text
+
+
+def test_a_narrow_terminal_gets_whole_numbers(built):
+    _, board = built
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    print_board(board, console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in console.file.getvalue()
+    assert any("1  LSTM" in line and "±" in line for line in lines)
+
+
+def test_one_record_makes_a_board(factory, tmp_path):
+    board = build(factory.write(tmp_path / "records", factory.make("GRU", epochs=1)), tmp_path / "out")
+    (table,) = board.tables
+    assert table.units[0].rank == 1
+    assert (tmp_path / "out/figures/jsb-epoch.svg").exists()
+    assert "±" not in (tmp_path / "out/leaderboard.csv").read_text()
+
+
+def test_a_unit_that_only_diverged_is_shown_without_rank_or_figure(factory, tmp_path):
+    board = build(factory.write(tmp_path / "records", factory.diverged("tanh")), tmp_path / "out")
+    row = board.tables[0].units[0]
+    assert (row.rank, row.test) == (None, None)
+    assert contents(tmp_path / "out").keys() == FILES
+    readme = (tmp_path / "out/README.md").read_text()
+    assert "| tanh | 100 | 20,050 |" in readme
+    assert "1 diverged" in readme
+    assert "figures/" not in readme
+
+
+def test_building_imports_no_torch_and_starting_no_plotting():
+    code = (
+        "import sys, leaderboard.build, leaderboard.terminal\n"
+        "print(sorted({'torch', 'matplotlib', 'jinja2', 'scipy', 'pandas', 'rich'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == "[]"
