@@ -9,20 +9,21 @@ from typing import Literal
 
 from seqbench.cells import Cell
 from seqbench.record import Parameters
+from seqbench.stack import stack_weights
 from seqbench.task import SeqbenchError
 
 Count = Literal["recurrent", "total"]
 TOLERANCE = 0.005
 
 
-def count_parameters(cell: Cell, input_size: int, hidden: int, outputs: int) -> Parameters:
-    """Parameters of one layer of `cell` and of the affine map from H to `outputs`."""
-    recurrent = sum(weight.size for weight in cell.layer(input_size, hidden).values())
+def count_parameters(cell: Cell, input_size: int, hidden: int, outputs: int, layers: int = 1) -> Parameters:
+    """Parameters of the layers of `cell`, each of size `hidden`, and of the affine map from H to `outputs`."""
+    recurrent = sum(weight.size for weight in stack_weights(cell, input_size, hidden, layers).values())
     return Parameters(recurrent=recurrent, total=recurrent + hidden * outputs + outputs)
 
 
-def hidden_for_budget(cell: Cell, input_size: int, outputs: int, budget: int, count: Count) -> int:
-    """The smallest H within half a percent of the budget; if none is, the nearest.
+def hidden_for_budget(cell: Cell, input_size: int, outputs: int, budget: int, count: Count, layers: int = 1) -> int:
+    """The smallest H within half a percent of the budget for all layers together; if none is, the nearest.
 
     With biases this gives Chung's sizes for speech (169,000 at 20 inputs: LSTM 195, GRU 227, tanh 400).
 
@@ -31,12 +32,12 @@ def hidden_for_budget(cell: Cell, input_size: int, outputs: int, budget: int, co
     """
 
     def parameters(hidden: int) -> int:
-        return getattr(count_parameters(cell, input_size, hidden, outputs), count)
+        return getattr(count_parameters(cell, input_size, hidden, outputs, layers), count)
 
     if parameters(1) > 2 * budget:
         raise SeqbenchError(
-            f"A budget of {budget} parameters is too small: {type(cell).__name__} with one hidden unit and "
-            f"{input_size} inputs has {parameters(1)} ({count}). Raise --budget."
+            f"A budget of {budget} parameters is too small: {type(cell).__name__} with one hidden unit a "
+            f"layer, {layers} layers and {input_size} inputs has {parameters(1)} ({count}). Raise the budget."
         )
     low, high = 1, 2
     while parameters(high) < budget * (1 - TOLERANCE):

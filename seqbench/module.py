@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from seqbench.budget import Count, count_parameters, hidden_for_budget
-from seqbench.cells import Cell, Weight
-from seqbench.heads import at_least_float32, head_for
+from seqbench.cells import Cell
+from seqbench.heads import head_for
 from seqbench.metrics import NLL
 from seqbench.optim import ChungRMSProp, PerReplica, clip_per_replica
-from seqbench.recurrence import project, unroll
-from seqbench.task import Batch, SeqbenchError, Task, draw_seed, generator
+from seqbench.recurrence import project
+from seqbench.stack import recurrent_matrices, run_stack, stack_weights
+from seqbench.task import Batch, SeqbenchError, Task
+from seqbench.weights import Perturbation, initial_weights
 
 
 def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int], list[float]]:
@@ -45,7 +47,7 @@ def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int
 
 
 class SequenceModel(L.LightningModule):
-    """One recurrent layer and a head, for R replicas.
+    """Recurrent layers and a head, for R replicas.
 
     Attributes:
         w: all weights by name, each [R, ...].
@@ -62,7 +64,10 @@ class SequenceModel(L.LightningModule):
         budget: int = 20_000,
         count: Count = "recurrent",
         hidden: int | None = None,
+        layers: int = 1,
+        layer_norm: bool = False,
         noise: float = 0.0,
+        dropout: float = 0.0,
         optimizer: OptimizerCallable = ChungRMSProp,
     ) -> None:
         """Initial weights follow from each replica's seed alone.
@@ -75,25 +80,38 @@ class SequenceModel(L.LightningModule):
             budget: how many parameters the unit gets; its hidden size follows.
             count: which parameters the budget counts: the recurrent layer's, or the output layer's too.
             hidden: hidden size, instead of a budget.
+            layers: recurrent layers, all of the same size; the budget is for all of them together.
+            layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/stack.py).
             noise: standard deviation of the weight noise, drawn anew for every training batch.
+            dropout: probability of each recurrent weight to be left out of a training batch (seqbench/weights.py).
             optimizer: any torch optimizer class whose step is linear in its rate.
         """
         super().__init__()
-        self.cell, self.task, self.noise, self.optimizer = cell, task, noise, optimizer
+        self.cell, self.task, self.optimizer = cell, task, optimizer
+        self.layers, self.layer_norm = layers, layer_norm
         self.seeds, self.rates = replicas(seed, rate)
-        if noise < 0 or budget < 1 or (hidden is not None and hidden < 1):
-            raise SeqbenchError(f"Sizes must be positive: noise {noise}, budget {budget}, hidden {hidden}")
+        if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1):
+            raise SeqbenchError(
+                f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}"
+            )
         self.head = head_for(task)
-        self.hidden = hidden or hidden_for_budget(cell, task.input_size, self.head.outputs, budget, count)
-        self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs)
-        self.spec = cell.layer(task.input_size, self.hidden) | self.head.weights(self.hidden)
+        sizes = task.input_size, self.head.outputs
+        self.hidden = hidden or hidden_for_budget(cell, *sizes, budget, count, layers)
+        self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs, layers)
+        self.spec = stack_weights(cell, task.input_size, self.hidden, layers) | self.head.weights(self.hidden)
+        recurrent = recurrent_matrices(cell, self.hidden, layers)
+        if not 0 <= dropout < 1 or (dropout and not recurrent):
+            raise SeqbenchError(
+                f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
+                f"matrices ({type(cell).__name__} has {len(recurrent)})"
+            )
+        self.perturb = Perturbation(self.spec, recurrent, self.seeds, noise, dropout)
         self.w = nn.ParameterDict(initial_weights(self.spec, self.seeds))
         self.alive: Tensor
         self.diverged: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
         self.register_buffer("diverged", torch.zeros(self.R, dtype=torch.bool))
         self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
-        self._noise: WeightNoise | None = None
         self._tested: list[tuple[Tensor, ...]] = []
 
     @property
@@ -102,24 +120,14 @@ class SequenceModel(L.LightningModule):
         return len(self.seeds)
 
     def forward(self, x: Tensor, w: SimpleNamespace | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last state."""
+        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
         w = w or SimpleNamespace(**self.w)
-        a = project(x.to(w.W.dtype), w.W, getattr(w, "b", None))
-        # The state stays in float32 under autocast: it sums over hundreds of steps.
-        h, state = unroll(self.cell, at_least_float32(a), w)
-        return project(h, w.V, w.c), state
+        h, states = run_stack(self.cell, x, w, self.layers, self.layer_norm)
+        return project(h, w.V, w.c), states
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
-        """The weights with fresh noise on W, U and the head's V: a function of (seed, step)."""
-        w: dict[str, Tensor] = dict(self.w)
-        if self.noise:
-            noisy = [name for name, weight in self.spec.items() if weight.noisy]
-            if self._noise is None or self._noise.buffer.device != self.device:
-                self._noise = WeightNoise(self.seeds, sum(self.spec[n].size for n in noisy), self.device)
-            draws = self._noise.draw(step).split([self.spec[n].size for n in noisy], 1)
-            for name, draw in zip(noisy, draws, strict=True):
-                w[name] = torch.add(w[name], draw.view_as(w[name]), alpha=self.noise)
-        return SimpleNamespace(**w)
+        """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
+        return SimpleNamespace(**self.perturb(dict(self.w), step))
 
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] and frames scored [R or 1, B] of each sequence."""
@@ -213,34 +221,3 @@ class SequenceModel(L.LightningModule):
         """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
         out, _ = self(batch.x)
         return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}
-
-
-class WeightNoise:
-    """Standard normals [R, P], row k a function of (seed k, step) alone: nothing to keep in a checkpoint."""
-
-    def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
-        self.seeds = seeds
-        self.buffer = torch.empty(len(seeds), size, device=device)
-        self.generator = torch.Generator(device)
-
-    def draw(self, step: int) -> Tensor:
-        """The draws of one step; overwritten by the next."""
-        for row, seed in zip(self.buffer, self.seeds, strict=True):
-            row.normal_(generator=self.generator.manual_seed(draw_seed(seed, "noise", step)))
-        return self.buffer
-
-
-def initial_weights(spec: dict[str, Weight], seeds: list[int]) -> dict[str, nn.Parameter]:
-    """Each weight [R, ...], row k drawn on the CPU from seed k alone."""
-    generators = [generator(seed, "init") for seed in seeds]
-    return {name: nn.Parameter(torch.stack([_initial(weight, g) for g in generators])) for name, weight in spec.items()}
-
-
-def _initial(weight: Weight, g: torch.Generator) -> Tensor:
-    if weight.init == "zeros":
-        return torch.zeros(weight.shape)
-    if weight.init == "uniform":
-        return torch.empty(weight.shape).uniform_(-0.1, 0.1, generator=g)
-    rows, columns = weight.shape
-    blocks = [nn.init.orthogonal_(torch.empty(rows, rows), generator=g) for _ in range(columns // rows)]
-    return torch.cat(blocks, 1)
