@@ -231,7 +231,6 @@ def _tidy(name: str, text: str, title: str) -> str:
     from markupsafe import escape
 
     svg = text[text.index("<svg") :].rstrip()
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor")
     svg = re.sub(r'style="font: ([\d.]+px) [^;"]*', r'style="font-size: \1', svg)

@@ -37,11 +37,12 @@ def test_estimate_agrees_with_scipy():
 def test_rows_are_seeds_of_one_setting_and_ranks_follow_the_mean(factory):
     levels = {"tanh": 9.0, "GRU": 8.4, "LSTM": 8.6}
     records = [factory.make(c, seed, nll, noise=0.05) for c, nll in levels.items() for seed in range(4)]
-    (table,) = board_of(*records).tables
+    (table,) = board_of(*reversed(records)).tables
     ranked = [row for row in table.rows if row.rank]
     assert [(row.rank, row.name, len(row.runs)) for row in ranked] == [(1, "GRU", 4), (2, "LSTM", 4), (3, "tanh", 4)]
     for row in ranked:
         runs = [r for r in records if r.cell.name == row.name]
+        assert [run.seed for run in row.runs] == [0, 1, 2, 3]
         tested = [sum(r.test.nats) / sum(r.test.frames) for r in runs]
         assert row.test.mean == pytest.approx(np.mean(tested), abs=1e-8)
         assert row.test.interval == pytest.approx(scipy.stats.sem(tested) * scipy.stats.t.ppf(0.975, 3), abs=1e-7)
@@ -114,7 +115,8 @@ def test_floors_must_agree_within_rounding(factory):
     def with_unigram(nll):
         return factory.make("LSTM", floors={"note unigram": dataclasses.replace(floors["note unigram"], nll=nll)})
 
-    board_of(factory.make("GRU"), with_unigram(11.091 + 1e-8), factory.make("tanh", floors={}))
+    near = factory.make("GRU"), with_unigram(11.091 + 1e-8), factory.make("tanh", floors={})
+    assert board_of(*near) == board_of(*reversed(near))
     with pytest.raises(SeqbenchError, match=r"file 0 and file 1 .*note unigram"):
         board_of(factory.make("GRU"), with_unigram(11.092))
 

@@ -65,7 +65,7 @@ def test_the_same_bytes_from_other_names_another_order_and_another_process(built
         rec.save(record, tmp_path / "flat" / f"{i}.json")
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     matplotlibrc = tmp_path / "matplotlibrc"
-    matplotlibrc.write_text("font.size: 30\nlines.linewidth: 9\nsvg.fonttype: path\n")
+    matplotlibrc.write_text("font.size: 30\naxes.grid: True\nxtick.major.size: 9\nsvg.fonttype: path\n")
     code = "import sys; from pathlib import Path; from leaderboard.build import build; build(*map(Path, sys.argv[1:]))"
     environment = os.environ | {"MATPLOTLIBRC": str(matplotlibrc), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     command = [sys.executable, "-c", code, str(tmp_path / "flat"), str(tmp_path / "out")]
@@ -206,7 +206,7 @@ def test_whatever_a_record_says_is_escaped(factory, tmp_path):
         run,
         floors={SCRIPT: rec.Score(11, 11, None)},
         task=dataclasses.replace(run.task, name=f"../../{SCRIPT}\n|", unit=SCRIPT, digest=SCRIPT, head="a|b"),
-        cell=rec.CellRecord(f"{SCRIPT}$x^2$\0[red]", {SCRIPT: SCRIPT}, 3),
+        cell=rec.CellRecord(f"$\\frac${SCRIPT}\0[red]", {SCRIPT: SCRIPT}, 3),
         config=run.config | {"data": {SCRIPT: SCRIPT, "x": "</pre>"}},
         environment=environment,
         run_id=f"=1+1{SCRIPT}",
@@ -221,7 +221,8 @@ def test_whatever_a_record_says_is_escaped(factory, tmp_path):
     figures = [name for name in made if name.endswith(".svg")]
     assert len(figures) == 2
     for name in figures:
-        ET.fromstring(made[name])
+        texts = [element.text or "" for element in ET.fromstring(made[name]).iter()]
+        assert any(text.startswith("$\\frac$<script>") for text in texts)
     readme = made["deep/er/out/README.md"].decode().splitlines()
     header = next(i for i, line in enumerate(readme) if line.startswith("| \\#"))
     pipes = [line.replace("\\|", "").count("|") for line in readme[header:] if line.startswith("|")]
