@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from seqbench.module import SequenceModel
-from seqbench.optim import over_replicas
+from seqbench.optim import PerReplica
 
 
 def fitting(trainer: L.Trainer) -> bool:
@@ -30,12 +30,16 @@ def fitting(trainer: L.Trainer) -> bool:
 class Replicas(L.Callback):
     """Keeps each replica's best weights by validation NLL, stops it after `patience` epochs without a better one.
 
+    When half of a group is done, the rest goes on as a smaller group: a replica that has stopped costs nothing more.
+    All attributes count the replicas as the group began, R of them.
+
     Attributes:
-        curve: one row an epoch: (epoch, step, seconds, train [R], valid [R]), nats per frame as floats.
+        curve: one row an epoch: (epoch, step, seconds, train [R], valid [R]), nats per frame; NaN where dropped.
         best: [R] float64, the lowest validation NLL; infinite before the first.
         best_epoch: [R], -1 before the first.
         last_epoch: [R], the last epoch that a replica took part in.
         running: [R] bool, the replicas that take part in the next epoch.
+        diverged: [R] bool.
         weights: the weights at the best epoch, each [R, ...].
     """
 
@@ -47,6 +51,7 @@ class Replicas(L.Callback):
         self.best_epoch = torch.empty(0)
         self.last_epoch = torch.empty(0)
         self.running = torch.empty(0)
+        self.diverged = torch.empty(0)
         self.weights: dict[str, Tensor] = {}
         self._seconds_before = 0.0
         self._started = 0.0
@@ -54,10 +59,12 @@ class Replicas(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SequenceModel)
         if not self.weights:
-            self.best = torch.full((pl_module.R,), math.inf, dtype=torch.float64)
-            self.best_epoch = torch.full((pl_module.R,), -1)
-            self.last_epoch = torch.full((pl_module.R,), -1)
-            self.running = torch.ones(pl_module.R, dtype=torch.bool)
+            R = pl_module.R
+            self.best = torch.full((R,), math.inf, dtype=torch.float64)
+            self.best_epoch = torch.full((R,), -1)
+            self.last_epoch = torch.full((R,), -1)
+            self.running = torch.ones(R, dtype=torch.bool)
+            self.diverged = torch.zeros(R, dtype=torch.bool)
             self.weights = {name: p.detach().clone() for name, p in pl_module.w.items()}
 
     @property
@@ -66,6 +73,8 @@ class Replicas(L.Callback):
         return self._seconds_before + (time.perf_counter() - self._started if self._started else 0.0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SequenceModel)
+        self._keep_order(trainer, pl_module)  # a compacted group is resumed as small as it was saved
         self._started = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,26 +85,50 @@ class Replicas(L.Callback):
         assert isinstance(pl_module, SequenceModel)
         if trainer.sanity_checking or not fitting(trainer):
             return
-        train = pl_module.train_nll.per_replica()
-        valid = pl_module.valid_nll.per_replica()
-        epoch = trainer.current_epoch
+        R, epoch = len(self.best), trainer.current_epoch
+        slots = torch.tensor(pl_module.slots)  # of the replicas that the model still holds
+        train = torch.full((R,), math.nan, dtype=torch.float64)
+        train[slots] = pl_module.train_nll.per_replica()
+        valid = torch.full((R,), math.nan, dtype=torch.float64)
+        valid[slots] = pl_module.valid_nll.per_replica()
         self.curve.append((epoch, trainer.global_step, self.seconds, train.tolist(), valid.tolist()))
-        alive = pl_module.alive.cpu()
         self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
+        alive = torch.zeros(R, dtype=torch.bool)
+        alive[slots] = pl_module.alive.cpu()
+        self.diverged[slots] = pl_module.diverged.cpu()
         better = alive & (valid < self.best)
         self.best = torch.where(better, valid, self.best)
         self.best_epoch[better] = epoch
-        self._keep(pl_module, better)
+        self._keep_weights(pl_module, slots[better[slots]])
         if self.patience is not None:
-            pl_module.alive &= (epoch - self.best_epoch < self.patience).to(pl_module.device)
-        self.running = pl_module.alive.cpu().clone()
-        trainer.should_stop = trainer.should_stop or not bool(pl_module.alive.any())
+            alive &= epoch - self.best_epoch < self.patience
+        pl_module.alive.copy_(alive[slots])
+        self.running = alive
+        trainer.should_stop = trainer.should_stop or not bool(alive.any())
 
-    def _keep(self, module: SequenceModel, better: Tensor) -> None:
-        mask = better.to(module.device)
+    def _keep_weights(self, module: SequenceModel, better: Tensor) -> None:
+        """Of the replicas in `better`, counted as the group began."""
+        held = torch.tensor([module.slots.index(k) for k in better.tolist()], device=module.device, dtype=torch.long)
         for name, p in module.w.items():
             kept = self.weights[name].to(p.device)
-            self.weights[name] = torch.where(over_replicas(mask, p), p.detach(), kept)
+            kept[better.to(p.device)] = p.detach()[held]
+            self.weights[name] = kept
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compacts the group once half of it is done."""
+        assert isinstance(pl_module, SequenceModel)
+        running = self.running[pl_module.slots]
+        if 0 < int(running.sum()) <= pl_module.R / 2:
+            keep = running.nonzero().flatten().to(pl_module.device)
+            pl_module.keep(keep)
+            optimizer = trainer.optimizers[0]
+            assert isinstance(optimizer, PerReplica)
+            optimizer.keep(keep, pl_module.alive)
+            self._keep_order(trainer, pl_module)
+
+    def _keep_order(self, trainer: L.Trainer, module: SequenceModel) -> None:
+        loader: Any = trainer.train_dataloader
+        loader.seeds = module.seeds
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tests the best weights, not the last."""
@@ -105,13 +138,9 @@ class Replicas(L.Callback):
         """Predicts with the best weights, not the last."""
         self._load_best(pl_module)
 
-    @torch.no_grad()
     def _load_best(self, module: L.LightningModule) -> None:
         assert isinstance(module, SequenceModel)
-        known = self.best_epoch >= 0
-        for name, p in module.w.items():
-            mask = over_replicas(known.to(p.device), p)
-            p.copy_(torch.where(mask, self.weights[name].to(p.device), p))
+        module.restore(self.weights, self.diverged)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -120,6 +149,7 @@ class Replicas(L.Callback):
             "best_epoch": self.best_epoch,
             "last_epoch": self.last_epoch,
             "running": self.running,
+            "diverged": self.diverged,
             "weights": self.weights,
             "seconds": self.seconds,
         }
@@ -128,7 +158,7 @@ class Replicas(L.Callback):
         self.curve = [(int(e), int(s), float(t), list(a), list(b)) for e, s, t, a, b in state_dict["curve"]]
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.last_epoch, self.running = state_dict["last_epoch"], state_dict["running"]
-        self.weights = state_dict["weights"]
+        self.diverged, self.weights = state_dict["diverged"], state_dict["weights"]
         self._seconds_before = state_dict["seconds"]
 
 
@@ -174,7 +204,7 @@ class EpochProgress(ProgressBar):
         figures = f"train {train[best]:.3f}  valid {valid[best]:.3f}  best {self.replicas.best[best]:.3f}"
         if len(train) > 1:
             assert isinstance(pl_module, SequenceModel)
-            figures += f"  {int(pl_module.alive.sum())}/{len(train)} replicas train"
+            figures += f"  {int(self.replicas.running.sum())}/{len(train)} replicas train"
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=epoch + 1, figures=figures)
         elif trainer.is_global_zero and time.monotonic() - self._printed > self.QUIET_SECONDS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -68,10 +67,10 @@ def _known_classes() -> dict[str, tuple[str, list[str]]]:
 class SeqbenchCLI(LightningCLI):
     """Data, model and run from configs and flags; sizes are stated once, by the data."""
 
-    def __init__(self, arguments: list[str]) -> None:
-        """Parses, builds and runs; `arguments` start with the command's name."""
+    def __init__(self, arguments: list[str], execute: bool = True) -> None:
+        """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
         _check_names(arguments)
-        self.command = shlex.join(["seqbench", *arguments])
+        self.arguments, self.execute = arguments, execute
         super().__init__(
             SequenceModel,
             SequenceData,
@@ -113,7 +112,7 @@ class SeqbenchCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.replicas = Replicas(config["run"]["patience"])
         self.recorder = Recorder(
-            self.replicas, self.resolved(), self.command, config["run"]["dir"], config["run"]["overwrite"]
+            self.replicas, self.resolved(), self.arguments, config["run"]["dir"], config["run"]["overwrite"]
         )
         self.recorder.name_runs(self.model)
         self._check_checkpoint(config.get("ckpt_path"))
@@ -143,6 +142,10 @@ class SeqbenchCLI(LightningCLI):
         if not Path(path).is_file():
             raise SeqbenchError(f"There is no checkpoint {path}; a run keeps its own as RUN/checkpoints/last.ckpt")
         self.recorder.check_checkpoint(Path(path), resume=self.subcommand == "fit")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.execute:
+            super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         """The best weights are tested as soon as they are known."""

@@ -5,8 +5,11 @@ R replicas, B batch.  Sums only, in float64 and int64: never a mean of means.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 
 
@@ -25,12 +28,19 @@ class NLL(Metric):
 
     def __init__(self, replicas: int) -> None:
         """Args: replicas: R."""
-        super().__init__(sync_on_compute=True)
-        self.set_dtype(torch.float64)
+        super().__init__()
         self.add_state("nats", torch.zeros(replicas, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("means", torch.zeros(replicas, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("frames", torch.zeros(replicas, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("sequences", torch.zeros(replicas, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Module:
+        """Moves between devices; a model in half precision still sums in float64."""
+        super()._apply(*arguments, **keywords)
+        for name in ("nats", "means"):
+            setattr(self, name, getattr(self, name).double())
+            self._defaults[name] = torch.zeros_like(getattr(self, name))
+        return self
 
     def update(self, nats: Tensor, frames: Tensor) -> None:
         """Adds sequences: nats [R, B] and frames [R, B], or [1, B] where all replicas see the same."""

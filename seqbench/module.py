@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -51,6 +51,7 @@ class SequenceModel(L.LightningModule):
 
     Attributes:
         w: all weights by name, each [R, ...].
+        slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
         alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
         diverged: [R] bool.
     """
@@ -89,7 +90,8 @@ class SequenceModel(L.LightningModule):
         super().__init__()
         self.cell, self.task, self.optimizer = cell, task, optimizer
         self.layers, self.layer_norm = layers, layer_norm
-        self.seeds, self.rates = replicas(seed, rate)
+        self._seeds, self._rates = replicas(seed, rate)
+        self.slots = list(range(len(self._seeds)))
         if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1):
             raise SeqbenchError(
                 f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}"
@@ -105,7 +107,7 @@ class SequenceModel(L.LightningModule):
                 f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
                 f"matrices ({type(cell).__name__} has {len(recurrent)})"
             )
-        self.perturb = Perturbation(self.spec, recurrent, self.seeds, noise, dropout)
+        self.perturb = Perturbation(self.spec, recurrent, noise, dropout)
         self.w = nn.ParameterDict(initial_weights(self.spec, self.seeds))
         self.alive: Tensor
         self.diverged: Tensor
@@ -116,8 +118,41 @@ class SequenceModel(L.LightningModule):
 
     @property
     def R(self) -> int:  # noqa: N802 - the field's name for it
-        """Number of replicas."""
-        return len(self.seeds)
+        """Number of replicas held."""
+        return len(self.slots)
+
+    @property
+    def seeds(self) -> list[int]:
+        """[R], of the replicas held."""
+        return [self._seeds[k] for k in self.slots]
+
+    @property
+    def rates(self) -> list[float]:
+        """[R], of the replicas held."""
+        return [self._rates[k] for k in self.slots]
+
+    @torch.no_grad()
+    def keep(self, held: Tensor) -> None:
+        """Goes on with the replicas `held` [R'], counted among those held now; the parameters stay the same objects."""
+        self.slots = [self.slots[k] for k in held.tolist()]
+        self._replace({name: p[held] for name, p in self.w.items()}, self.alive[held], self.diverged[held])
+
+    @torch.no_grad()
+    def restore(self, weights: dict[str, Tensor], diverged: Tensor) -> None:
+        """Takes all replicas in again, as the group began, with these weights, each [R, ...]."""
+        self.slots = list(range(len(self._seeds)))
+        self._replace(weights, torch.zeros_like(diverged), diverged)
+
+    def _replace(self, weights: dict[str, Tensor], alive: Tensor, diverged: Tensor) -> None:
+        for name, p in self.w.items():
+            p.grad = None
+            p.data = weights[name].to(p.device).clone()
+        self.alive, self.diverged = alive.to(self.device), diverged.to(self.device)
+        self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A group that had been compacted is loaded as small as it was saved."""
+        self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
 
     def forward(self, x: Tensor, w: SimpleNamespace | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
@@ -127,7 +162,7 @@ class SequenceModel(L.LightningModule):
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
-        return SimpleNamespace(**self.perturb(dict(self.w), step))
+        return SimpleNamespace(**self.perturb(dict(self.w), self.seeds, step))
 
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] and frames scored [R or 1, B] of each sequence."""

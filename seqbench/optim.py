@@ -105,6 +105,15 @@ class PerReplica(Optimizer):
             p.copy_(torch.where(over_replicas(self.alive, p), moved, o))
         return loss
 
+    def keep(self, slots: Tensor, alive: Tensor) -> None:
+        """Goes on with the replicas in `slots` alone, after their weights were cut; `alive` is theirs, [R']."""
+        R = len(self.rates)
+        for state in self.state.values():
+            for name, value in state.items():
+                if torch.is_tensor(value) and value.ndim > 0 and len(value) == R:
+                    state[name] = value[slots]
+        self.rates, self.alive = self.rates[slots], alive
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Into the base, then shared again."""
         self.base.load_state_dict(state_dict)

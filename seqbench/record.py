@@ -194,8 +194,13 @@ def _hash(value: Any) -> str:
 
 
 def save(record: Record, path: Path) -> None:
-    """Writes the record in one stroke: a reader sees the old file or the new one, never a part."""
-    text = json.dumps(dataclasses.asdict(record), allow_nan=False, separators=(",", ":"), sort_keys=True)
+    """Writes the record, all of it or nothing."""
+    write_json(dataclasses.asdict(record), path)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Strict JSON in one stroke: a reader sees the old file or the new one, never a part. Makes the folder."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
         file.write(text + "\n")

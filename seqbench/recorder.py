@@ -12,6 +12,7 @@ import importlib.metadata
 import math
 import pickle
 import platform
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,18 +38,18 @@ class Recorder(L.Callback):
     """Writes curves once an epoch, and each replica's record when its run is over, however it ends."""
 
     def __init__(
-        self, replicas: Replicas, config: dict[str, Any], command: str, folder: Path, overwrite: bool = False
+        self, replicas: Replicas, config: dict[str, Any], arguments: list[str], folder: Path, overwrite: bool = False
     ) -> None:
         """Names the runs and their folders.
 
         Args:
             replicas: the callback that knows the curves and the best weights.
             config: the resolved configuration, with sections data, model, trainer and run.
-            command: what the user typed.
+            arguments: of the command line.
             folder: where runs are kept.
             overwrite: train again what is finished already.
         """
-        self.replicas, self.config, self.command = replicas, config, command
+        self.replicas, self.config, self.arguments = replicas, config, arguments
         self.folder, self.overwrite = folder, overwrite
         self.run_ids: list[str] = []
         self.scores: list[rec.PartedScore] = []
@@ -64,7 +65,8 @@ class Recorder(L.Callback):
         """
         self.task = task_record(model.task)
         self.cell = rec.CellRecord(type(model.cell).__name__, model.cell.options(), model.hidden)
-        self.configs = [self._of_replica(s, r) for s, r in zip(model.seeds, model.rates, strict=True)]
+        self.seeds, self.rates = model.seeds, model.rates
+        self.configs = [self._of_replica(s, r) for s, r in zip(self.seeds, self.rates, strict=True)]
         self.run_ids = [rec.run_id(self.task, self.cell.name, config) for config in self.configs]
         if len(set(self.run_ids)) < len(self.run_ids):
             raise SeqbenchError("Two replicas have the same seed and rate: each must differ in one of them")
@@ -74,6 +76,7 @@ class Recorder(L.Callback):
     def _of_replica(self, seed: int, rate: float) -> dict[str, Any]:
         config = copy.deepcopy(self.config)
         config["model"] |= {"seed": seed, "rate": rate}
+        config["run"] = {key: value for key, value in config["run"].items() if key not in rec.INCIDENTAL["run"]}
         return config
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -112,7 +115,8 @@ class Recorder(L.Callback):
             ) from error
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["seqbench"] = {"config": self.config, "digest": self.task.digest}
+        assert isinstance(pl_module, SequenceModel)
+        checkpoint["seqbench"] = {"config": self.config, "digest": self.task.digest, "slots": pl_module.slots}
 
     def check_checkpoint(self, path: Path, resume: bool) -> None:
         """Refuses another run's checkpoint; only the length of a resumed run may differ.
@@ -158,7 +162,7 @@ class Recorder(L.Callback):
         ]
         if self._fit_started and trainer.is_global_zero:
             for k, score in enumerate(self.scores):
-                diverged = bool(pl_module.diverged[k])
+                diverged = bool(self.replicas.diverged[k])
                 message = "the training loss or its gradient left all bounds" if diverged else ""
                 self._write(trainer, pl_module, k, "diverged" if diverged else "finished", message, score)
                 self._writers[k].add_scalar("test/nll", score.nll, trainer.global_step)
@@ -169,7 +173,7 @@ class Recorder(L.Callback):
         if self._fit_started and trainer.is_global_zero:
             stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
             status: rec.Status = "interrupted" if stopped else "failed"
-            for k in range(pl_module.R):
+            for k in range(len(self.run_ids)):
                 message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
                 self._write(trainer, pl_module, k, status, message, None)
         self._close()
@@ -198,10 +202,10 @@ class Recorder(L.Callback):
             task=self.task,
             cell=self.cell,
             parameters=model.parameters_per_run,
-            seed=model.seeds[k],
-            rate=model.rates[k],
+            seed=self.seeds[k],
+            rate=self.rates[k],
             config=self.configs[k],
-            command=self.command,
+            command=solo_command(self.arguments, self.seeds[k], self.rates[k]),
             environment=environment(trainer),
             seconds=round(self.replicas.seconds, 2),
             curve=self._curve(k),
@@ -221,6 +225,21 @@ class Recorder(L.Callback):
             train=[_finite(row[3][k]) for row in rows],
             valid=[_finite(row[4][k]) for row in rows],
         )
+
+
+def solo_command(arguments: list[str], seed: int, rate: float) -> str:
+    """What to type for one replica alone: the arguments without what says where to write and where to go on from."""
+    own = {"--model.seed": str(seed), "--model.rate": repr(rate)}
+    dropped = ("--run.dir", "--run.overwrite", "--ckpt_path")
+    kept, rest = ["seqbench"], iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag in (*own, *dropped):
+            value = value if equals else next(rest, "")
+            kept += [flag, own[flag]] if flag in own else []
+        else:
+            kept.append(argument)
+    return shlex.join(kept)
 
 
 def task_record(task: Task) -> rec.TaskRecord:

@@ -23,6 +23,8 @@ def initial_weights(spec: dict[str, Weight], seeds: list[int]) -> dict[str, nn.P
 
 
 def _initial(weight: Weight, g: torch.Generator) -> Tensor:
+    if callable(weight.init):
+        return weight.init(weight.shape, g)
     if weight.init == "zeros":
         return torch.zeros(weight.shape)
     if weight.init == "uniform":
@@ -43,7 +45,7 @@ class Draws:
 
     def draw(self, seeds: list[int], step: int, device: torch.device) -> dict[str, Tensor]:
         """Each weight's own, [R, ...]; overwritten by the next draw."""
-        if self._buffer.device != device or not len(self._buffer):
+        if self._buffer.device != device or len(self._buffer) != len(seeds):
             self._buffer = torch.empty(len(seeds), sum(self.sizes), device=device)
             self._generator = torch.Generator(device)
         for row, seed in zip(self._buffer, seeds, strict=True):
@@ -60,11 +62,9 @@ class Perturbation:
         one draw for all steps and sequences of a batch (DropConnect on U: Merity et al. 2017, "weight-dropped").
     """
 
-    def __init__(
-        self, spec: dict[str, Weight], recurrent: list[str], seeds: list[int], noise: float, dropout: float
-    ) -> None:
-        """Args: spec: all weights by name; recurrent: those that dropout acts on; seeds: of the R replicas."""
-        self.seeds, self.noise, self.dropout = seeds, noise, dropout
+    def __init__(self, spec: dict[str, Weight], recurrent: list[str], noise: float, dropout: float) -> None:
+        """Args: spec: all weights by name; recurrent: those that dropout acts on."""
+        self.noise, self.dropout = noise, dropout
         noisy = {name: weight for name, weight in spec.items() if weight.noisy}
         self._noise = Draws("noise", noisy, torch.Tensor.normal_)
         self._kept = Draws("dropout", {name: spec[name] for name in recurrent}, self._keep)
@@ -72,14 +72,14 @@ class Perturbation:
     def _keep(self, row: Tensor, generator: torch.Generator) -> None:
         row.bernoulli_(1 - self.dropout, generator=generator).div_(1 - self.dropout)
 
-    def __call__(self, w: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """The weights of training step `step`; those in `w` stay as they are."""
+    def __call__(self, w: dict[str, Tensor], seeds: list[int], step: int) -> dict[str, Tensor]:
+        """The weights of training step `step`, one seed a replica; those in `w` stay as they are."""
         w = dict(w)
         device = next(iter(w.values())).device
         if self.noise:
-            for name, draw in self._noise.draw(self.seeds, step, device).items():
+            for name, draw in self._noise.draw(seeds, step, device).items():
                 w[name] = torch.add(w[name], draw, alpha=self.noise)
         if self.dropout:
-            for name, draw in self._kept.draw(self.seeds, step, device).items():
+            for name, draw in self._kept.draw(seeds, step, device).items():
                 w[name] = w[name] * draw
         return w

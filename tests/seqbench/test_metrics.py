@@ -94,3 +94,12 @@ def test_score_from_parts():
     assert score.nats == [10.0, 1.0]
     with pytest.raises(SeqbenchError, match="do not fit"):
         score_from_parts([1.0], [1, 2], None)
+
+
+def test_a_model_in_half_precision_still_sums_in_float64():
+    metric = torch.nn.ModuleList([NLL(2)]).to(torch.bfloat16)[0]
+    for _ in range(2):
+        metric.reset()
+        metric.update(torch.full((2, 1000), 8.123), torch.ones(1, 1000, dtype=torch.int64))
+        assert metric.compute()["nll"].tolist() == pytest.approx([8.123] * 2, rel=1e-6)
+        metric = metric.half()
