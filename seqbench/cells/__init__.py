@@ -6,18 +6,20 @@ import importlib
 import inspect
 import pkgutil
 
-from seqbench.cells.base import Cell, State, Weight
-from seqbench.task import unknown_name
+from seqbench.cells.base import Cell, LinearCell, State, Weight
+from seqbench.task import SeqbenchError, unknown_name
 
-__all__ = ["Cell", "State", "Weight", "cells", "find"]
+__all__ = ["Cell", "LinearCell", "State", "Weight", "cells", "find"]
 
 
 def _walk() -> dict[str, type[Cell]]:
     found: dict[str, type[Cell]] = {}
     for module in pkgutil.iter_modules(__path__):
         for name, value in vars(importlib.import_module(f"{__name__}.{module.name}")).items():
-            if inspect.isclass(value) and issubclass(value, Cell) and not inspect.isabstract(value):
-                found[name] = value
+            if not inspect.isclass(value) or not issubclass(value, Cell) or inspect.isabstract(value):
+                continue
+            if found.setdefault(name, value) is not value:
+                raise SeqbenchError(f"{value.__module__} and {found[name].__module__} both have a {name}: rename one")
     return found
 
 

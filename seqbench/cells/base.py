@@ -5,13 +5,21 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
+Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
+
+
+def between(low: float, high: float) -> Draw:
+    """An initial value: uniform in that range."""
+    return lambda shape, generator: torch.empty(shape).uniform_(low, high, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,13 @@ class Weight:
 
     Attributes:
         shape: Without the replica axis. A row (1, H) broadcasts over the batch.
-        init: "orthogonal" (each H x H block by itself), "uniform" (+-0.1) or "zeros" (Chung et al. 2014's code).
-        noisy: Whether weight noise is added in training: on matrices, not on biases and peepholes.
+        init: "orthogonal" (each H x H block by itself), "uniform" (+-0.1) or "zeros" (Chung et al. 2014's code); or a
+            function of shape and CPU generator, where a paper has its own.
+        noisy: Whether it is a matrix, and weight noise is added in training; biases, peepholes and diagonals have none.
     """
 
     shape: tuple[int, ...]
-    init: Literal["orthogonal", "uniform", "zeros"]
+    init: Literal["orthogonal", "uniform", "zeros"] | Draw
     noisy: bool = True
 
     @property
@@ -43,11 +52,13 @@ class Cell(ABC):
     Attributes:
         gates: G, how many blocks of H the projected input has; only those the step uses.
         states: How many tensors the state has; the first is h, what the head sees. All start at zero.
+        biased: How many of the G blocks have a bias, the first ones; None: all.
         paper: Where the equations are from.
     """
 
     gates: int
     states: int = 1
+    biased: int | None = None
     paper: str
 
     def __init__(self, bias: bool = True) -> None:
@@ -77,9 +88,38 @@ class Cell(ABC):
         return {n: getattr(self, n) for n, p in parameters.items() if getattr(self, n) != p.default}
 
     def layer(self, input_size: int, hidden: int) -> dict[str, Weight]:
-        """All weights of one recurrent layer: W [I, G*H], b [1, G*H] and the cell's own."""
-        columns = self.gates * hidden
-        projection = {"W": Weight((input_size, columns), "uniform")}
+        """All weights of one recurrent layer: W [I, G*H], b [1, `biased`*H] and the cell's own."""
+        projection = {"W": Weight((input_size, self.gates * hidden), "uniform")}
         if self.bias:
-            projection["b"] = Weight((1, columns), "zeros", noisy=False)
+            biased = self.gates if self.biased is None else self.biased
+            projection["b"] = Weight((1, biased * hidden), "zeros", noisy=False)
         return projection | self.weights(hidden)
+
+
+class LinearCell(Cell):
+    """A unit whose memory is linear in itself given the input: m_t = A_t * m_{t-1} + B_t, for each hidden unit alone.
+
+    It says A, B and what is read from the memory; `step` follows from them, and so does the parallel scan over time
+    in seqbench/recurrence.py.  A memory is one tensor, or two: real and imaginary part.
+    """
+
+    @abstractmethod
+    def coefficients(self, a: Tensor, w: SimpleNamespace) -> tuple[State, State]:
+        """A and B, one or two tensors [R, B, H] each; A may be [R, 1, H] if it is the same at all times.
+
+        Args:
+            a: [R, B, G*H] projected input; in the scan all times stand side by side on the axis B.
+            w: as in `step`.
+        """
+
+    def read(self, a: Tensor, memory: State, w: SimpleNamespace) -> State:
+        """The state [R, B, H] each, h first and the memory last, from a new memory; by default h is the memory."""
+        return memory
+
+    def step(self, a: Tensor, state: State, w: SimpleNamespace) -> State:
+        """The next state, as `Cell.step` says."""
+        A, B = self.coefficients(a, w)
+        if len(A) == 1:
+            return self.read(a, (torch.addcmul(B[0], A[0], state[-1]),), w)
+        re, im = state[-2:]
+        return self.read(a, (A[0] * re - A[1] * im + B[0], A[0] * im + A[1] * re + B[1]), w)

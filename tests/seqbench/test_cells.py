@@ -3,6 +3,15 @@
 T time, R replicas, B batch, I inputs, H hidden.
 """
 
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +24,7 @@ from seqbench.cells.tanh import Tanh
 from seqbench.recurrence import project, unroll
 from seqbench.task import SeqbenchError
 
+ROOT = Path(__file__).parents[2]
 T, R, B, I, H = 7, 3, 4, 5, 6
 
 
@@ -22,8 +32,9 @@ def every_variant() -> list[Cell]:
     """Each unit with each of its options on and off."""
     variants = []
     for kind in cells().values():
-        variants += [kind(), kind(bias=False)]
-    return [*variants, LSTM(peepholes=False), LSTM(bias=False, peepholes=False)]
+        options = [n for n, p in inspect.signature(kind).parameters.items() if isinstance(p.default, bool)]
+        variants += [kind(**dict(zip(options, on, strict=True))) for on in product([True, False], repeat=len(options))]
+    return variants
 
 
 def name_of(cell: Cell) -> str:
@@ -159,7 +170,7 @@ def test_every_weight_has_a_gradient(cell):
 def test_states_and_gates_are_what_the_cell_says(cell):
     w = {n: v for n, v in random_weights(cell).items() if n not in ("W", "b")}
     a = torch.randn(R, B, cell.gates * H, dtype=torch.float64)
-    state = tuple(torch.randn(R, B, H, dtype=torch.float64) for _ in range(cell.states))
+    state = tuple(torch.rand(R, B, H, dtype=torch.float64) for _ in range(cell.states))
     after = cell.step(a, state, SimpleNamespace(**w))
     assert [s.shape for s in after] == [torch.Size([R, B, H])] * cell.states
     assert cell.paper
@@ -171,7 +182,7 @@ def test_gradients_of_the_step(cell):
     w = {n: v[:1, ...] for n, v in random_weights(cell, 1).items() if n not in ("W", "b")}
     leaves = [
         torch.randn(1, 2, cell.gates * H, dtype=torch.float64),
-        *(torch.randn(1, 2, H, dtype=torch.float64) for _ in range(cell.states)),
+        *(torch.rand(1, 2, H, dtype=torch.float64) + 0.1 for _ in range(cell.states)),
         *w.values(),
     ]
 
@@ -194,3 +205,27 @@ def test_unknown_unit_names_the_nearest():
 
 def test_weight_size():
     assert Weight((3, 4), "zeros").size == 12
+
+
+def test_a_new_unit_is_one_new_file(tmp_path):
+    """The README's own, put into a copy of the package: listed, trained by name, covered by the tests above."""
+    shutil.copytree(ROOT / "seqbench", tmp_path / "seqbench", ignore=shutil.ignore_patterns("__pycache__"))
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "(Cell)" in c]
+    name = re.search(r"class (\w+)\(Cell\)", code)[1]
+    assert name not in cells()
+    (tmp_path / "seqbench" / "cells" / "new.py").write_text(code)
+
+    def run(*arguments: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    (row,) = [row for row in json.loads(run("seqbench.cli", "cells", "--json")) if row["unit"] == name]
+    assert row["recurrent"] == 2 * row["hidden"] * (88 + row["hidden"] + 1)
+    configs = [flag for c in ("synthetic", "chung2014") for flag in ("-c", str(ROOT / "configs" / f"{c}.yaml"))]
+    run("seqbench.cli", "fit", *configs, "--model.cell", name, "--trainer.max_epochs", "1")
+    assert len(list(tmp_path.glob(f"runs/synthetic-{name.lower()}-*/record.json"))) == 1
+    covered = run("pytest", str(ROOT / "tests/seqbench/test_cells.py"), "-k", name, "--rootdir", str(ROOT), "-vv")
+    assert all(f"{test}[{name}]" in covered for test in ("before_it", "do_not_mix", "has_a_gradient", "of_the_step"))
