@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seqbench.task import SeqbenchError
+from seqbench.task import SeqbenchError, unknown_name
 
 LONGEST = 32  # characters of a cell that a terminal gets
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -43,7 +43,13 @@ def _run(arguments: list[str]) -> None:
 
         run(arguments)
         return
-    options = _parser().parse_args(arguments)
+    if arguments[:2] == ["sweep", "status"]:
+        options = _status_parser().parse_args(arguments[2:])
+    else:
+        options, rest = _parser().parse_known_args(arguments)
+        if rest and not hasattr(options, "passes_on"):
+            raise SeqbenchError(f"unrecognized arguments: {' '.join(rest)} (see seqbench {arguments[0]} --help)")
+        options.rest = rest
     options.run(options)
 
 
@@ -69,6 +75,26 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     cells.add_argument("--outputs", type=_positive, metavar="K", help="outputs of the head (default: as inputs)")
 
+    sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
+    sweep.usage = "seqbench sweep -c DATA.yaml -c PROTOCOL.yaml --cells A,B [options] [any flag of fit]"
+    sweep.epilog = "seqbench sweep status DIR [--json]: done, running, diverged, failed, missing."
+    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,lstm")
+    sweep.add_argument(
+        "--rates", default="10", metavar="N|A,B", help="how many to draw from exp(U(-12,-6)), or the rates (default 10)"
+    )
+    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the best rate")
+    sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
+    sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
+    sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
+    sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
+    sweep.add_argument("--engine", choices=["local", "ray"], default="local")
+    sweep.set_defaults(passes_on=True)
+
+    extract = _command(commands, "extract", _extract, "a solo checkpoint of one replica of a group's")
+    extract.add_argument("checkpoint", type=Path)
+    extract.add_argument("--replica", type=int, required=True, metavar="K", help="counted from 0, as the group began")
+    extract.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
+
     data = commands.add_parser("data", help="data sets: list, prepare, floors")
     actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
     _command(actions, "list", _data_list, "the data sets")
@@ -81,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--records", type=Path, default=Path("leaderboard/records"), metavar="DIR")
     build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
+    return parser
+
+
+def _status_parser() -> argparse.ArgumentParser:
+    parser = _Parser("seqbench sweep status", description="How far a sweep is.")
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.set_defaults(run=_sweep_status)
     return parser
 
 
@@ -109,6 +143,55 @@ def _cells(options: argparse.Namespace) -> None:
         counts = count_parameters(cell, options.input_size, hidden, outputs)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
     _print(rows, options.json)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from seqbench import engines, sweep
+    from seqbench.cells import cells
+
+    known = {name.lower(): name for name in cells()}
+    unknown = [name for name in options.cells.split(",") if name.lower() not in known]
+    if unknown:
+        raise unknown_name("unit", unknown[0], known.values())
+    units = [known[name.lower()] for name in options.cells.split(",")]
+    stages = options.stages.split(",")
+    if not set(stages) <= set(sweep.STAGES) or len(set(stages)) < len(stages):
+        raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
+    rates = _rates(options.rates, options.sweep_seed)
+    size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
+    plan = sweep.Plan(options.rest, units, rates, options.seeds, stages, size)
+    engine = {"local": engines.local, "ray": engines.ray}[options.engine]
+    complete = sweep.sweep(plan, options.out, engine)
+    _print(sweep.results(options.out), options.json)
+    if not complete:
+        raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
+
+
+def _rates(text: str, seed: int) -> list[float]:
+    from seqbench.sweep import draw_rates
+
+    if text.isdecimal() and int(text) > 0:
+        return draw_rates(int(text), seed)
+    try:
+        rates = [float(rate) for rate in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or not all(0 < rate < float("inf") for rate in rates) or len(set(rates)) < len(rates):
+        raise SeqbenchError(f"--rates {text}: give how many to draw, or different positive rates, e.g. 1e-3,3e-4")
+    return rates
+
+
+def _sweep_status(options: argparse.Namespace) -> None:
+    from seqbench.sweep import status
+
+    _print(status(options.dir), options.json)
+
+
+def _extract(options: argparse.Namespace) -> None:
+    from seqbench.extract import extract
+
+    path = extract(options.checkpoint, options.replica, options.run_dir)
+    _print({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
 
 
 def _data_list(options: argparse.Namespace) -> None:
@@ -170,7 +253,7 @@ def _print(value: Any, as_json: bool) -> None:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)

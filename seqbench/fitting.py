@@ -69,6 +69,7 @@ class SeqbenchCLI(LightningCLI):
 
     def __init__(self, arguments: list[str], execute: bool = True) -> None:
         """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         _check_names(arguments)
         self.arguments, self.execute = arguments, execute
         super().__init__(
@@ -208,7 +209,6 @@ def run(arguments: list[str]) -> None:
     Raises:
         SystemExit: 143 after SIGTERM, 130 after ^C; the records say "interrupted".
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if "OMP_NUM_THREADS" not in os.environ:
         # The products of a step are small: on two cores one thread is 1.25 times as fast as two, and beside a busy
         # neighbour 5 times, as OpenMP's threads wait for each other.

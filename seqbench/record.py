@@ -8,6 +8,7 @@ sequences' own means, and the frame-weighted figure with frame 1 scored from the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -24,6 +25,7 @@ from seqbench.task import SeqbenchError
 SCHEMA = 1
 Status = Literal["finished", "diverged", "interrupted", "failed"]
 
+SECTIONS = ("data", "model", "trainer", "run")
 # What changes where or how loudly a run happens, not its numbers; everything else is part of the run's identity.
 INCIDENTAL = {
     "trainer": {
@@ -158,9 +160,8 @@ def score_from_parts(nats: list[float], frames: list[int], first: list[float] | 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that decides a run's numbers."""
     kept = {}
-    for section in ("data", "model", "trainer", "run"):
-        values = config.get(section, {})
-        kept[section] = {k: v for k, v in values.items() if k not in INCIDENTAL.get(section, ())}
+    for section in SECTIONS:
+        kept[section] = {k: v for k, v in config[section].items() if k not in INCIDENTAL.get(section, ())}
     return kept
 
 
@@ -222,13 +223,21 @@ def load(path: Path) -> Record:
         found = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise SeqbenchError(f"{path}: schema {found!r}, this version of seqbench reads {SCHEMA}")
     try:
-        return typing.cast(Record, _decode(Record, value, "record"))
+        record = typing.cast(Record, _decode(Record, value, "record"))
+        if not all(isinstance(record.config.get(section), dict) for section in SECTIONS):
+            raise ValueError(f"record.config: expected the sections {', '.join(SECTIONS)}")
     except ValueError as error:
         raise SeqbenchError(f"{path}: {error}") from error
+    return record
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not strict JSON")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
@@ -237,12 +246,16 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         if not isinstance(value, dict) or value.keys() != hints.keys():
             wrong = sorted(value.keys() ^ hints.keys()) if isinstance(value, dict) else type(value).__name__
             raise ValueError(f"{where}: missing or unknown fields: {wrong}")
         return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
     if origin is list and isinstance(value, list):
+        if args[0] is float and all(type(v) is float for v in value) and math.isfinite(sum(value)):
+            return value  # most of a record are such lists
+        if args[0] is int and all(type(v) is int for v in value):
+            return value
         return [_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return {k: _decode(args[1], v, f"{where}.{k}") for k, v in value.items()}

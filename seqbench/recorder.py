@@ -116,7 +116,16 @@ class Recorder(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, SequenceModel)
-        checkpoint["seqbench"] = {"config": self.config, "digest": self.task.digest, "slots": pl_module.slots}
+        checkpoint["seqbench"] = {
+            "config": self.config,
+            "digest": self.task.digest,
+            "runs": self._runs(),
+            "slots": pl_module.slots,
+        }
+
+    def _runs(self) -> list[list[Any]]:
+        """Run id, seed and rate of each replica."""
+        return [list(run) for run in zip(self.run_ids, self.seeds, self.rates, strict=True)]
 
     def check_checkpoint(self, path: Path, resume: bool) -> None:
         """Refuses another run's checkpoint; only the length of a resumed run may differ.
@@ -129,7 +138,7 @@ class Recorder(L.Callback):
             saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["seqbench"]
         except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
             raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
-        keys = rec.differences(rec.identity(saved["config"]), rec.identity(self.config))
+        keys = rec.differences(_comparable(saved), _comparable({"config": self.config, "runs": self._runs()}))
         if resume:
             keys = [key for key in keys if key not in ("trainer.max_epochs", "trainer.max_steps")]
         else:
@@ -225,6 +234,13 @@ class Recorder(L.Callback):
             train=[_finite(row[3][k]) for row in rows],
             valid=[_finite(row[4][k]) for row in rows],
         )
+
+
+def _comparable(saved: dict[str, Any]) -> dict[str, Any]:
+    """A config's identity with one seed and rate for each replica, however they were given."""
+    config = rec.identity(saved["config"])
+    config["model"] |= {"seed": [run[1] for run in saved["runs"]], "rate": [run[2] for run in saved["runs"]]}
+    return config
 
 
 def solo_command(arguments: list[str], seed: int, rate: float) -> str:
