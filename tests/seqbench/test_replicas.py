@@ -9,11 +9,15 @@ import lightning as L
 import pytest
 import torch
 
+from datamodules import listing
+from datamodules.base import SequenceData
+from datamodules.polyphonic import JSBChorales
 from datamodules.synthetic import Synthetic
 from seqbench.callbacks import Replicas
 from seqbench.cells import find
 from seqbench.module import SequenceModel
 from seqbench.optim import LINEAR_IN_RATE, ChungRMSProp, PerReplica, clip_per_replica
+from seqbench.sweep import draw_rates
 from seqbench.task import SeqbenchError
 
 UNITS = ["Tanh", "GRU", "LSTM"]
@@ -29,9 +33,13 @@ def train(
     dtype: torch.dtype = torch.float32,
     optimizer=ChungRMSProp,
     order: str = "bucketed",
+    data: SequenceData | None = None,
+    hidden: int | None = 9,
 ) -> tuple[SequenceModel, Replicas]:
-    data = Synthetic(batch_size=8, order=order, seeds=seeds)
-    model = SequenceModel(find(unit)(), data.task, seeds, rates, hidden=9, noise=0.075, optimizer=optimizer).to(dtype)
+    data = data or Synthetic(batch_size=8, order=order, seeds=seeds)
+    model = SequenceModel(find(unit)(), data.task, seeds, rates, hidden=hidden, noise=0.075, optimizer=optimizer).to(
+        dtype
+    )
     replicas = Replicas(patience)
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=epochs, gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
@@ -188,3 +196,17 @@ def test_training_learns_what_the_data_hold():
     floor = data.floors()["note unigram"].nll
     assert nll_of_test(model)[0] < floor - 1
     assert replicas.best[0] < floor - 1
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_replica_of_a_ten_rate_search_on_jsb_equals_its_solo_run(unit):
+    """10 epochs, weight noise and early stop on; three of the ten are trained alone."""
+    if listing.location(JSBChorales.file) == "no":
+        pytest.skip("needs JSB Chorales: set SEQBENCH_MIRROR or run `seqbench data prepare jsb`")
+    rates = draw_rates(10, 0)
+    group, in_group = train(unit, [0], rates, 10, patience=2, data=JSBChorales(seeds=[0] * 10), hidden=None)
+    for k in (0, 4, 9):
+        solo, alone = train(unit, [0], [rates[k]], 10, patience=2, data=JSBChorales(), hidden=None)
+        assert in_group.best_epoch[k] == alone.best_epoch[0]
+        assert in_group.last_epoch[k] == alone.last_epoch[0]
+        torch.testing.assert_close(nll_of_test(group)[k], nll_of_test(solo)[0], rtol=0, atol=1e-6)
