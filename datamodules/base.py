@@ -1,4 +1,4 @@
-"""What every data set is: splits of sequences kept once in memory, batches of indices, gathered on the device.
+"""What every data set is: splits of sequences kept once, batches of indices, gathered where the frames lie.
 
 Shapes: T time, R replicas, B batch, I inputs, N sequences, F frames of a split.
 Loaders yield indices [R, B] only; Lightning's `transfer_batch_to_device` turns them into a seqbench.task.Batch where
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,6 +23,20 @@ from seqbench.task import Batch, SeqbenchError, Task
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
+
+class Stored(Protocol):
+    """How a data set keeps the sequences of a split: `Sequences` in memory, or a memory map."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """[N] int64, always on the CPU, so that sizing a batch waits for no device."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same where `gather` shall work."""
+
+
+S = TypeVar("S", bound=Stored)
 
 
 class Sequences(NamedTuple):
@@ -66,7 +80,7 @@ class Sequences(NamedTuple):
         return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape), present
 
 
-class SequenceData(LightningDataModule, ABC):
+class SequenceData(LightningDataModule, ABC, Generic[S]):
     """A data set of sequences, for Lightning's Trainer or a loop of one's own.
 
     `task` follows from the constructor's arguments; no file is touched before `prepare_data` (download,
@@ -109,7 +123,7 @@ class SequenceData(LightningDataModule, ABC):
             raise SeqbenchError("seeds is empty: give one seed per replica")
         self.batch_size, self.order = batch_size, order
         self.seeds = [0] if seeds is None else list(seeds)
-        self.splits: dict[Split, Sequences] = {}
+        self.splits: dict[Split, S] = {}
 
     @property
     @abstractmethod
@@ -117,8 +131,8 @@ class SequenceData(LightningDataModule, ABC):
         """What the data set promises a model."""
 
     @abstractmethod
-    def load(self) -> dict[Split, list[Tensor]]:
-        """All splits, each a list of N tensors [T, I].
+    def store(self) -> dict[Split, S]:
+        """All splits, read from the files.
 
         Raises:
             SeqbenchError: the files cannot be had, or are not what they should be.
@@ -140,7 +154,7 @@ class SequenceData(LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         """Loads all splits, once, whatever the stage."""
         if not self.splits:
-            self.splits = {split: Sequences.pack(sequences) for split, sequences in self.load().items()}
+            self.splits = self.store()
 
     def move(self, split: Split, device: torch.device) -> None:
         """Puts a split's frames on a device, where `gather` then works; nothing happens if they are there."""

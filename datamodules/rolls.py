@@ -24,7 +24,7 @@ KEYS = 88
 CLAMP = 1e-7
 
 
-class PianoRolls(SequenceData):
+class PianoRolls(SequenceData[Sequences]):
     """A music set; a subclass says where the rolls come from."""
 
     input_size = 88
@@ -33,6 +33,17 @@ class PianoRolls(SequenceData):
     @abstractmethod
     def digest(self) -> str:
         """sha256 over all that decides the rolls."""
+
+    @abstractmethod
+    def load(self) -> dict[Split, list[Tensor]]:
+        """All splits, each a list of N tensors [T, 88] of zeros and ones.
+
+        Raises:
+            SeqbenchError: the files cannot be had, or are not what they should be.
+        """
+
+    def store(self) -> dict[Split, Sequences]:
+        return {split: Sequences.pack(sequences) for split, sequences in self.load().items()}
 
     @property
     def task(self) -> Task:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import datamodules
 from datamodules.base import SequenceData
@@ -41,3 +44,26 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("SEQBENCH_MIRROR", raising=False)
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def voice(samples: int, seed: int) -> np.ndarray:
+    """[samples] int16: a gliding tone with some noise, that begins with digital silence."""
+    g = np.random.default_rng(seed)
+    phase = np.cumsum(2 * np.pi * np.linspace(100 + 20 * seed, 300 + 20 * seed, samples) / 8000)
+    sound = 4000 * np.sin(phase) + 100 * g.standard_normal(samples)
+    sound[: samples // 10] = 0
+    return np.rint(sound).astype(np.int16)
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Callable[[list[int]], Path]:
+    """A function that makes a folder of recordings 00.wav, 01.wav, ... of so many samples at 8 kHz."""
+
+    def make(lengths: list[int]) -> Path:
+        root = tmp_path / "voices"
+        root.mkdir(exist_ok=True)
+        for number, samples in enumerate(lengths):
+            soundfile.write(root / f"{number:02}.wav", voice(samples, number), 8000)
+        return root
+
+    return make

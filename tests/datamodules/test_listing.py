@@ -18,7 +18,9 @@ def test_rows_state_what_the_classes_state():
     for name, cls in datamodules.datasets().items():
         row = rows[name]
         assert (row["title"], row["origin"], row["longest"]) == (cls.title, cls.origin, cls.longest)
-        assert row["input_size"] == cls.input_size == cls().task.input_size
+        assert row["input_size"] == cls.input_size
+        if name != "wav_folder":  # which has no task without a folder
+            assert row["input_size"] == cls().task.input_size
         assert {split: row[split] for split in ("train", "valid", "test")} == cls.counts
         assert (row["cached"] == "built in") == (not hasattr(cls, "file"))
 

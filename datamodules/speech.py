@@ -1,0 +1,231 @@
+"""Raw speech: the next 10 samples from the last 20, out of recordings of any corpus.
+
+Convention: x_t is 20 consecutive samples, y_t the 10 that follow, the next frame starts 10 later; a step's negative
+log-likelihood is the density of its 10 samples jointly, in nats (Chung et al. 2014, arXiv 1412.3555). Densities depend
+on the scale: samples are normalised by mean and standard deviation of all samples of the train split's recordings,
+before noise, the same for every protocol and number of sequences; `datamodules.protocols.bits_per_sample` undoes it.
+Recordings are 16-bit and full of digital silence, where a density grows without bound, so a uniform noise of one step
+of 16 bits is added to each sample: fixed, a function of the sample's place in its split alone, so the same for every
+unit, epoch and batch. Chung et al. do not say what they did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from datamodules.audio import Decoded, Recording, decode, read_decoded
+from datamodules.base import SPLITS, SequenceData, Split
+from datamodules.fetch import cache_folder, writable_cache
+from datamodules.frames import Waves, floors
+from datamodules.protocols import FRAME, HOP
+from seqbench.record import Score
+from seqbench.task import Batch, SeqbenchError, Task, generator
+
+# Prime, so that no stride of sequences or recordings meets the same noise again and again.
+NOISE_PERIOD = 1_000_003
+
+
+class Speech(SequenceData[Waves]):
+    """A corpus of recordings under protocol A or B; a subclass says which.
+
+    Args:
+        batch_size: As in SequenceData.
+        order: As in SequenceData; all sequences are equally long, so both are one permutation per seed and epoch.
+        seeds: As in SequenceData.
+        length: Samples of a sequence; None: the protocol's.
+        frame: Samples seen at a step.
+        hop: Samples predicted at a step.
+        sequences: How many in all, 80/10/10 per cent of them in train, valid and test, one at a random place in each of
+            so many equal stretches of the split; "ubisoft": as many as Ubisoft had; "all". A split with fewer has all.
+        concatenate: Whether the recordings of a split are joined, in the order of their names, before they are cut into
+            sequences; otherwise each is cut by itself and its rest left out. None: the protocol's.
+        split: By "file" or by "speaker", so that no speaker is in two splits: 80/10/10 per cent of them, drawn by hash;
+            "corpus": the corpus's own split where it has one, else by file.
+        sample_rate: In Hz, recordings are resampled to it; None: the corpus's own.
+        dequantise: Whether the noise is added.
+
+    Raises:
+        SeqbenchError: as in SequenceData, or sizes that leave no step.
+    """
+
+    input_size = 20
+    length: int
+    concatenate: bool
+    ubisoft: ClassVar[dict[str, int]]
+    corpus_rate: int
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        order: Literal["bucketed", "shuffled"] = "bucketed",
+        seeds: list[int] | None = None,
+        *,
+        length: int | None = None,
+        frame: int = FRAME,
+        hop: int = HOP,
+        sequences: int | Literal["ubisoft", "all"] = "ubisoft",
+        concatenate: bool | None = None,
+        split: Literal["corpus", "file", "speaker"] = "corpus",
+        sample_rate: int | None = None,
+        dequantise: bool = True,
+    ) -> None:
+        super().__init__(batch_size, order, seeds)
+        self.length = type(self).length if length is None else length
+        if frame < 1 or hop < 1 or self.length < frame + hop:
+            raise SeqbenchError(f"length {self.length} has no step: give at least frame + hop, and 1 or more for both")
+        if isinstance(sequences, int) and sequences < 10:
+            raise SeqbenchError(f"sequences is {sequences}: give 10 or more, for three splits")
+        self.frame, self.hop = frame, hop
+        self.sequences = sequences
+        self.concatenate = type(self).concatenate if concatenate is None else concatenate
+        self.split = split
+        self.sample_rate = self.corpus_rate if sample_rate is None else sample_rate
+        if self.sample_rate < 1:
+            raise SeqbenchError(f"sample_rate is {sample_rate}: give it in Hz")
+        self.dequantise = dequantise
+
+    @property
+    @abstractmethod
+    def content(self) -> str:
+        """A digest of the corpus's recordings and their names."""
+
+    @abstractmethod
+    def recordings(self) -> list[Recording]:
+        """The corpus's recordings, downloaded if need be.
+
+        Raises:
+            SeqbenchError: they cannot be had, or are not what they should be.
+        """
+
+    @property
+    def _kept(self) -> str:
+        """Names the decoded samples, which do not depend on how they are cut."""
+        rules = f"speech 1 {self.content} split {self.split} rate {self.sample_rate} noisy steps {self.dequantise}"
+        return hashlib.sha256(rules.encode()).hexdigest()
+
+    @property
+    def task(self) -> Task:
+        rules = (
+            f"{self._kept} length {self.length} frame {self.frame} hop {self.hop} sequences {self._wanted()} "
+            f"joined {self.concatenate} noise {NOISE_PERIOD if self.dequantise else 0} normalised by the train split"
+        )
+        digest = hashlib.sha256(rules.encode()).hexdigest()
+        return Task(self.name, self.frame, self.hop, "GaussianMixture", "nats/step", digest)
+
+    @property
+    def scale(self) -> float:
+        """What samples were divided by: the train split's standard deviation in steps of 16 bits; needs `setup`."""
+        return self.splits["train"].scale
+
+    def prepare_data(self) -> None:
+        """Decodes the corpus into the cache folder, once."""
+        if not (cache_folder() / "speech" / self._kept).is_dir():
+            folder = writable_cache("speech") / self._kept
+            decode(divide(self.recordings(), self.split), folder, self.sample_rate, self.dequantise)
+
+    def store(self) -> dict[Split, Waves]:
+        self.prepare_data()
+        decoded = read_decoded(cache_folder() / "speech" / self._kept)
+        return {split: self._waves(decoded, split) for split in SPLITS}
+
+    def _waves(self, decoded: Decoded, split: Split) -> Waves:
+        samples = decoded.lengths[split]
+        starts = cut([sum(samples)] if self.concatenate else samples, self.length)
+        if not len(starts):
+            raise SeqbenchError(
+                f"{self.name}: no recording of the {split} split has {self.length} samples: give a smaller length, "
+                "concatenate true, or more recordings"
+            )
+        starts = starts[spread(len(starts), self._wanted()[split], split)]
+        noise = torch.empty(NOISE_PERIOD if self.dequantise else 0)
+        return Waves(
+            samples=torch.from_file(str(decoded.files[split]), shared=False, size=sum(samples), dtype=torch.int16),
+            starts=starts,
+            lengths=torch.full_like(starts, (self.length - self.frame) // self.hop),
+            length=self.length,
+            noise=noise.uniform_(-0.5, 0.5, generator=generator(0, "dequantise")),
+            mean=decoded.mean,
+            scale=decoded.scale,
+        )
+
+    def _wanted(self) -> dict[Split, int | None]:
+        """Sequences of each split; None for all there are."""
+        if self.sequences == "all":
+            return dict.fromkeys(SPLITS)
+        if self.sequences == "ubisoft":
+            return {split: self.ubisoft[split] for split in SPLITS}
+        tenth = self.sequences // 10
+        return {"train": self.sequences - 2 * tenth, "valid": tenth, "test": tenth}
+
+    def gather(self, split: Split, index: Tensor) -> Batch:
+        """x [T, R, B, 20] and y [T, R, B, 10] float32, views of the same samples; an empty slot is not scored."""
+        waves = self.splits[split]
+        windows = waves.read(index).unfold(-1, self.frame + self.hop, self.hop)  # [R,B,T,frame+hop]
+        windows = windows.permute(2, 0, 1, 3)  # [T,R,B,frame+hop]
+        index = index.to(windows.device)
+        mask = (index >= 0).expand(windows.shape[:-1])
+        return Batch(windows[..., : self.frame], windows[..., self.frame :], mask, index)
+
+    def transfer_batch_to_device(self, batch: Tensor, device: torch.device, dataloader_idx: int) -> Batch:
+        found = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        # Where the samples were too many for the device, the batch alone goes there.
+        return Batch(found.x.to(device), found.y.to(device), found.mask.to(device), found.index.to(device))
+
+    def floors(self) -> dict[str, Score]:
+        """Needs `setup`; see datamodules.frames.floors."""
+        return floors(self.splits["train"], self.splits["test"], self.frame, self.hop)
+
+
+def divide(recordings: Sequence[Recording], rule: str) -> dict[Split, list[Recording]]:
+    """The splits' recordings in the order of names; no recording, key or (rule "speaker") speaker is in two of them.
+
+    Args:
+        recordings: All.
+        rule: As `split` of Speech.
+
+    Raises:
+        SeqbenchError: fewer than three to draw from, or a split without recordings.
+    """
+    ordered = sorted(recordings, key=lambda recording: recording.name)
+    if rule == "corpus" and any(recording.split is not None for recording in ordered):
+        splits: dict[Split, list[Recording]] = {s: [r for r in ordered if r.split == s] for s in SPLITS}
+        if empty := [split for split, members in splits.items() if not members]:
+            raise SeqbenchError(f"the {empty[0]} split has no recordings: give some, or split by file")
+        return splits
+    what = "speaker" if rule == "speaker" else "recording"
+    groups = {recording.speaker if rule == "speaker" else recording.key for recording in ordered} - {""}
+    if len(groups) < 3:
+        raise SeqbenchError(f"{len(groups)} different {what}s known, three splits need 3: add some, or split otherwise")
+    drawn = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
+    tenth = max(1, round(len(drawn) / 10))
+    place: dict[str, Split] = dict.fromkeys(drawn, "train")
+    place |= dict.fromkeys(drawn[:tenth], "test")
+    place |= dict.fromkeys(drawn[tenth : 2 * tenth], "valid")
+    splits = {split: [] for split in SPLITS}
+    for recording in ordered:
+        splits[place[recording.speaker if rule == "speaker" else recording.key]].append(recording)
+    return splits
+
+
+def cut(lengths: Sequence[int], length: int) -> Tensor:
+    """First samples [N] int64 of consecutive sequences; `lengths` of recordings end to end, rests left out."""
+    samples = torch.tensor(lengths)  # [files]
+    pieces = samples // length
+    first = samples.cumsum(0) - samples  # each recording's first sample
+    within = torch.arange(int(pieces.sum())) - torch.repeat_interleave(pieces.cumsum(0) - pieces, pieces)
+    return torch.repeat_interleave(first, pieces) + within * length
+
+
+def spread(available: int, wanted: int | None, purpose: str) -> Tensor:
+    """[N] int64, rising: one at a random place in each of `wanted` equal stretches of `available`; all if too few."""
+    if wanted is None or wanted >= available:
+        return torch.arange(available)
+    edges = torch.arange(wanted + 1) * available // wanted
+    draws = torch.rand(wanted, dtype=torch.float64, generator=generator(0, f"sequences of {purpose}"))
+    return edges[:-1] + (draws * edges.diff()).long()
