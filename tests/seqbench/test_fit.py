@@ -19,7 +19,6 @@ from seqbench import cli, record
 from seqbench.fitting import SeqbenchCLI
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PROTOCOLS = {"chung2014.yaml", "quick.yaml"}
 BASE = ["-c", str(CONFIGS / "synthetic.yaml"), "-c", str(CONFIGS / "chung2014.yaml"), "--model.hidden", "5"]
 
 
@@ -216,7 +215,8 @@ def test_a_file_that_is_no_checkpoint_is_refused(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_config_parses(capsys, monkeypatch, path):
     """With a partner of the other kind: a data set needs a protocol."""
-    partners = [CONFIGS / "synthetic.yaml"] if path.name in PROTOCOLS else [CONFIGS / "chung2014.yaml"]
+    kind = "protocol" if "model" in yaml.safe_load(path.read_text()) else "data"
+    partners = [CONFIGS / ("synthetic.yaml" if kind == "protocol" else "chung2014.yaml")]
     files = [flag for partner in [*partners, path] for flag in ("-c", str(partner))]
     monkeypatch.setattr(SeqbenchCLI, "instantiate_classes", lambda self: sys.exit(0))
     with pytest.raises(SystemExit) as stop:
