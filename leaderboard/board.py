@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from leaderboard.claims import CLAIMS
 from leaderboard.published import PUBLISHED, Published
 from leaderboard.statistics import Estimate, estimate
-from seqbench.record import Record, Score, TaskRecord, group_id, identity
+from seqbench.record import Record, Score, TaskRecord, family_id, identity, protocol
 from seqbench.task import SeqbenchError
 
 Kind = Literal["unit", "floor", "published"]
@@ -33,7 +34,8 @@ class Row:
         name: what the reader calls it; no two units of a table share one.
         unit: the unit and its options, which namesakes on other settings share.
         anchor: unique on the page.
-        runs: all runs, ordered by seed; empty for floors and published results.
+        runs: all runs at the best rate, ordered by seed; empty for floors and published results.
+        searched: runs at other rates: what the best was chosen from, ordered by rate.
         floor: the score, for a floor.
         published: the result, for a published one.
         rank: 1 is the best; None for what is not ranked.
@@ -44,6 +46,7 @@ class Row:
     unit: str
     anchor: str
     runs: tuple[Record, ...] = ()
+    searched: tuple[Record, ...] = ()
     floor: Score | None = None
     published: Published | None = None
     rank: int | None = None
@@ -63,7 +66,7 @@ class Row:
     @cached_property
     def lost(self) -> dict[str, int]:
         """How many runs do not count, by the reason."""
-        reasons = Counter(outcome(run) for run in self.runs)
+        reasons = Counter(outcome(run) for run in self.runs + self.searched)
         return {reason: n for reason, n in sorted(reasons.items()) if reason != "finished"}
 
     def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
@@ -91,18 +94,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One data set, at one state of its data.
+    """One data set, at one state of its data, under one protocol.
 
     Attributes:
         task: name, digest and unit of the likelihood.
         title: the task's name, with the digest where two states of the data stand on one board.
         slug: for file names and anchors: small letters, digits, hyphens.
+        protocol: the name of the training protocol; "" where the runs name none.
         rows: ordered by test NLL; what has none comes last.
     """
 
     task: TaskRecord
     title: str
     slug: str
+    protocol: str
     rows: tuple[Row, ...]
 
     @property
@@ -139,19 +144,20 @@ def assemble(sources: Sequence[Source]) -> Board:
     Raises:
         SeqbenchError: two records of one run differ, or two of one data set disagree about a floor.
     """
-    tables: dict[tuple[str, str], list[Source]] = defaultdict(list)
+    tables: dict[tuple[str, str, str], list[Source]] = defaultdict(list)
     for name, record in sorted(_unique(sources), key=lambda source: source[1].run_id):
-        tables[record.task.name, record.task.digest].append((name, record))
-    names = Counter(name for name, _ in tables)
-    slugs = Counter(_slug(name) for name, _ in tables)
+        tables[record.task.name, record.task.digest, protocol(record)].append((name, record))
+    digests = {(name, digest) for name, digest, _ in tables}
+    names = Counter(name for name, _ in digests)
+    slugs = Counter(_slug(f"{name} {how}") for name, _, how in tables)
     made = []
-    for (name, digest), members in sorted(tables.items()):
+    for (name, digest, how), members in sorted(tables.items()):
         title = clean(name) if names[name] == 1 else f"{clean(name)} (data {clean(digest[:8])})"
-        slug = _slug(name)
+        slug = _slug(f"{name} {how}")
         if slugs[slug] > 1:
-            slug += "-" + hashlib.sha256(f"{name}/{digest}".encode()).hexdigest()[:8]
-        rows = _units(slug, members) + _floors(slug, members) + _published(slug, name)
-        made.append(Table(members[0][1].task, title, slug, _ranked(rows)))
+            slug += "-" + hashlib.sha256(f"{name}/{digest}/{how}".encode()).hexdigest()[:8]
+        rows = _units(slug, members) + _floors(slug, members) + _published(slug, name, how)
+        made.append(Table(members[0][1].task, f"{title}, {clean(how)}" if how else title, slug, how, _ranked(rows)))
     return Board(tuple(made))
 
 
@@ -171,15 +177,31 @@ def _slug(text: str) -> str:
 
 
 def _units(slug: str, members: Sequence[Source]) -> list[Row]:
-    groups: dict[str, list[Record]] = defaultdict(list)
+    families: dict[str, list[Record]] = defaultdict(list)
     for _, record in members:
-        groups[group_id(record)].append(record)
-    names = _names({key: runs[0] for key, runs in groups.items()})
+        families[family_id(record)].append(record)
+    names = _names({key: runs[0] for key, runs in families.items()})
     rows = []
-    for key, runs in groups.items():
-        ordered = tuple(sorted(runs, key=lambda run: (run.seed, run.run_id)))
-        rows.append(Row("unit", names[key], _unit_name(runs[0]), f"{slug}-{key}", ordered))
+    for key, runs in families.items():
+        rate = best_rate(runs)
+        best = tuple(sorted((run for run in runs if run.rate == rate), key=lambda run: (run.seed, run.run_id)))
+        others = tuple(sorted((r for r in runs if r.rate != rate), key=lambda run: (run.rate, run.seed, run.run_id)))
+        rows.append(Row("unit", names[key], _unit_name(runs[0]), f"{slug}-{key}", best, others))
     return rows
+
+
+def best_rate(runs: Sequence[Record]) -> float:
+    """The rate whose run has the lowest validation NLL, each rate judged by its smallest seed that finished.
+
+    Rates with no finished run come last, so that a unit with nothing finished still has a row.
+    """
+
+    def judged(rate: float) -> tuple[float, float]:
+        finished = [run for run in runs if run.rate == rate and run.status == "finished" and run.best_valid is not None]
+        first = min(finished, key=lambda run: (run.seed, run.run_id), default=None)
+        return (math.inf if first is None or first.best_valid is None else first.best_valid, rate)
+
+    return min({run.rate for run in runs}, key=judged)
 
 
 def _names(runs: dict[str, Record]) -> dict[str, str]:
@@ -213,7 +235,7 @@ def _unit_name(run: Record) -> str:
 
 
 def _settings(run: Record) -> dict[str, str]:
-    """A config's leaves, by dotted path, without the seed."""
+    """A config's leaves, by dotted path, without seed and rate."""
     flat: dict[str, str] = {}
 
     def walk(path: str, value: Any) -> None:
@@ -224,7 +246,8 @@ def _settings(run: Record) -> dict[str, str]:
             flat[path] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
     walk("", identity(run.config))
-    flat.pop("model.seed", None)
+    for key in ("model.seed", "model.rate"):
+        flat.pop(key, None)
     return flat
 
 
@@ -252,7 +275,10 @@ def _agree(a: Score, b: Score) -> bool:
     )
 
 
-def _published(slug: str, task: str) -> list[Row]:
+def _published(slug: str, task: str, how: str) -> list[Row]:
+    """Of other papers; a protocol with claims of its own is held against those."""
+    if how in CLAIMS:
+        return []
     return [
         Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result)
         for i, result in enumerate(PUBLISHED.get(task, []))

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from leaderboard.board import Board, Row, Table, best_epoch, clean, outcome
+from leaderboard.claims import CLAIMS, Claim
 from leaderboard.columns import COLUMNS, DETAIL, MAIN, Plain, filled
 from seqbench.record import Record
 
@@ -62,6 +63,8 @@ def markdown(board: Board, figures: set[str]) -> str:
         parts += [f"## {_md(table.title)}", _md(facts(table)), _md_table(table)]
         notes = [f"- [{_md(source)}]({link}): {_md(convention)}" for source, link, convention in sources(table)]
         parts += ["\n".join(notes)] if notes else []
+        held = [f"- {_md(c.text)} ({_md(c.source)}) **Here:** {_md(found)}" for c, found in outcomes(table)]
+        parts += ["What the paper found, and what came out:", "\n".join(held)] if held else []
         images = [
             f'<img src="figures/{name}.svg" width="49%" alt="NLL against {against}">'
             for against in ("epoch", "seconds")
@@ -110,6 +113,12 @@ def sources(table: Table) -> list[tuple[str, str, str]]:
     return sorted(found)
 
 
+def outcomes(table: Table) -> list[tuple[Claim, str]]:
+    """Each claim of the table's protocol with the differences that came out; those whose units are missing say so."""
+    tests = {row.unit: row.test for row in table.units if row.test is not None}
+    return [(claim, claim.outcome(tests)) for claim in CLAIMS.get(table.protocol, ())]
+
+
 def html(board: Board, figures: dict[str, str]) -> str:
     """The page: inline style and figures, no script, nothing fetched."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -120,8 +129,9 @@ def html(board: Board, figures: dict[str, str]) -> str:
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals |= {
-        "facts": facts, "sources": sources, "filled": filled, "settings": settings, "outcome": outcome,
-        "environments": environments, "commands": commands, "clean": clean, "best_epoch": best_epoch, "number": number,
+        "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
+        "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "best_epoch": best_epoch,
+        "number": number,
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,

@@ -102,6 +102,9 @@ class SeqbenchCLI(LightningCLI):
         parser.add_argument(
             "--run.patience", type=int | None, default=None, help="Stop after so many epochs without a better one."
         )
+        parser.add_argument(
+            "--run.protocol", type=str, default="", help="Its name: a leaderboard has a table for each."
+        )
         parser.add_argument("--run.overwrite", type=bool, default=False, help="Train a finished run again.")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
         parser.link_arguments(

@@ -182,11 +182,16 @@ def run_id(task: TaskRecord, cell_name: str, config: dict[str, Any]) -> str:
     return f"{task.name}-{cell_name.lower()}-{_hash([task.digest, identity(config)])}"
 
 
-def group_id(record: Record) -> str:
-    """The same for all runs that differ by their seed only: one row of a leaderboard."""
+def family_id(record: Record) -> str:
+    """The same for all runs that differ by seed and rate only: a search and what it found, one row of a leaderboard."""
     config = identity(record.config)
-    config["model"] = {k: v for k, v in config["model"].items() if k != "seed"}
+    config["model"] = {k: v for k, v in config["model"].items() if k not in ("seed", "rate")}
     return _hash([record.task.digest, config])
+
+
+def protocol(record: Record) -> str:
+    """The name that the run's protocol config gives itself; "" where it has none."""
+    return str(record.config["run"].get("protocol") or "")
 
 
 def _hash(value: Any) -> str:

@@ -11,13 +11,22 @@ import scipy.stats
 from leaderboard.board import assemble
 from leaderboard.columns import COLUMNS, MAIN
 from leaderboard.figures import average, limits, looks, spread, thin
+from leaderboard.page import outcomes
 from leaderboard.published import PUBLISHED
 from leaderboard.statistics import estimate
+from seqbench.record import run_id
 from seqbench.task import SeqbenchError
 
 
 def board_of(*records):
     return assemble([(f"file {i}", record) for i, record in enumerate(records)])
+
+
+def with_config(record, section, **settings):
+    """The record of the run with other settings, under its own name."""
+    config = record.config | {section: record.config[section] | settings}
+    changed = dataclasses.replace(record, config=config)
+    return dataclasses.replace(changed, run_id=run_id(changed.task, changed.cell.name, config))
 
 
 def cells(row):
@@ -102,11 +111,11 @@ def test_two_states_of_one_data_set_are_two_tables(factory):
 
 
 def test_namesakes_tell_what_differs_and_options_are_part_of_a_name(factory):
-    a, b = factory.make("GRU", rate=1e-3), factory.make("GRU", rate=3e-3)
+    a, b = factory.make("GRU"), with_config(factory.make("GRU", nll=8.6), "model", noise=0.0)
     option = factory.make("LSTM")
     option = dataclasses.replace(option, cell=dataclasses.replace(option.cell, options={"peepholes": False}))
     (table,) = board_of(a, b, option).tables
-    assert {row.name for row in table.units} == {"GRU [rate=0.001]", "GRU [rate=0.003]", "LSTM(peepholes=False)"}
+    assert {row.name for row in table.units} == {"GRU [noise=0.075]", "GRU [noise=0.0]", "LSTM(peepholes=False)"}
 
 
 def test_floors_must_agree_within_rounding(factory):
@@ -200,3 +209,39 @@ def test_a_unit_has_one_colour_on_all_data_sets(factory):
             seen.add(row.unit)
         assert len({found[row.anchor] for row in table.units}) == len(table.units)
     assert all(len(colours) == 1 for colours in by_unit.values())
+
+
+def test_a_search_is_one_row_at_its_best_rate_by_validation(factory):
+    """The best rate's runs count; a better test NLL at another rate tempts nobody."""
+    searched = [factory.make("GRU", 0, nll, rate=rate) for rate, nll in ((1e-4, 8.9), (1e-3, 8.5), (1e-2, 8.7))]
+    tempting = dataclasses.replace(searched[2], test=dataclasses.replace(searched[2].test, nll=5.0))
+    diverged = factory.make("GRU", 0, 9.0, rate=1.0, status="diverged")
+    report = [factory.make("GRU", seed, 8.52, rate=1e-3) for seed in (1, 2)]
+    (row,) = board_of(*searched[:2], tempting, diverged, *report).tables[0].units
+    assert [(run.seed, run.rate) for run in row.runs] == [(0, 1e-3), (1, 1e-3), (2, 1e-3)]
+    assert [run.rate for run in row.searched] == [1e-4, 1e-2, 1.0]
+    assert row.test.mean == pytest.approx(np.mean([r.test.nll for r in (searched[1], *report)]))
+    shown = cells(row)
+    assert (shown["rate"], shown["rates"], shown["n"], shown["lost"]) == ("0.001", "4", "3", "1 diverged")
+
+
+def test_each_protocol_has_a_table_of_its_own(factory):
+    records = [with_config(factory.make("GRU"), "run", protocol=how) for how in ("chung2014", "levy2018")]
+    tables = board_of(*records).tables
+    assert [table.title for table in tables] == ["jsb, chung2014", "jsb, levy2018"]
+    assert len({table.slug for table in tables}) == 2
+    assert any(row.kind == "published" for row in tables[0].rows)
+    assert not any(row.kind == "published" for row in tables[1].rows)
+
+
+def test_a_papers_claims_stand_beside_what_came_out(factory):
+    levels = {"V": 8.5, "NFG": 8.9, "NOAF": 8.7}
+    runs = [factory.make(unit, seed, nll, noise=0.01) for unit, nll in levels.items() for seed in range(3)]
+    (table,) = board_of(*(with_config(run, "run", protocol="greff2015") for run in runs)).tables
+    told = {claim.units: found for claim, found in outcomes(table)}
+    means = {row.unit: row.test for row in table.units}
+    for unit in ("NFG", "NOAF"):
+        difference = means[unit].mean - means["V"].mean
+        interval = math.hypot(means[unit].interval, means["V"].interval)
+        assert f"{unit} {difference:+.3f} ± {interval:.3f}" in told["NFG", "NOAF"]
+    assert told["CIFG", "NP"] == "not run: CIFG, NP"
