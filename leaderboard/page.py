@@ -130,8 +130,8 @@ def html(board: Board, figures: dict[str, str]) -> str:
     )  # fmt: skip
     environment.globals |= {
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
-        "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "best_epoch": best_epoch,
-        "number": number,
+        "outcome": outcome, "environments": environments, "commands": commands, "clean": clean,
+        "best_epoch": best_epoch, "number": number,
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,
