@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from seqbench.sweep import draw_rates, records
+from seqbench.plan import draw_rates, records
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -146,7 +146,7 @@ def _cells(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from seqbench import engines, sweep
+    from seqbench import engines, plan, sweep
     from seqbench.cells import cells
 
     known = {name.lower(): name for name in cells()}
@@ -155,20 +155,20 @@ def _sweep(options: argparse.Namespace) -> None:
         raise unknown_name("unit", unknown[0], known.values())
     units = [known[name.lower()] for name in options.cells.split(",")]
     stages = options.stages.split(",")
-    if not set(stages) <= set(sweep.STAGES) or len(set(stages)) < len(stages):
+    if not set(stages) <= set(plan.STAGES) or len(set(stages)) < len(stages):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
     rates = _rates(options.rates, options.sweep_seed)
     size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
-    plan = sweep.Plan(options.rest, units, rates, options.seeds, stages, size)
+    whole = plan.Plan(options.rest, units, rates, options.seeds, stages, size)
     engine = {"local": engines.local, "ray": engines.ray}[options.engine]
-    complete = sweep.sweep(plan, options.out, engine)
+    complete = sweep.sweep(whole, options.out, engine)
     _print(sweep.results(options.out), options.json)
     if not complete:
         raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
 
 
 def _rates(text: str, seed: int) -> list[float]:
-    from seqbench.sweep import draw_rates
+    from seqbench.plan import draw_rates
 
     if text.isdecimal() and int(text) > 0:
         return draw_rates(int(text), seed)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqbench.sweep import Group, Plan, fit_command
+from seqbench.plan import Group, Plan, fit_command
 from seqbench.task import SeqbenchError
 
 MEMORY_SHARE = 0.6

@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from seqbench.sweep import Group, Plan, Stage, records
+from seqbench.plan import Group, Plan, Stage, records
 
 EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
 

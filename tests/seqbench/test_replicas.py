@@ -17,7 +17,7 @@ from seqbench.callbacks import Replicas
 from seqbench.cells import find
 from seqbench.module import SequenceModel
 from seqbench.optim import LINEAR_IN_RATE, ChungRMSProp, PerReplica, clip_per_replica
-from seqbench.sweep import draw_rates
+from seqbench.plan import draw_rates
 from seqbench.task import SeqbenchError
 
 UNITS = ["Tanh", "GRU", "LSTM"]

@@ -14,6 +14,7 @@ import torch
 from seqbench import cli, engines, record, sweep
 from seqbench.extract import extract
 from seqbench.fitting import run
+from seqbench.plan import STAGES, Plan, draw_rates, groups, records
 from seqbench.task import SeqbenchError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -21,8 +22,8 @@ FLAGS = ["-c", str(CONFIGS / "synthetic.yaml"), "-c", str(CONFIGS / "chung2014.y
 SHORT = [*FLAGS, "--trainer.max_epochs", "4"]
 
 
-def plan(units=("Tanh", "GRU"), rates=(1e-2, 1e-3, 1e-1), seeds=3, size=2, command=SHORT, stages=sweep.STAGES):
-    return sweep.Plan(list(command), list(units), list(rates), seeds, list(stages), size)
+def plan(units=("Tanh", "GRU"), rates=(1e-2, 1e-3, 1e-1), seeds=3, size=2, command=SHORT, stages=STAGES):
+    return Plan(list(command), list(units), list(rates), seeds, list(stages), size)
 
 
 def without_times(found: dict[str, record.Record]) -> dict[str, record.Record]:
@@ -41,7 +42,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 
 def test_two_stages_and_nothing_twice(undisturbed):
-    found = sweep.records(undisturbed)
+    found = records(undisturbed)
     assert len(found) == 2 * (3 + 2)
     assert all(r.status == "finished" for r in found.values())
     for unit in ("Tanh", "GRU"):
@@ -56,7 +57,7 @@ def test_two_stages_and_nothing_twice(undisturbed):
 
 
 def test_results_are_the_records_means(undisturbed):
-    found = sweep.records(undisturbed)
+    found = records(undisturbed)
     for row in sweep.results(undisturbed):
         runs = [r for r in found.values() if r.cell.name == row["unit"] and r.rate == row["best rate"]]
         assert row["seeds"] == len(runs) == 3
@@ -64,7 +65,7 @@ def test_results_are_the_records_means(undisturbed):
 
 
 def test_each_record_has_the_command_that_trains_it_alone(undisturbed, tmp_path):
-    found = next(iter(sweep.records(undisturbed).values()))
+    found = next(iter(records(undisturbed).values()))
     assert "--run.dir" not in found.command
     command = [sys.executable, "-m", "seqbench.cli", *found.command.split()[1:], "--run.dir", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
@@ -105,15 +106,15 @@ def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path)
     assert state["running"] == 0
     assert state["missing"] > 0
     subprocess.run([*command, str(tmp_path / "killed")], check=True, capture_output=True)
-    assert without_times(sweep.records(tmp_path / "killed")) == without_times(sweep.records(tmp_path / "whole"))
+    assert without_times(records(tmp_path / "killed")) == without_times(records(tmp_path / "whole"))
 
 
 def test_a_failing_group_does_not_stop_the_others(tmp_path, monkeypatch):
     """A unit's folder that cannot be written: its runs are missing, the other unit's are there."""
-    first = sweep.groups(plan(stages=["search"]), "search", tmp_path, {})[0]
+    first = groups(plan(stages=["search"]), "search", tmp_path, {})[0]
     (tmp_path / first.name).write_text("in the way")
     assert not sweep.sweep(plan(stages=["search"]), tmp_path, engines.local)
-    found = sweep.records(tmp_path)
+    found = records(tmp_path)
     assert len(found) == 6 - len(first.run_ids)
     assert sweep.status(tmp_path)["missing"] == len(first.run_ids)
 
@@ -128,12 +129,12 @@ def test_two_sweeps_at_once_are_refused(tmp_path):
 
 
 def test_rates_are_drawn_from_chungs_range_by_the_sweeps_seed():
-    rates = sweep.draw_rates(10_000, 0)
+    rates = draw_rates(10_000, 0)
     assert min(rates) >= math.exp(-12) * 0.999
     assert max(rates) <= math.exp(-6) * 1.001
     logs = torch.tensor(rates).log()
     assert logs.mean().item() == pytest.approx(-9, abs=0.1)
-    assert sweep.draw_rates(5, 0) == sweep.draw_rates(5, 0) != sweep.draw_rates(5, 1)
+    assert draw_rates(5, 0) == draw_rates(5, 0) != draw_rates(5, 1)
 
 
 def test_extracted_replica_goes_on_as_the_solo_run_would(tmp_path):
@@ -216,7 +217,7 @@ class TestRay:
 
     def test_the_same_records_but_for_times(self, undisturbed, tmp_path):
         assert sweep.sweep(plan(), tmp_path, engines.ray)
-        assert without_times(sweep.records(tmp_path)) == without_times(sweep.records(undisturbed))
+        assert without_times(records(tmp_path)) == without_times(records(undisturbed))
         assert list(tmp_path.glob("*/events.out.tfevents.*"))
 
     def test_a_killed_worker_loses_no_run(self, tmp_path):
@@ -226,7 +227,7 @@ class TestRay:
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         assert "killed" in done.stdout, done.stderr[-2000:]
         assert done.returncode == 0, done.stderr[-2000:]
-        found = sweep.records(tmp_path)
+        found = records(tmp_path)
         assert len(found) == 3
         assert all(r.status == "finished" for r in found.values())
 
@@ -234,7 +235,7 @@ class TestRay:
 KILLED_RAY = """
 import json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from seqbench import engines, sweep
+from seqbench import engines, plan, sweep
 
 def kill_workers():
     while True:
@@ -248,6 +249,6 @@ def kill_workers():
         time.sleep(0.1)
 
 threading.Thread(target=kill_workers, daemon=True).start()
-plan = sweep.Plan(**json.loads(sys.argv[2]))
-sys.exit(0 if sweep.sweep(plan, Path(sys.argv[1]), engines.ray) else 1)
+whole = plan.Plan(**json.loads(sys.argv[2]))
+sys.exit(0 if sweep.sweep(whole, Path(sys.argv[1]), engines.ray) else 1)
 """
