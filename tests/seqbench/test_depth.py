@@ -12,7 +12,7 @@ from seqbench.cells.gru import GRU, GRUResetAfter
 from seqbench.cells.lstm import LSTM
 from seqbench.cells.tanh import Tanh
 from seqbench.module import SequenceModel
-from seqbench.task import SeqbenchError
+from seqbench.task import SeqbenchError, generator
 
 SEEDS, RATES = [3, 3, 11], [1e-2, 1e-3, 3e-3]
 
@@ -117,6 +117,10 @@ def test_dropout_and_noise_are_drawn_apart():
     assert torch.equal(shaken["W"], noisy["W"])
     kept = shaken["U_n"] != 0
     torch.testing.assert_close(shaken["U_n"][kept], noisy["U_n"][kept] / 0.6)
+    sizes = {name: both.spec[name].size for name in ("U_zr", "U_n")}
+    for k, seed in enumerate((5, 7)):
+        mask = torch.empty(sum(sizes.values())).bernoulli_(0.6, generator=generator(seed, "dropout", 3)).bool()
+        assert torch.equal(mask.split(list(sizes.values()))[1].view(6, 6), kept[k])
 
 
 @pytest.mark.parametrize("unit", ["Tanh", "GRU", "LSTM"])
