@@ -151,6 +151,11 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
     def floors(self) -> dict[str, Score]:
         """What no model is needed for: scores on the test split from the train split's frequencies alone."""
 
+    @property
+    def scale(self) -> float | None:
+        """What samples were divided by, in steps of 16 bits, known after `setup`; None where nothing was."""
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Loads all splits, once, whatever the stage."""
         if not self.splits:

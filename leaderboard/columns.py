@@ -14,7 +14,7 @@ from typing import Any
 from leaderboard.board import Row, best_epoch
 from leaderboard.published import Published
 from leaderboard.statistics import Estimate
-from seqbench.record import Record
+from seqbench.record import Record, bits_per_sample
 
 Plain = str | int | float | None
 
@@ -115,6 +115,12 @@ def _train(row: Row) -> Estimate | None:
     return row.mean(lambda run: None if (epoch := best_epoch(run)) is None else run.curve.train[epoch - 1])
 
 
+def _bits(row: Row) -> float | None:
+    if not row.runs or row.test is None or (scale := row.runs[0].scale) is None:
+        return None
+    return bits_per_sample(row.test.mean, row.runs[0].task.target_size, scale)
+
+
 def _commit(row: Row) -> str | None:
     return row.common(lambda run: re.sub(r"^(\w{12})\w*", r"\1", run.environment.commit)) or None
 
@@ -140,6 +146,7 @@ COLUMNS = (
     Column("recurrent", "recurrent", RECURRENT, whole, "parameters of the recurrent layer alone"),
     Column("total", "total", _of_run(lambda run: run.parameters.total), whole, "parameters with the output layer"),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds, with its 95% t-interval", interval=True),
+    Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
     Column("valid", "valid NLL", lambda row: row.mean(lambda run: run.best_valid), short_nats, "validation NLL at the best epoch, mean over seeds", interval=True),
     Column("best_epoch", "best epoch", lambda row: row.mean(best_epoch), epochs, "epoch with the lowest validation NLL, counted from 1, mean over seeds"),
     Column("seconds", "seconds", lambda row: row.mean(lambda run: run.seconds), seconds, "of training and validation, all epochs, mean over seeds"),

@@ -130,6 +130,7 @@ class Record:
     best_valid: float | None
     test: PartedScore | None  # of the best epoch's weights
     floors: dict[str, Score]  # what no model is needed for, on the same test split
+    scale: float | None  # speech: what samples were divided by, in steps of 16 bits
 
 
 def score_from_parts(nats: list[float], frames: list[int], first: list[float] | None) -> PartedScore:
@@ -155,6 +156,14 @@ def score_from_parts(nats: list[float], frames: list[int], first: list[float] | 
         frames=frames,
         first=first,
     )
+
+
+def bits_per_sample(nats: float, samples: int, scale: float) -> float:
+    """Bits for each 16-bit sample, from the nats of a step of so many samples that were divided by `scale`.
+
+    A density of y = x / s is s times that of x, so -log2 p(x) = -log2 p(y) + log2 s for each sample.
+    """
+    return nats / (samples * math.log(2)) + math.log2(scale)
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Recorder(L.Callback):
         self.scores: list[rec.PartedScore] = []
         self._writers: list[SummaryWriter] = []
         self._floors: dict[str, rec.Score] = {}
+        self._scale: float | None = None
         self._fit_started = False
 
     def name_runs(self, model: SequenceModel) -> None:
@@ -94,7 +95,7 @@ class Recorder(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._floors = data.floors()
+        self._floors, self._scale = data.floors(), data.scale
         if trainer.is_global_zero:
             self._make_folder()
             for run_id in self.run_ids if trainer.ckpt_path is None else ():
@@ -222,6 +223,7 @@ class Recorder(L.Callback):
             best_valid=round(float(self.replicas.best[k]), 9) if known else None,
             test=test if known else None,
             floors=self._floors,
+            scale=self._scale,
         )
         rec.save(record, self.record_path(self.run_ids[k]))
 

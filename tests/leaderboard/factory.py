@@ -74,6 +74,7 @@ def make(
         best_valid=round(valid[best], 6),
         test=R.score_from_parts(nats, frames, [f / 8 for f in frames]),
         floors=FLOORS.get(task, {}),
+        scale=None,
     )
     made = dataclasses.replace(made, **changes)
     return dataclasses.replace(made, run_id=changes.get("run_id", R.run_id(made.task, made.cell.name, made.config)))

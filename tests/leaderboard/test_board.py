@@ -245,3 +245,12 @@ def test_a_papers_claims_stand_beside_what_came_out(factory):
         interval = math.hypot(means[unit].interval, means["V"].interval)
         assert f"{unit} {difference:+.3f} ± {interval:.3f}" in told["NFG", "NOAF"]
     assert told["CIFG", "NP"] == "not run: CIFG, NP"
+
+
+def test_bits_per_sample_of_uniform_noise(factory):
+    """A unit that knows no more than that samples are uniform over 2^12 steps pays 12 bits for each, at any scale."""
+    for scale in (1.0, 731.5):
+        run = factory.make("GRU", nll=88 * (12 * math.log(2) - math.log(scale)), scale=scale)
+        (row,) = board_of(run).tables[0].units
+        assert float(cells(row)["bits"]) == pytest.approx(12, abs=1e-3)
+    assert cells(board_of(factory.make("GRU")).tables[0].units[0])["bits"] == "–"
