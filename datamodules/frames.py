@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from mmap import ACCESS_COPY, MADV_DONTNEED, mmap
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -27,6 +29,7 @@ class Waves(NamedTuple):
 
     Attributes:
         samples: [S] int16.
+        mapped: What `samples` lie in; None where they were moved to a device.
         starts: [N] int64, each sequence's first sample; on the same device.
         lengths: [N] int64, steps of each sequence; on the CPU.
         length: L.
@@ -36,6 +39,7 @@ class Waves(NamedTuple):
     """
 
     samples: Tensor
+    mapped: mmap | None
     starts: Tensor
     lengths: Tensor
     length: int
@@ -48,13 +52,16 @@ class Waves(NamedTuple):
         if device == self.samples.device or self.samples.nbytes > RESIDENT_BYTES:
             return self
         moved = {name: getattr(self, name).to(device) for name in ("samples", "starts", "noise")}
-        return self._replace(**moved)
+        return self._replace(**moved, mapped=None)
 
     def read(self, index: Tensor) -> Tensor:
         """Normalised samples [..., L] float32 of the sequences index [...]; zeros where it is -1."""
         index = index.to(self.starts.device)
         places = self.starts[index.clamp_min(0)].unsqueeze(-1) + torch.arange(self.length, device=index.device)
         values = self.samples[places].float()
+        if self.mapped is not None:
+            # Pages once touched count as this process's until the system needs them: a long corpus would fill it.
+            self.mapped.madvise(MADV_DONTNEED)
         if len(self.noise):
             values += self.noise[places % len(self.noise)]
         return values.sub_(self.mean).div_(self.scale).masked_fill_(index.unsqueeze(-1) < 0, 0.0)
@@ -63,6 +70,13 @@ class Waves(NamedTuple):
         """All sequences in order, [n, L] float64 on the CPU."""
         for index in torch.arange(len(self.starts)).split(max(1, CHUNK // self.length)):
             yield self.read(index).cpu().double()
+
+
+def map_samples(path: Path) -> tuple[mmap, Tensor]:
+    """A file's 16-bit integers, [S] int16, and the memory map that they lie in; what is not touched is not read."""
+    with path.open("rb") as file:
+        mapped = mmap(file.fileno(), 0, access=ACCESS_COPY)  # to torch it is writable, but nobody writes
+    return mapped, torch.frombuffer(mapped, dtype=torch.int16)
 
 
 def floors(train: Waves, test: Waves, frame: int, hop: int) -> dict[str, Score]:

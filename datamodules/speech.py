@@ -22,7 +22,7 @@ from torch import Tensor
 from datamodules.audio import Decoded, Recording, decode, read_decoded
 from datamodules.base import SPLITS, SequenceData, Split
 from datamodules.fetch import cache_folder, writable_cache
-from datamodules.frames import Waves, floors
+from datamodules.frames import Waves, floors, map_samples
 from datamodules.protocols import FRAME, HOP
 from seqbench.record import Score
 from seqbench.task import Batch, SeqbenchError, Task, generator
@@ -135,17 +135,19 @@ class Speech(SequenceData[Waves]):
         return {split: self._waves(decoded, split) for split in SPLITS}
 
     def _waves(self, decoded: Decoded, split: Split) -> Waves:
-        samples = decoded.lengths[split]
-        starts = cut([sum(samples)] if self.concatenate else samples, self.length)
+        recordings = decoded.lengths[split]
+        starts = cut([sum(recordings)] if self.concatenate else recordings, self.length)
         if not len(starts):
             raise SeqbenchError(
                 f"{self.name}: no recording of the {split} split has {self.length} samples: give a smaller length, "
                 "concatenate true, or more recordings"
             )
         starts = starts[spread(len(starts), self._wanted()[split], split)]
+        mapped, samples = map_samples(decoded.files[split])
         noise = torch.empty(NOISE_PERIOD if self.dequantise else 0)
         return Waves(
-            samples=torch.from_file(str(decoded.files[split]), shared=False, size=sum(samples), dtype=torch.int16),
+            samples=samples,
+            mapped=mapped,
             starts=starts,
             lengths=torch.full_like(starts, (self.length - self.frame) // self.hop),
             length=self.length,
