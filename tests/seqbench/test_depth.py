@@ -123,7 +123,7 @@ def test_dropout_and_noise_are_drawn_apart():
         assert torch.equal(mask.split(list(sizes.values()))[1].view(6, 6), kept[k])
 
 
-@pytest.mark.parametrize("unit", ["Tanh", "GRU", "LSTM"])
+@pytest.mark.parametrize("unit", ["Tanh", "GRU", "LSTM", "FGR", "LRU", "SLSTM"])
 def test_replica_equals_solo_with_layers_norm_and_dropout(unit):
     options = {"layers": 2, "layer_norm": True, "dropout": 0.3}
     group = train(unit, SEEDS, RATES, **options)
