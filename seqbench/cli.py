@@ -158,6 +158,8 @@ def _sweep(options: argparse.Namespace) -> None:
     if not set(stages) <= set(plan.STAGES) or len(set(stages)) < len(stages):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
     rates = _rates(options.rates, options.sweep_seed)
+    if "search" not in stages and len(rates) > 1:
+        raise SeqbenchError("--stages report has nothing to choose a rate by: give one of --rates, or search too")
     size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
     whole = plan.Plan(options.rest, units, rates, options.seeds, stages, size)
     engine = {"local": engines.local, "ray": engines.ray}[options.engine]

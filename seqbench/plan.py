@@ -118,7 +118,7 @@ def members(plan: Plan, stage: Stage, unit: str, found: dict[str, rec.Record]) -
     """Seed and rate of each run of a stage.  The report's seed 0 is the search's run: it is not planned twice."""
     if stage == "search":
         return [(0, rate) for rate in plan.rates]
-    rate = best_rate(unit, found)
+    rate = plan.rates[0] if len(plan.rates) == 1 else best_rate(unit, found)
     first = 1 if "search" in plan.stages else 0
     return [] if rate is None else [(seed, rate) for seed in range(first, plan.seeds)]
 

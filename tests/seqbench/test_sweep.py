@@ -56,6 +56,12 @@ def test_two_stages_and_nothing_twice(undisturbed):
     }  # fmt: skip
 
 
+def test_a_report_alone_takes_the_one_rate_there_is(tmp_path):
+    one = plan(units=["GRU"], rates=[1e-2], stages=["report"], size=3)
+    (group,) = groups(one, "report", tmp_path, {})
+    assert (group.seeds, group.rates) == ([0, 1, 2], [1e-2] * 3)
+
+
 def test_results_are_the_records_means(undisturbed):
     found = records(undisturbed)
     for row in sweep.results(undisturbed):
@@ -179,6 +185,7 @@ def test_extracted_replica_goes_on_as_the_solo_run_would(tmp_path):
         (["--cells", "tanh", "--rates", "0,1"], "--rates 0,1"),
         (["--cells", "tanh", "--rates", "1e-3,1e-3"], "different positive rates"),
         (["--cells", "tanh", "--stages", "all"], "--stages all"),
+        (["--cells", "tanh", "--stages", "report"], "nothing to choose a rate by"),
         ([], "--cells"),
     ],
 )
