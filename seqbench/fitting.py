@@ -165,7 +165,7 @@ class SeqbenchCLI(LightningCLI):
             first = "" if score.nll_first is None else f", {score.nll_first:.4f} with frame 1"
             rank_zero_print(
                 f"{self._name(k)}: test {score.nll:.4f} {unit} (sequence-weighted {score.nll_sequence:.4f}{first}), "
-                f"best epoch {int(self.replicas.best_epoch[k])}"
+                f"best epoch {int(self.replicas.best_epoch[k]) + 1}"
             )
 
     def after_validate(self) -> None:

@@ -58,7 +58,7 @@ class PartedScore(Score):
 
 @dataclass(frozen=True)
 class Curve:
-    """One entry an epoch. `train` is measured while training (weight noise on), `valid` after the epoch."""
+    """One entry an epoch, counted from 0. `train` is measured while training (weight noise on), `valid` after the epoch."""
 
     epoch: list[int]
     step: list[int]
@@ -126,7 +126,7 @@ class Record:
     environment: Environment
     seconds: float  # of training and validation, all epochs
     curve: Curve
-    best_epoch: int | None
+    best_epoch: int | None  # counted from 0
     best_valid: float | None
     test: PartedScore | None  # of the best epoch's weights
     floors: dict[str, Score]  # what no model is needed for, on the same test split
