@@ -305,6 +305,7 @@ def test_one_command_trains_on_any_folder(alone, voices, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc")
 def test_ten_hours_in_little_memory(alone, voices, tmp_path):
     """Links to 40 recordings make ten hours; decoding, floors and two epochs' batches in a process of their own."""
     root = voices([80_000] * 40)
@@ -312,7 +313,8 @@ def test_ten_hours_in_little_memory(alone, voices, tmp_path):
         for copy in range(1, 90):
             os.link(root / f"{number:02}.wav", root / f"{number:02}-{copy:02}.wav")
     code = """
-import resource, sys
+import sys
+from pathlib import Path
 import datamodules
 data = datamodules.WavFolder(sys.argv[1], sequences=int(sys.argv[2]))
 data.setup()
@@ -322,9 +324,11 @@ for index in data.train_dataloader():
     data.gather("train", index)
 assert seconds >= 36000, seconds
 assert sum(len(s.lengths) for s in data.splits.values()) == int(sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+(most,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+print(most)
 """
     command = [sys.executable, "-c", code, str(root), "100000"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 1.2 * 2**30  # 0.7 GiB of it are torch and Lightning; the samples alone would be 0.54
+    # 0.7 GiB of it are torch and Lightning; the samples alone would be 0.54. getrusage knows the parent's size instead.
+    assert 1024 * int(done.stdout) < 1.2 * 2**30
     assert sum(path.stat().st_size for path in Path(alone).rglob("*.pcm")) >= 2 * 8000 * 36000
