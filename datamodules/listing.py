@@ -63,7 +63,7 @@ def prepare(name: str) -> dict[str, Any]:
         name, digest, and per split its sequences, frames and longest.
 
     Raises:
-        SeqbenchError: an unknown name, or what `SequenceData.load` raises.
+        SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
     data = _loaded(name)
     splits: dict[str, Any] = {
@@ -81,7 +81,7 @@ def floors(name: str) -> dict[str, dict[str, float | None]]:
     """The floors of a data set's test split, in the task's unit: per floor nll, nll_sequence and nll_first.
 
     Raises:
-        SeqbenchError: an unknown name, or what `SequenceData.load` raises.
+        SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
     scores = _loaded(name).floors()
     return {

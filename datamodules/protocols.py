@@ -7,7 +7,6 @@ A 7,230 sequences of 500 samples, B 800 of 8,000. The split sizes here are ours,
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 FRAME = 20
@@ -32,17 +31,3 @@ class ProtocolB:
     counts: ClassVar[dict[str, int]] = {"train": 640, "valid": 80, "test": 80}
     longest = 798
     ubisoft = counts
-
-
-def bits_per_sample(nats: float, scale: float, hop: int = HOP) -> float:
-    """A step's negative log-likelihood as bits for each sample at 16 bits.
-
-    Samples were divided by `scale` before they were scored, which takes ln(scale) off each sample's nats. With that
-    undone, a density of dequantised samples bounds from above the bits that a lossless coder would need.
-
-    Args:
-        nats: Per step, of normalised samples.
-        scale: Their standard deviation before, in steps of 16 bits; a speech set's `scale`.
-        hop: Samples predicted at a step.
-    """
-    return nats / (hop * math.log(2)) + math.log2(scale)

@@ -3,7 +3,7 @@
 Convention: x_t is 20 consecutive samples, y_t the 10 that follow, the next frame starts 10 later; a step's negative
 log-likelihood is the density of its 10 samples jointly, in nats (Chung et al. 2014, arXiv 1412.3555). Densities depend
 on the scale: samples are normalised by mean and standard deviation of all samples of the train split's recordings,
-before noise, the same for every protocol and number of sequences; `datamodules.protocols.bits_per_sample` undoes it.
+before noise, the same for every protocol and number of sequences; `seqbench.record.bits_per_sample` undoes it.
 Recordings are 16-bit and full of digital silence, where a density grows without bound, so a uniform noise of one step
 of 16 bits is added to each sample: fixed, a function of the sample's place in its split alone, so the same for every
 unit, epoch and batch. Chung et al. do not say what they did.

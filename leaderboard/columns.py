@@ -149,7 +149,7 @@ COLUMNS = (
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
     Column("valid", "valid NLL", lambda row: row.mean(lambda run: run.best_valid), short_nats, "validation NLL at the best epoch, mean over seeds", interval=True),
     Column("best_epoch", "best epoch", lambda row: row.mean(best_epoch), epochs, "epoch with the lowest validation NLL, counted from 1, mean over seeds"),
-    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.seconds), seconds, "of training and validation, all epochs, mean over seeds"),
+    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.curve.seconds[-1]), seconds, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
     Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that finished and count in the means; they differ by their seed only"),
     Column("lost", "not counted", _lost, str, "runs that diverged, failed or were interrupted", absent="", words=True),
     Column("rate", "rate", _of_run(lambda run: run.rate), rate, "learning rate"),

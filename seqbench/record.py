@@ -58,7 +58,7 @@ class PartedScore(Score):
 
 @dataclass(frozen=True)
 class Curve:
-    """One entry an epoch, counted from 0. `train` is measured while training (weight noise on), `valid` after the epoch."""
+    """One entry an epoch, from 0. `train` is measured while training (weight noise on), `valid` after the epoch."""
 
     epoch: list[int]
     step: list[int]
@@ -124,7 +124,7 @@ class Record:
     config: dict[str, Any]  # resolved: data, model, trainer, run
     command: str
     environment: Environment
-    seconds: float  # of training and validation, all epochs
+    seconds: float  # of training and validation, to the last epoch; runs trained together share the clock
     curve: Curve
     best_epoch: int | None  # counted from 0
     best_valid: float | None

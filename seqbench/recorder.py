@@ -202,7 +202,7 @@ class Recorder(L.Callback):
         message: str,
         test: rec.PartedScore | None,
     ) -> None:
-        best_epoch = int(self.replicas.best_epoch[k])
+        curve, best_epoch = self._curve(k), int(self.replicas.best_epoch[k])
         known = best_epoch >= 0
         record = rec.Record(
             schema=rec.SCHEMA,
@@ -217,8 +217,8 @@ class Recorder(L.Callback):
             config=self.configs[k],
             command=solo_command(self.arguments, self.seeds[k], self.rates[k]),
             environment=environment(trainer),
-            seconds=round(self.replicas.seconds, 2),
-            curve=self._curve(k),
+            seconds=curve.seconds[-1] if curve.seconds else round(self.replicas.seconds, 2),
+            curve=curve,
             best_epoch=best_epoch if known else None,
             best_valid=round(float(self.replicas.best[k]), 9) if known else None,
             test=test if known else None,

@@ -17,9 +17,10 @@ import torch
 import datamodules
 from datamodules.audio import Recording
 from datamodules.frames import Waves, floors
-from datamodules.protocols import ProtocolA, ProtocolB, bits_per_sample
+from datamodules.protocols import ProtocolA, ProtocolB
 from datamodules.speech import cut, divide, spread
 from seqbench import cli, record
+from seqbench.record import bits_per_sample
 from seqbench.task import SeqbenchError
 
 LENGTHS = [3000, 4111, 2500, 499, 1000, 5200, 3333, 2001, 1500, 2750, 1999, 4000]
@@ -267,7 +268,7 @@ def test_bits_per_sample():
     """A uniform density over 2^12 steps is 12 bits, whatever the scale."""
     for scale in (1.0, 1700.0):
         nats = 10 * math.log(2**12 / scale)
-        assert bits_per_sample(nats, scale) == pytest.approx(12)
+        assert bits_per_sample(nats, 10, scale) == pytest.approx(12)
 
 
 def test_protocols_import_no_torch():

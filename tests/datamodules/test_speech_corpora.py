@@ -16,8 +16,8 @@ import datamodules
 from datamodules import archives, corpora
 from datamodules.archives import content_digest, unpacked
 from datamodules.fetch import location
-from datamodules.protocols import bits_per_sample
 from datamodules.speech import divide
+from seqbench.record import bits_per_sample
 from seqbench.task import SeqbenchError
 
 LOADED: dict[str, datamodules.speech.Speech] = {}
@@ -108,7 +108,7 @@ def test_a_lossless_coder_needs_about_the_bits_of_the_ar_model(corpus):
     samples = data.splits["test"].samples.numpy()
     packed = io.BytesIO()
     soundfile.write(packed, samples, 8000, format="FLAC")
-    bits = bits_per_sample(data.floors()["AR(20), sample by sample"].nll, data.scale)
+    bits = bits_per_sample(data.floors()["AR(20), sample by sample"].nll, 10, data.scale)
     assert bits == pytest.approx(8 * len(packed.getvalue()) / len(samples), abs=2.5)
 
 
