@@ -6,7 +6,6 @@ The solo run goes on as if it had never been in a group: same weights, optimiser
 from __future__ import annotations
 
 import copy
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 import yaml
 
 from seqbench.callbacks import Replicas
+from seqbench.recorder import read_checkpoint
 from seqbench.task import SeqbenchError
 
 
@@ -29,11 +29,8 @@ def extract(checkpoint: Path, replica: int, run_dir: Path) -> Path:
         SeqbenchError: no such checkpoint or replica, the replica was done and dropped, or its run folder has a
             checkpoint already.
     """
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        own = saved["seqbench"]
-    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-        raise SeqbenchError(f"{checkpoint} is not a checkpoint of seqbench") from error
+    saved = read_checkpoint(checkpoint)
+    own = saved["seqbench"]
     R = len(own["runs"])
     if not 0 <= replica < R:
         raise SeqbenchError(f"There is no replica {replica}: the group has 0 to {R - 1}")

@@ -8,6 +8,7 @@ A group of several replicas keeps config and checkpoints in runs/<group>/; its r
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.metadata
 import math
 import pickle
@@ -135,10 +136,7 @@ class Recorder(L.Callback):
             SeqbenchError: not a checkpoint of seqbench, or made with other data or another model (to resume: with any
                 other setting).
         """
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["seqbench"]
-        except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-            raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
+        saved = read_checkpoint(path)["seqbench"]
         keys = rec.differences(_comparable(saved), _comparable({"config": self.config, "runs": self._runs()}))
         if resume:
             keys = [key for key in keys if key not in ("trainer.max_epochs", "trainer.max_steps")]
@@ -238,6 +236,20 @@ class Recorder(L.Callback):
         )
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of `seqbench fit`, on the CPU; what a Recorder adds to it is under "seqbench".
+
+    Raises:
+        SeqbenchError: it is none, or cannot be read.
+    """
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved["seqbench"]
+    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
+    return saved
+
+
 def _comparable(saved: dict[str, Any]) -> dict[str, Any]:
     """A config's identity with one seed and rate for each replica, however they were given."""
     config = rec.identity(saved["config"])
@@ -287,6 +299,7 @@ def _finite(value: float) -> float | None:
     return round(value, 5) if math.isfinite(value) else None
 
 
+@functools.cache  # asked for by each replica's record
 def _commit() -> str:
     """The checkout's commit, "+" if changed; "" if the package does not run from a checkout."""
     git = shutil.which("git")
