@@ -130,6 +130,11 @@ class Replicas(L.Callback):
         loader: Any = trainer.train_dataloader
         loader.seeds = module.seeds
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """`validate` scores the best weights too; within a fit, those of the epoch."""
+        if not fitting(trainer):
+            self._load_best(pl_module)
+
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tests the best weights, not the last."""
         self._load_best(pl_module)

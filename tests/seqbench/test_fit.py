@@ -122,7 +122,23 @@ def test_validate_test_and_predict_use_the_best_weights(fit, capsys, monkeypatch
     assert len(predicted.files) == 16
     assert [predicted[f"sequence_{n}"].shape for n in range(16)] == [(f, 1, 88) for f in found.test.frames]
     seqbench(monkeypatch, "validate", *common)
-    assert re.search(r"valid \d+\.\d{4} nats/frame", capsys.readouterr().out)
+    told = re.search(r"valid (\d+\.\d{4}) nats/frame", capsys.readouterr().out)
+    assert told
+    assert float(told[1]) == pytest.approx(found.best_valid, abs=1e-4)
+
+
+def test_validate_scores_the_best_of_each_replica_of_a_compacted_group(fit, capsys, monkeypatch, tmp_path):
+    """At these rates replicas stop or diverge one by one, and the last weights are not the best."""
+    records = fit("--model.rate", "[1e3,0.3,3e-2,1e-2]", "--run.patience", "3", epochs=40)
+    (group,) = tmp_path.glob("runs/group-*")
+    capsys.readouterr()
+    common = ["-c", str(group / "config.yaml"), "--ckpt_path", str(group / "checkpoints" / "last.ckpt")]
+    seqbench(monkeypatch, "validate", *common)
+    told = dict(re.findall(r"rate (\S+): valid (\d+\.\d{4}) nats/frame", capsys.readouterr().out))
+    scored = {f"{r.rate:g}": r.best_valid for r in records.values() if r.best_valid is not None}
+    assert len(scored) >= 2
+    for rate, best in scored.items():
+        assert float(told[rate]) == pytest.approx(best, abs=1e-4)
 
 
 @pytest.mark.parametrize(("asked", "effective"), [("bf16-mixed", "bf16-mixed"), ("16-mixed", "bf16-mixed")])
