@@ -1,0 +1,306 @@
+"""Vectors of float32 in the CPU's registers, and the elementwise passes written with them.
+
+`elementwise` makes a numba function of a Python function on `Vector`s: the Python function runs once, while numba
+compiles, and what it does to its vectors becomes LLVM code.
+
+Addresses are integers, in bytes; strides are in floats, here and in product.py.
+
+Nothing here lets LLVM change the arithmetic: products are fused into sums by `Vector` itself, so the same numbers give
+the same bits wherever in a row, in a batch or in a group of replicas they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.ir import IRBuilder, Value
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+# What numba compiles for, not what the machine has: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES count.
+_FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+WIDTH = 16 if "+avx512f" in _FEATURES else 8
+"""Floats in a vector."""
+
+FLOAT = ir.FloatType()
+INT32 = ir.IntType(32)
+INT64 = ir.IntType(64)
+POINTER = ir.PointerType()
+FLOATS = ir.VectorType(FLOAT, WIDTH)
+_INTS = ir.VectorType(INT32, WIDTH)
+_BITS = ir.VectorType(ir.IntType(1), WIDTH)
+
+
+def constant(number: float) -> Value:
+    """A vector of one number."""
+    return ir.Constant(FLOATS, [float(np.float32(number))] * WIDTH)
+
+
+def call(builder: IRBuilder, name: str, result: ir.Type, arguments: Sequence[Value]) -> Value:
+    """Calls one of LLVM's intrinsics."""
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
+def fma(builder: IRBuilder, a: Value, b: Value, c: Value) -> Value:
+    """a b + c, rounded once."""
+    return call(builder, f"llvm.fma.v{WIDTH}f32", FLOATS, [a, b, c])
+
+
+def broadcast(builder: IRBuilder, scalar: Value) -> Value:
+    """A vector of one scalar."""
+    vector = ir.VectorType(scalar.type, WIDTH)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, INT32(0))
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), ir.Constant(_INTS, [0] * WIDTH))
+
+
+def first_lanes(builder: IRBuilder, count: Value) -> Value:
+    """The mask of a vector's first `count` lanes; `count`: int64."""
+    lanes = broadcast(builder, builder.trunc(count, INT32))
+    return builder.icmp_signed("<", ir.Constant(_INTS, list(range(WIDTH))), lanes)
+
+
+def pointer(builder: IRBuilder, address: Value) -> Value:
+    return builder.inttoptr(address, POINTER)
+
+
+def offset(builder: IRBuilder, base: Value, floats: Value) -> Value:
+    """The pointer `floats` floats behind `base`."""
+    return builder.gep(base, [floats], source_etype=FLOAT)
+
+
+def load(builder: IRBuilder, source: Value, mask: Value | None = None) -> Value:
+    """The vector at `source`; what the mask leaves out is not read, it is 0."""
+    if mask is None:
+        return builder.load(source, align=4, typ=FLOATS)
+    # LLVM 22 moved the alignment from this argument to an attribute, and still understands the argument.
+    return call(builder, f"llvm.masked.load.v{WIDTH}f32.p0", FLOATS, [source, INT32(4), mask, constant(0)])
+
+
+def store(builder: IRBuilder, value: Value, target: Value, mask: Value | None = None) -> None:
+    """Writes the vector to `target`; what the mask leaves out stays as it is."""
+    if mask is None:
+        builder.store(value, target, align=4)
+    else:
+        name = f"llvm.masked.store.v{WIDTH}f32.p0"
+        call(builder, name, ir.VoidType(), [value, target, INT32(4), mask])
+
+
+class Vector:
+    """A vector while code is made: what is done to it becomes LLVM instructions.
+
+    The other operand is a Vector or a Python number.  A product that is added to or subtracted from something is fused
+    with it (`x * y + z` is rounded once).
+    """
+
+    def __init__(self, builder: IRBuilder, value: Value, factors: tuple[Vector, Vector] | None = None) -> None:
+        self.builder = builder
+        self.value = value
+        self._factors = factors
+
+    def _vector(self, other: Vector | float) -> Vector:
+        return other if isinstance(other, Vector) else Vector(self.builder, constant(other))
+
+    def fma(self, m: Vector | float, a: Vector | float) -> Vector:
+        """self m + a, rounded once."""
+        return Vector(self.builder, fma(self.builder, self.value, self._vector(m).value, self._vector(a).value))
+
+    def __neg__(self) -> Vector:
+        if self._factors:
+            a, b = self._factors
+            return -a * b
+        return Vector(self.builder, self.builder.fneg(self.value))
+
+    def __add__(self, other: Vector | float) -> Vector:
+        other = self._vector(other)
+        for product, term in ((self, other), (other, self)):
+            if product._factors:
+                a, b = product._factors
+                return a.fma(b, term)
+        return Vector(self.builder, self.builder.fadd(self.value, other.value))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Vector | float) -> Vector:
+        other = self._vector(other)
+        if self._factors or other._factors:
+            return self + -other
+        return Vector(self.builder, self.builder.fsub(self.value, other.value))
+
+    def __rsub__(self, other: float) -> Vector:
+        return self._vector(other) - self
+
+    def __mul__(self, other: Vector | float) -> Vector:
+        other = self._vector(other)
+        return Vector(self.builder, self.builder.fmul(self.value, other.value), (self, other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Vector | float) -> Vector:
+        return Vector(self.builder, self.builder.fdiv(self.value, self._vector(other).value))
+
+    def __rtruediv__(self, other: float) -> Vector:
+        return self._vector(other) / self
+
+
+def _choose(sign: str, a: Vector, b: Vector, yes: Vector, no: Vector) -> Vector:
+    """`yes` where a `sign` b holds, else `no`; with a NaN nothing holds."""
+    builder = a.builder
+    return Vector(builder, builder.select(builder.fcmp_ordered(sign, a.value, b.value), yes.value, no.value))
+
+
+def _extreme(sign: str, a: Vector | float, b: Vector | float) -> Vector:
+    if not isinstance(a, Vector):
+        a, b = b, a
+    assert isinstance(a, Vector)
+    other = a._vector(b)
+    # NaN in `a` comes through as what no comparison chooses; NaN in a number does not happen.
+    chosen = _choose(sign, other, a, other, a)
+    return _choose("==", other, other, chosen, other) if isinstance(b, Vector) else chosen
+
+
+def maximum(a: Vector | float, b: Vector | float) -> Vector:
+    """The larger, NaN where either is; at least one is a Vector."""
+    return _extreme(">", a, b)
+
+
+def minimum(a: Vector | float, b: Vector | float) -> Vector:
+    """The smaller, NaN where either is; at least one is a Vector."""
+    return _extreme("<", a, b)
+
+
+def absolute(x: Vector) -> Vector:
+    return Vector(x.builder, call(x.builder, f"llvm.fabs.v{WIDTH}f32", FLOATS, [x.value]))
+
+
+def sqrt(x: Vector) -> Vector:
+    return Vector(x.builder, call(x.builder, f"llvm.sqrt.v{WIDTH}f32", FLOATS, [x.value]))
+
+
+def relu(x: Vector) -> Vector:
+    return maximum(x, 0.0)
+
+
+def sign(x: Vector) -> Vector:
+    """-1, 0 or 1; NaN of NaN."""
+    zero, one = x._vector(0.0), x._vector(1.0)
+    return _choose(">", x, zero, one, _choose("<", x, zero, -one, x))
+
+
+def tanh(x: Vector) -> Vector:
+    """Within 2e-7, near 0 relatively too; never beyond 1.
+
+    An odd rational of degrees 9 and 8, from Eigen's generic_fast_tanh (ptanh_float).
+    """
+    # The bound is the first number where the rational gives 1.
+    x = maximum(minimum(x, 8.01773357391357422), -8.01773357391357422)
+    square = x * x
+    p = _polynomial(square, 1.394553628e-8, 2.102733560e-5, 3.520756727e-3, 1.340216100e-1)
+    q = _polynomial(square, 8.015776984e-7, 3.326951409e-4, 2.597254514e-2, 4.673548340e-1, 1.0)
+    return (x * square).fma(p, x) / q
+
+
+def exp(x: Vector) -> Vector:
+    """Within 1e-7 relative; inf above 88.72, down to the smallest denormal and 0 below."""
+    fraction, power = _exp(maximum(minimum(x, 89.0), -104.0))
+    builder = x.builder
+    # In two halves: 2 ** -150 and 2 ** 128 are no normal numbers.
+    half = builder.ashr(power, ir.Constant(_INTS, [1] * WIDTH))
+    return fraction * _power_of_two(builder, half) * _power_of_two(builder, builder.sub(power, half))
+
+
+def sigmoid(x: Vector) -> Vector:
+    """1 / (1 + exp(-x)), within 2e-7 relative for every x above -87, where it stays."""
+    fraction, power = _exp(maximum(minimum(-x, 87.0), -87.0))
+    return 1.0 / (fraction * _power_of_two(x.builder, power) + 1.0)
+
+
+def _exp(x: Vector) -> tuple[Vector, Value]:
+    """(f, n) with exp(x) = f 2 ** n and n an integer; |x| <= 104, or NaN, which f is then."""
+    builder = x.builder
+    # Numbers as large as 1.5 * 2 ** 23 have no fraction: the sum is rounded to one, and its low bits are the integer.
+    large = x._vector(1.5 * 2**23)
+    rounded = x * 1.4426950408889634 + large
+    power = builder.sub(builder.bitcast(rounded.value, _INTS), builder.bitcast(large.value, _INTS))
+    n = rounded - large
+    # ln 2 in two parts, the first short enough for n times it to be exact.
+    r = n.fma(-2.12194440e-4 * -1.0, n.fma(-0.693359375, x))
+    # exp(r) - 1 - r for |r| <= ln 2 / 2: Cephes' expf.
+    p = _polynomial(
+        r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
+    )
+    return p.fma(r * r, r) + 1.0, power
+
+
+def _power_of_two(builder: IRBuilder, n: Value) -> Vector:
+    """2 ** n of integers from -126 to 127."""
+    exponent = builder.shl(n, ir.Constant(_INTS, [23] * WIDTH))
+    return Vector(builder, builder.bitcast(builder.add(exponent, ir.Constant(_INTS, [127 << 23] * WIDTH)), FLOATS))
+
+
+def _polynomial(x: Vector, *coefficients: float) -> Vector:
+    """Highest power first."""
+    first, *rest = coefficients
+    result = x._vector(first)
+    for coefficient in rest:
+        result = result.fma(x, coefficient)
+    return result
+
+
+Pass = Callable[..., Sequence[Vector]]
+
+
+def elementwise(inputs: int, outputs: int, function: Pass, name: str) -> Any:
+    """A numba function f(pointers, strides, rows, columns) that applies `function` to every element.
+
+    Args:
+        inputs: Vectors that `function` takes.
+        outputs: Vectors that it returns.
+        function: Called with Vectors, returns a list of them.
+        name: Numba links compiled code by its name: two different passes of one name would run each other's code,
+            those from different processes' caches too.
+
+    `f` takes `inputs + outputs` addresses (int64, bytes) and as many strides from row to row (int64, floats) as tuples,
+    inputs first.  `columns` are the floats of a row; nothing before or behind them is read or written.  Row after row
+    is read, then written: an output may be an input (same address and stride), and with stride 0 it is read and
+    written again for every row, in order.
+    """
+    operands = inputs + outputs
+
+    def emit_row(builder: IRBuilder, rows: list[Value], at: Value, mask: Value | None) -> None:
+        places = [offset(builder, row, at) for row in rows]
+        results = function(*(Vector(builder, load(builder, place, mask)) for place in places[:inputs]))
+        for result, place in zip(results, places[inputs:], strict=True):
+            store(builder, result.value, place, mask)
+
+    def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
+        pointers, strides, rows, columns = arguments
+        starts = [pointer(builder, builder.extract_value(pointers, i)) for i in range(operands)]
+        steps = [builder.extract_value(strides, i) for i in range(operands)]
+        whole = builder.udiv(columns, INT64(WIDTH))
+        left = builder.urem(columns, INT64(WIDTH))
+        mask = first_lanes(builder, left)
+        with cgutils.for_range(builder, rows) as row:
+            places = [offset(builder, p, builder.mul(s, row.index)) for p, s in zip(starts, steps, strict=True)]
+            with cgutils.for_range(builder, whole) as column:
+                emit_row(builder, places, builder.mul(column.index, INT64(WIDTH)), None)
+            with builder.if_then(builder.icmp_unsigned("!=", left, INT64(0))):
+                emit_row(builder, places, builder.mul(whole, INT64(WIDTH)), mask)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def compiled(typingctx: Any, pointers: Any, strides: Any, rows: Any, columns: Any) -> Any:
+        addresses = types.UniTuple(types.int64, operands)
+        return types.void(addresses, addresses, types.int64, types.int64), emit
+
+    def run(pointers, strides, rows, columns):
+        compiled(pointers, strides, rows, columns)
+
+    run.__name__ = run.__qualname__ = name
+    return njit(nogil=True)(run)
