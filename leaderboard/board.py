@@ -1,167 +1,75 @@
-"""From records to rows: what is grouped, counted, averaged and ranked. Knows no files and no formats."""
+"""From records to tables: what is grouped, averaged, held against each other and ranked. Knows no files."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
-import re
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Sequence
 
 from leaderboard.claims import CLAIMS
-from leaderboard.published import PUBLISHED, Published
-from leaderboard.statistics import Estimate, estimate
-from seqbench.record import Record, Score, TaskRecord, family_id, identity, protocol
+from leaderboard.naming import TOTAL, matching, row_names, table_slug, unit_name
+from leaderboard.published import PUBLISHED, REFERENCE, Published
+from leaderboard.rows import Board, Row, Search, Table, clean
+from leaderboard.statistics import Comparison, compare
+from seqbench.record import Curve, Record, Score, family_id, protocol
 from seqbench.task import SeqbenchError
 
-Kind = Literal["unit", "floor", "published"]
-Source = tuple[str, Record]  # a file's name, for messages, and what is in it
+Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
+Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: a unit with all its runs, a floor, or a published result.
-
-    Attributes:
-        kind: which of the three.
-        name: what the reader calls it; no two units of a table share one.
-        unit: the unit and its options, which namesakes on other settings share.
-        anchor: unique on the page.
-        runs: all runs at the best rate, ordered by seed; empty for floors and published results.
-        searched: runs at other rates: what the best was chosen from, ordered by rate.
-        floor: the score, for a floor.
-        published: the result, for a published one.
-        rank: 1 is the best; None for what is not ranked.
-    """
-
-    kind: Kind
-    name: str
-    unit: str
-    anchor: str
-    runs: tuple[Record, ...] = ()
-    searched: tuple[Record, ...] = ()
-    floor: Score | None = None
-    published: Published | None = None
-    rank: int | None = None
-
-    @property
-    def tag(self) -> str:
-        """What a floor or a published row must be told apart by."""
-        if self.published is not None:
-            return f"{self.published.source}, {self.published.known}"
-        return "floor" if self.kind == "floor" else ""
-
-    @cached_property
-    def counted(self) -> tuple[Record, ...]:
-        """The runs that count in means: finished and tested."""
-        return tuple(run for run in self.runs if run.status == "finished" and run.test is not None)
-
-    @cached_property
-    def lost(self) -> dict[str, int]:
-        """How many runs do not count, by the reason."""
-        reasons = Counter(outcome(run) for run in self.runs + self.searched)
-        return {reason: n for reason, n in sorted(reasons.items()) if reason != "finished"}
-
-    def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
-        """The mean of a value over the runs that count and have one."""
-        return estimate(v for v in map(value, self.counted) if v is not None)
-
-    def score(self, convention: Literal["nll", "nll_sequence", "nll_first"]) -> Estimate | None:
-        """Test NLL under a convention, whatever the kind of row."""
-        if self.published is not None:
-            return Estimate(self.published.test, None, 1) if convention == "nll" else None
-        if self.floor is not None:
-            value = getattr(self.floor, convention)
-            return None if value is None else Estimate(value, None, 1)
-        return self.mean(lambda run: getattr(run.test, convention))
-
-    @cached_property
-    def test(self) -> Estimate | None:
-        """Test NLL under the main convention."""
-        return self.score("nll")
-
-    def common(self, value: Callable[[Record], object]) -> str:
-        """What the runs have in common, or all that they have, e.g. "cpu, cuda"."""
-        return ", ".join(sorted({clean(value(run)) for run in self.runs}))
-
-
-@dataclass(frozen=True)
-class Table:
-    """One data set, at one state of its data, under one protocol.
-
-    Attributes:
-        task: name, digest and unit of the likelihood.
-        title: the task's name, with the digest where two states of the data stand on one board.
-        slug: for file names and anchors: small letters, digits, hyphens.
-        protocol: the name of the training protocol; "" where the runs name none.
-        rows: ordered by test NLL; what has none comes last.
-    """
-
-    task: TaskRecord
-    title: str
-    slug: str
-    protocol: str
-    rows: tuple[Row, ...]
-
-    @property
-    def units(self) -> list[Row]:
-        """The rows that were run here."""
-        return [row for row in self.rows if row.kind == "unit"]
-
-
-@dataclass(frozen=True)
-class Board:
-    """All tables, ordered by data set."""
-
-    tables: tuple[Table, ...]
-
-
-def outcome(run: Record) -> str:
-    """A run's status; "untested" for one that finished training but was never tested."""
-    return "untested" if run.status == "finished" and run.test is None else run.status
-
-
-def best_epoch(run: Record) -> int | None:
-    """Which epoch's weights were tested, counted from 1; None where there are none."""
-    return None if run.best_epoch is None else run.curve.epoch.index(run.best_epoch) + 1
-
-
-def clean(value: object) -> str:
-    """One line of printable text: what a record brings along cannot break a table or an XML file."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+NO_CURVE = Curve([], [], [], [], [])
 
 
 def assemble(sources: Sequence[Source]) -> Board:
     """The board of these records, whatever their order and file names.
 
     Raises:
-        SeqbenchError: two records of one run differ, or two of one data set disagree about a floor.
+        SeqbenchError: two records of one run differ, or two of one table disagree about a floor or were tested on
+            different sequences.
     """
-    tables: dict[tuple[str, str, str], list[Source]] = defaultdict(list)
-    for name, record in sorted(_unique(sources), key=lambda source: source[1].run_id):
-        tables[record.task.name, record.task.digest, protocol(record)].append((name, record))
-    digests = {(name, digest) for name, digest, _ in tables}
-    names = Counter(name for name, _ in digests)
-    slugs = Counter(_slug(f"{name} {how}") for name, _, how in tables)
-    made = []
-    for (name, digest, how), members in sorted(tables.items()):
-        title = clean(name) if names[name] == 1 else f"{clean(name)} (data {clean(digest[:8])})"
-        slug = _slug(f"{name} {how}")
+    groups: dict[Key, list[Source]] = defaultdict(list)
+    for name, record in sorted(unique(sources), key=lambda source: source[1].run_id):
+        groups[table_key(record)].append((name, record))
+    states = Counter(name for name, _ in {key[:2] for key in groups})
+    slugs = Counter(table_slug(name, how, size) for name, _, how, size in groups)
+    tables = []
+    for key, members in sorted(groups.items()):
+        name, digest, how, size = key
+        title = clean(name) if states[name] == 1 else f"{clean(name)} (data {clean(digest[:8])})"
+        slug = table_slug(name, how, size)
         if slugs[slug] > 1:
-            slug += "-" + hashlib.sha256(f"{name}/{digest}/{how}".encode()).hexdigest()[:8]
-        rows = _units(slug, members) + _floors(slug, members) + _published(slug, name, how)
-        made.append(Table(members[0][1].task, f"{title}, {clean(how)}" if how else title, slug, how, _ranked(rows)))
-    return Board(tuple(made))
+            slug += "-" + hashlib.sha256("/".join(key).encode()).hexdigest()[:8]
+        tables.append(_table(members, f"{title}, {clean(how)}" if how else title, slug))
+    return Board(tuple(tables))
 
 
-def _unique(sources: Sequence[Source]) -> list[Source]:
+def _table(members: Sequence[Source], title: str, slug: str) -> Table:
+    task, how, size = members[0][1].task, protocol(members[0][1]), matching(members[0][1])
+    same_sequences(members)
+    published = [] if how in CLAIMS else PUBLISHED.get(task.name, [])
+    units = _units(slug, members, [] if size.endswith(TOTAL) else published)
+    rates = frozenset[float]().union(*(row.tried for row in units))
+    search = Search(rates, frozenset(run.seed for row in units for run in row.runs))
+    rows = [dataclasses.replace(row, search=search) for row in units] + _floors(slug, members)
+    for i, result in enumerate(published):
+        rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
+    ranked, comparisons = rank(rows)
+    return Table(task, title, slug, how, size, search, ranked, comparisons)
+
+
+def table_key(record: Record) -> Key:
+    """What the runs of one table have in common."""
+    return record.task.name, record.task.digest, protocol(record), matching(record)
+
+
+def unique(sources: Sequence[Source]) -> list[Source]:
+    """Each run once.
+
+    Raises:
+        SeqbenchError: two records of one run differ.
+    """
     seen: dict[str, Source] = {}
     for name, record in sources:
         known = seen.setdefault(record.run_id, (name, record))
@@ -172,21 +80,37 @@ def _unique(sources: Sequence[Source]) -> list[Source]:
     return list(seen.values())
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
+def same_sequences(members: Sequence[Source]) -> None:
+    """Checks that all runs of a table were tested on the same sequences.
+
+    Raises:
+        SeqbenchError: two were not; the line names them.
+    """
+    tested = [(name, record.test.frames) for name, record in members if record.test is not None]
+    for name, frames in tested:
+        if frames != tested[0][1]:
+            raise SeqbenchError(
+                f"{tested[0][0]} and {name} were tested on different sequences of {members[0][1].task.name}: "
+                "test.frames differ; train one of them again"
+            )
 
 
-def _units(slug: str, members: Sequence[Source]) -> list[Row]:
+def _units(slug: str, members: Sequence[Source], published: Sequence[Published]) -> list[Row]:
     families: dict[str, list[Record]] = defaultdict(list)
     for _, record in members:
         families[family_id(record)].append(record)
-    names = _names({key: runs[0] for key, runs in families.items()})
+    names = row_names({key: runs[0] for key, runs in families.items()})
+    references = {p.unit.lower(): p for p in published if p.source == REFERENCE and not p.elsewhere}
     rows = []
     for key, runs in families.items():
         rate = best_rate(runs)
-        best = tuple(sorted((run for run in runs if run.rate == rate), key=lambda run: (run.seed, run.run_id)))
-        others = tuple(sorted((r for r in runs if r.rate != rate), key=lambda run: (run.rate, run.seed, run.run_id)))
-        rows.append(Row("unit", names[key], _unit_name(runs[0]), f"{slug}-{key}", best, others))
+        best = sorted((run for run in runs if run.rate == rate), key=lambda run: (run.seed, run.run_id))
+        others = sorted((r for r in runs if r.rate != rate), key=lambda run: (run.rate, run.seed, run.run_id))
+        # of what was not chosen no curve is drawn, and thousands of them would fill the memory
+        searched = tuple(dataclasses.replace(run, curve=NO_CURVE) for run in others)
+        unit = unit_name(runs[0])
+        reference = references.get(runs[0].cell.name.lower())
+        rows.append(Row("unit", names[key], unit, f"{slug}-{key}", tuple(best), searched, reference=reference))
     return rows
 
 
@@ -204,55 +128,19 @@ def best_rate(runs: Sequence[Record]) -> float:
     return min({run.rate for run in runs}, key=judged)
 
 
-def _names(runs: dict[str, Record]) -> dict[str, str]:
-    """Group -> unit and options; where that is not unique, also the settings in which the namesakes differ."""
-    short = {key: _unit_name(run) for key, run in runs.items()}
-    namesakes: dict[str, list[str]] = defaultdict(list)
-    for key, name in short.items():
-        namesakes[name].append(key)
-    names = {}
-    for name, keys in namesakes.items():
-        if len(keys) == 1:
-            names[keys[0]] = name
-            continue
-        settings = {key: _settings(runs[key]) for key in keys}
-        all_settings = sorted({path for values in settings.values() for path in values})
-        differing = [p for p in all_settings if len({settings[key].get(p) for key in keys}) > 1]
-        told = {
-            key: ", ".join(f"{p.rpartition('.')[2]}={settings[key].get(p, 'unset'):.24}" for p in differing[:3])
-            for key in keys
-        }
-        repeated = Counter(told.values())
-        for key in keys:
-            mark = f", {key[:6]}" if repeated[told[key]] > 1 else ""
-            names[key] = clean(f"{name} [{told[key]}{mark}]")
-    return names
-
-
-def _unit_name(run: Record) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in sorted(run.cell.options.items()))
-    return clean(f"{run.cell.name}({options})" if options else run.cell.name)
-
-
-def _settings(run: Record) -> dict[str, str]:
-    """A config's leaves, by dotted path, without seed and rate."""
-    flat: dict[str, str] = {}
-
-    def walk(path: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for name, inner in value.items():
-                walk(f"{path}.{name}" if path else name, inner)
-        else:
-            flat[path] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-    walk("", identity(run.config))
-    for key in ("model.seed", "model.rate"):
-        flat.pop(key, None)
-    return flat
-
-
 def _floors(slug: str, members: Sequence[Source]) -> list[Row]:
-    """One row a floor. A record that states none, as a failed run may, contradicts nobody."""
+    return [
+        Row("floor", clean(name), clean(name), f"{slug}-floor-{i}", floor=score)
+        for i, (name, score) in enumerate(sorted(common_floors(members).items()))
+    ]
+
+
+def common_floors(members: Sequence[Source]) -> dict[str, Score]:
+    """The floors of a table's test split. A record that states none, as a failed run may, contradicts nobody.
+
+    Raises:
+        SeqbenchError: two records disagree.
+    """
     known: dict[str, tuple[str, Score]] = {}
     for name, record in members:
         for floor, score in record.floors.items():
@@ -262,10 +150,7 @@ def _floors(slug: str, members: Sequence[Source]) -> list[Row]:
                     f"{first_name} and {name} disagree about the floor {floor!r} of {record.task.name} "
                     f"({first.nll} and {score.nll}): train one of them again"
                 )
-    return [
-        Row("floor", clean(name), clean(name), f"{slug}-floor-{i}", floor=score)
-        for i, (name, (_, score)) in enumerate(sorted(known.items()))
-    ]
+    return {floor: score for floor, (_, score) in known.items()}
 
 
 def _agree(a: Score, b: Score) -> bool:
@@ -275,25 +160,31 @@ def _agree(a: Score, b: Score) -> bool:
     )
 
 
-def _published(slug: str, task: str, how: str) -> list[Row]:
-    """Of other papers; a protocol with claims of its own is held against those."""
-    if how in CLAIMS:
-        return []
-    return [
-        Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result)
-        for i, result in enumerate(PUBLISHED.get(task, []))
-    ]
+def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
+    """Rows by test NLL, and the complete units' comparisons.
 
-
-def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Rows in order; a unit's rank is one more than how many units are better."""
+    A unit's rank is one more than how many units are better than it by more than chance, so that units which cannot be
+    told apart from any better one are all first. Incomplete units are not compared: a mean over the seeds that happened
+    to finish flatters.
+    """
 
     def order(row: Row) -> tuple[float, str, str, str]:
         return (math.inf if row.test is None else row.test.mean, row.kind, row.name, row.anchor)
 
-    means = sorted(row.test.mean for row in rows if row.kind == "unit" and row.test is not None)
+    ordered = sorted(rows, key=order)
+    complete = [row for row in ordered if row.kind == "unit" and row.counted and not row.lacks]
+    comparisons = _compared(complete)
+    better = Counter(c.second if c.difference < 0 else c.first for c in comparisons if c.significant)
+    ranks = {row.anchor: 1 + better[i] for i, row in enumerate(complete)}
+    return tuple(dataclasses.replace(row, rank=ranks.get(row.anchor)) for row in ordered), tuple(comparisons)
 
-    def rank(row: Row) -> int | None:
-        return 1 + bisect_left(means, row.test.mean) if row.kind == "unit" and row.test is not None else None
 
-    return tuple(dataclasses.replace(row, rank=rank(row)) for row in sorted(rows, key=order))
+def _compared(complete: Sequence[Row]) -> list[Comparison]:
+    if len(complete) < 2:
+        return []
+    import numpy as np
+
+    nats = [np.array([run.test.nats for run in row.counted if run.test is not None]) for row in complete]
+    test = complete[0].counted[0].test
+    assert test is not None
+    return compare(nats, np.array(test.frames, dtype=float))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import quote
 
-from leaderboard.board import Board, Source, assemble
+from leaderboard.board import Source, assemble
+from leaderboard.progress import with_progress
+from leaderboard.rows import Board
 from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 
 MARK = "<!-- made by seqbench leaderboard build from the records; edits are lost -->\n"
-PATIENCE = 2.0  # seconds before a progress bar is worth a line
 
 
 def build(records: Path, out: Path, check: bool = False) -> Board:
     """Writes README.md, index.html, leaderboard.csv and figures/ into `out`; leaves alone what has not changed.
+
+    A README.md beside `out` gets the table that it asks for (leaderboard/readme.py).
 
     Args:
         records: a folder with records: `*.json` in it, `record.json` at any depth.
@@ -29,8 +30,9 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         SeqbenchError: no records, or one that cannot be read; two that contradict each other; with `check`, a file that
             is missing, stale or left over; `out` cannot be written.
     """
-    board = assemble(read(records))
-    files = render(board)
+    sources = read(records)
+    board = assemble(sources)
+    files = render(board, links(sources, records, out)) | _beside(board, out)
     changed = compare(files, out)
     if check and changed:
         raise SeqbenchError(
@@ -40,7 +42,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         for name in changed:
             path = out / name
             if name in files:
-                _replace(path, files[name])
+                replace(path, files[name])
             else:
                 path.unlink()
     except OSError as error:
@@ -54,28 +56,35 @@ def read(folder: Path) -> list[Source]:
     Raises:
         SeqbenchError: nothing there; a file that is no record, or a link out of the folder.
     """
-    paths = find(folder)
-    if not paths:
-        raise SeqbenchError(f"no records in {folder}: train something first: make run")
-    sources = []
-    for path in _with_progress(paths):
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise SeqbenchError(f"{path} is a link out of {folder}: copy the record there instead")
-        sources.append((str(path.relative_to(folder)), _checked(path)))
-    return sources
+    return [
+        (str(path.relative_to(folder)), read_one(path, folder))
+        for path in with_progress(find(folder), "reading records")
+    ]
 
 
 def find(folder: Path) -> list[Path]:
-    """Paths of `*.json` in the folder itself and of `record.json` at any depth, sorted."""
+    """Paths of `*.json` in the folder itself and of `record.json` at any depth, sorted.
+
+    Raises:
+        SeqbenchError: nothing there.
+    """
     found = list(folder.glob("*.json"))
     for inner, _, names in os.walk(folder):
         if "record.json" in names and Path(inner) != folder:
             found.append(Path(inner, "record.json"))
+    if not found:
+        raise SeqbenchError(f"no records in {folder}: train something first: make run")
     return sorted(found)
 
 
-def _checked(path: Path) -> Record:
-    """The record, if its parts fit each other."""
+def read_one(path: Path, folder: Path) -> Record:
+    """A record of a folder, if its parts fit each other so far that a board can be made of it.
+
+    Raises:
+        SeqbenchError: it is none, or a link out of the folder.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise SeqbenchError(f"{path} is a link out of {folder}: copy the record there instead")
     record = load(path)
     curve = record.curve
     if len({len(values) for values in vars(curve).values()}) > 1:
@@ -85,37 +94,38 @@ def _checked(path: Path) -> Record:
     return record
 
 
-def _with_progress(paths: Sequence[Path]) -> Iterator[Path]:
-    """The paths, with a bar on stderr once it takes long."""
-    started = time.monotonic()
-    with ExitStack() as stack:
-        advance = None
-        for done, path in enumerate(paths):
-            if advance is None and time.monotonic() - started > PATIENCE:
-                from rich.console import Console
-                from rich.progress import Progress
-
-                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-                line = bar.add_task("reading records", total=len(paths), completed=done)
-                advance = (bar, line)
-            yield path
-            if advance is not None:
-                advance[0].advance(advance[1])
+def links(sources: list[Source], records: Path, out: Path) -> dict[str, str]:
+    """Run id -> its record's address, as seen from the page."""
+    return {
+        record.run_id: quote(Path(os.path.relpath((records / name).resolve(), out.resolve())).as_posix())
+        for name, record in sources
+    }
 
 
-def render(board: Board) -> dict[str, bytes]:
+def render(board: Board, links: dict[str, str]) -> dict[str, bytes]:
     """All generated files, by path under the output folder."""
-    from leaderboard import figures, page
+    from leaderboard import figures, markdown, page, plain
 
     drawn = figures.draw(board)
     texts = {
-        "README.md": MARK + page.markdown(board, set(drawn)),
-        "index.html": page.html(board, drawn),
-        "leaderboard.csv": page.csv_text(board),
+        "README.md": MARK + markdown.text(board, set(drawn)),
+        "index.html": page.html(board, drawn, links),
+        "leaderboard.csv": plain.csv_text(board),
     }
     for name, svg in drawn.items():
         texts[f"figures/{name}.svg"] = MARK + figures.standalone(svg)
     return {name: text.encode() for name, text in texts.items()}
+
+
+def _beside(board: Board, out: Path) -> dict[str, bytes]:
+    """The README beside `out` with its table, where it asks for one."""
+    from leaderboard import readme
+
+    path = out / ".." / "README.md"
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    return {"../README.md": readme.with_table(text, board).encode()}
 
 
 def compare(files: dict[str, bytes], out: Path) -> list[str]:
@@ -133,7 +143,7 @@ def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Writes in one stroke: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")

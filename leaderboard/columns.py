@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.board import Row, best_epoch
-from leaderboard.published import Published
-from leaderboard.statistics import Estimate
+from leaderboard.published import REFERENCE, Published
+from leaderboard.rows import Row, best_epoch
+from leaderboard.statistics import DIGITS, Estimate
 from seqbench.record import Record, bits_per_sample
 
 Plain = str | int | float | None
@@ -81,7 +81,7 @@ def epochs(value: Estimate) -> str:
     return f"{value.mean:.1f}" if value.mean % 1 else f"{value.mean:.0f}"
 
 
-def seconds(value: Estimate) -> str:
+def short(value: Estimate) -> str:
     """9.3, 36.0, 1,234"""
     return f"{value.mean:.1f}" if value.mean < 100 else f"{value.mean:,.0f}"
 
@@ -89,6 +89,15 @@ def seconds(value: Estimate) -> str:
 def rate(value: float) -> str:
     """0.0003"""
     return f"{value:.3g}"
+
+
+def held(value: Estimate) -> str:
+    """beaten by 0.441, missed by 0.123, or within the interval."""
+    if value.interval is None:
+        return f"{value.mean:+.3f}, one run"
+    if abs(value.mean) <= value.interval:
+        return f"{value.mean:+.3f}, within ±"
+    return f"{'beaten' if value.mean < 0 else 'missed'} by {abs(value.mean):.3f}"
 
 
 def _of_run(value: Callable[[Record], Any]) -> Callable[[Row], Any]:
@@ -112,7 +121,29 @@ RECURRENT = _first(_of_run(lambda run: run.parameters.recurrent), _of_published(
 def _train(row: Row) -> Estimate | None:
     if row.published is not None:
         return None if row.published.train is None else Estimate(row.published.train, None, 1)
-    return row.mean(lambda run: None if (epoch := best_epoch(run)) is None else run.curve.train[epoch - 1])
+    return row.mean(
+        lambda run: None if run.best_epoch is None else run.curve.train[run.curve.epoch.index(run.best_epoch)]
+    )
+
+
+def _near_best(run: Record) -> float | None:
+    """Seconds until validation NLL was first within 1% of what it came to."""
+    best = run.best_valid
+    if best is None:
+        return None
+    bound = best + 0.01 * abs(best)
+    reached = (s for s, v in zip(run.curve.seconds, run.curve.valid, strict=True) if v is not None and v <= bound)
+    return next(reached, None)
+
+
+def _throughput(run: Record) -> float | None:
+    return run.curve.step[-1] / run.curve.seconds[-1] if run.curve.seconds and run.curve.seconds[-1] else None
+
+
+def _held(row: Row) -> Estimate | None:
+    if row.reference is None or row.test is None:
+        return None
+    return Estimate(round(row.test.mean - row.reference.test, DIGITS), row.test.interval, row.test.n)
 
 
 def _bits(row: Row) -> float | None:
@@ -133,37 +164,44 @@ def _count(reason: str) -> Callable[[Row], int | None]:
     return lambda row: row.lost.get(reason, 0) if row.runs else None
 
 
-def _device(row: Row) -> str | None:
-    return row.common(lambda run: f"{run.environment.device.removesuffix(' x 1')}, {run.environment.precision}") or None
+def _place(value: Callable[[Record], object]) -> Callable[[Row], str | None]:
+    return lambda row: row.common(value) or None
 
 
 # fmt: off
 # ruff: noqa: E501  one line a column reads better than any wrapping of it
 COLUMNS = (
-    Column("rank", "#", lambda row: row.rank, whole, "by mean test NLL, among the units that were run here"),
+    Column("rank", "#", lambda row: row.rank, whole, "one more than the number of units that are better by more than chance; incomplete units have none"),
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
     Column("hidden", "hidden", HIDDEN, whole, "hidden size"),
     Column("recurrent", "recurrent", RECURRENT, whole, "parameters of the recurrent layer alone"),
     Column("total", "total", _of_run(lambda run: run.parameters.total), whole, "parameters with the output layer"),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds, with its 95% t-interval", interval=True),
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
-    Column("valid", "valid NLL", lambda row: row.mean(lambda run: run.best_valid), short_nats, "validation NLL at the best epoch, mean over seeds", interval=True),
-    Column("best_epoch", "best epoch", lambda row: row.mean(best_epoch), epochs, "epoch with the lowest validation NLL, counted from 1, mean over seeds"),
-    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.curve.seconds[-1]), seconds, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
+    Column("reference", f"against {REFERENCE}", _held, held, "test NLL less the published one of the same unit: beaten or missed where that is more than the interval", absent="", words=True, interval=True),
     Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that finished and count in the means; they differ by their seed only"),
-    Column("lost", "not counted", _lost, str, "runs that diverged, failed or were interrupted", absent="", words=True),
-    Column("rate", "rate", _of_run(lambda run: run.rate), rate, "learning rate"),
-    Column("rates", "rates tried", lambda row: len({run.rate for run in row.runs + row.searched}) or None, whole, "learning rates the best was chosen from, by validation NLL of the smallest seed"),
-    Column("device", "device", _device, str, "device and effective precision", words=True),
+    Column("planned", "of", lambda row: len(row.search.seeds) if row.search else None, lambda value: f"of {value}", "runs planned at the best rate: as many as any unit of the table has", words=True),
+    Column("lost", "not counted", _lost, str, "runs, at any rate, that diverged, failed or were interrupted", absent="", words=True),
+    Column("valid", "valid NLL", lambda row: row.mean(lambda run: run.best_valid), short_nats, "validation NLL at the best epoch, mean over seeds", interval=True),
+    Column("rate", "best rate", _of_run(lambda run: run.rate), rate, "learning rate, the best by validation NLL"),
+    Column("train", "train NLL", _train, short_nats, "training NLL at the best epoch, measured while training, weight noise on", interval=True),
+    Column("epochs", "epochs", lambda row: row.mean(lambda run: len(run.curve.epoch)), epochs, "trained until the run stopped, mean over seeds"),
+    Column("near_best", "seconds to 1%", lambda row: row.mean(_near_best), short, "until validation NLL was first within 1% of its best, mean over seeds"),
+    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.curve.seconds[-1]), short, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
+    Column("throughput", "steps/s", lambda row: row.mean(_throughput), short, "optimiser steps a second, validation included; runs trained together share the clock"),
+    Column("device", "device", _place(lambda run: run.environment.device.removesuffix(" x 1")), str, "where the runs were trained", words=True),
+    Column("precision", "precision", _place(lambda run: run.environment.precision), str, "effective precision", words=True),
+    Column("commit", "commit", _commit, str, "of the code; + where the tree had changes", words=True),
+    Column("best_epoch", "best epoch", lambda row: row.mean(best_epoch), epochs, "epoch with the lowest validation NLL, counted from 1, mean over seeds", detail=True),
+    Column("rates", "rates tried", lambda row: len(row.tried) or None, whole, "learning rates the best was chosen from, by validation NLL of the smallest seed", detail=True),
     Column("test_sequence", "test NLL, sequence-weighted", lambda row: row.score("nll_sequence"), nats, "mean of the sequences' own means", detail=True, interval=True),
     Column("test_first", "test NLL, frame 1 in", lambda row: row.score("nll_first"), nats, "frame-weighted, frame 1 scored from the initial state", detail=True, interval=True),
-    Column("train", "train NLL", _train, short_nats, "training NLL at the best epoch, measured while training, weight noise on", detail=True, interval=True),
     Column("runs", "runs", lambda row: len(row.runs + row.searched) or None, whole, "all runs, at all rates, counted in the means or not", detail=True),
     Column("diverged", "diverged", _count("diverged"), whole, "runs whose loss or gradient was no longer finite, or far too large", detail=True),
     Column("failed", "failed", _count("failed"), whole, "runs that ended in an error", detail=True),
     Column("interrupted", "interrupted", _count("interrupted"), whole, "runs that were stopped from outside", detail=True),
     Column("untested", "untested", _count("untested"), whole, "runs that finished training and were not tested", detail=True),
-    Column("commit", "commit", _commit, str, "of the code; + where the tree had changes", detail=True, words=True),
+    Column("incomplete", "incomplete", lambda row: ", ".join(row.lacks) or None, str, "what a unit lacks of what others of its table have; it is not ranked then", absent="", detail=True, words=True),
     Column("kind", "kind", lambda row: row.kind, str, "unit: run here; floor: no model needed; published: from a paper", detail=True, words=True),
     Column("source", "source", _of_published(lambda p: f"{p.source} ({p.known})"), str, "of a published result, and whether it was read there or recalled", absent="", detail=True, words=True),
     Column("convention", "convention", _of_published(lambda p: p.convention), str, "of a published result", absent="", detail=True, words=True),

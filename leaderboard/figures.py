@@ -1,32 +1,33 @@
-"""Learning curves as SVG: train and validation NLL against epochs and against seconds, all units in one figure.
+"""Figures as SVG: train and validation NLL against epochs and against seconds, validation NLL against the rate.
 
 A figure is a pure function of the board: no date, no random id, no font of this machine in it. Its text and axes are
-drawn in `currentColor`, so that it follows a page that turns dark; `standalone` adds what a file of its own needs.
+drawn in `currentColor`, so that it follows a page that turns dark; `standalone` adds what a file of its own needs. What
+belongs to a unit is in groups with the attribute `data-unit`, and the root says where the axes lie and what they span
+(`data-box`, `data-x`, `data-y`, `data-scale`): from these the page's script shows, hides and reads.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from leaderboard.board import Board, Row, Table
+from leaderboard.curves import Line, Sensitivity, finite, limits, lines, rate_limits, sensitivities
+from leaderboard.rows import Board, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-Against = Literal["epoch", "seconds"]
-AGAINST: tuple[Against, ...] = ("epoch", "seconds")
+AGAINST = {"epoch": "epoch", "seconds": "seconds of training and validation", "rate": "learning rate"}
 # Okabe and Ito (2008), told apart by colour-blind readers; without their yellow and black, which vanish on paper or
 # on a dark page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("", "o", "s", "^", "D", "v")  # from the seventh unit on, colours come again with a marker
-MOST_CURVES = 12
-MOST_POINTS = 500
 LONGEST_LABEL = 22  # characters
+SIZE = (6.4, 3.8)  # inches of 72 points
 INK = "#010203"  # becomes currentColor
 STYLE = {
     "svg.fonttype": "none",
@@ -51,46 +52,41 @@ STANDALONE = (
     "@media(prefers-color-scheme:dark){svg{color:#dddcd6}}</style>"
 )
 
-
-@dataclass(frozen=True)
-class Line:
-    """A unit's curves, averaged over the seeds that count, as long as the shortest of their runs.
-
-    All lists have one entry an epoch; `low` and `high` are the least and the greatest validation NLL of any seed. NaN
-    where no seed has a finite figure.
-    """
-
-    row: Row
-    epoch: list[float]
-    seconds: list[float]
-    train: list[float]
-    valid: list[float]
-    low: list[float]
-    high: list[float]
+Looks = dict[str, tuple[str, str]]
 
 
 def draw(board: Board) -> dict[str, str]:
-    """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has no figures."""
+    """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, and one where a
+    single rate was tried has none against the rate.
+    """
+    from leaderboard.progress import with_progress
+
     colours = looks(board)
     figures = {}
-    for table in board.tables:
-        lines = [line for row in table.units if (line := average(row)) is not None][:MOST_CURVES]
-        for against in AGAINST if lines else ():
-            name = f"{table.slug}-{against}"
-            figures[name] = _figure(name, table, lines, against, colours)
+    for table in with_progress(board.tables, "drawing"):
+        shown = lines(table)
+        for against in ("epoch", "seconds") if shown else ():
+            figures[f"{table.slug}-{against}"] = _curves(table, shown, against, colours)
+        if rated := [one for one in sensitivities(table) if one.valid]:
+            figures[f"{table.slug}-rate"] = _rates(table, rated, colours)
     return figures
 
 
-def looks(board: Board) -> dict[str, tuple[str, str]]:
-    """Anchor of a row -> colour and marker: a unit's best row looks the same in all figures, then come the others."""
-    units = sorted({row.unit for table in board.tables for row in table.units})
+def looks(board: Board) -> Looks:
+    """Anchor of a row -> colour and marker: a unit's best row looks the same in all figures, then come the others.
+
+    Units of many tables come first, so that those which are held against each other most differ in colour.
+    """
+    tables = Counter(unit for table in board.tables for unit in {row.unit for row in table.units})
     best = {row.anchor for table in board.tables for row in {r.unit: r for r in reversed(table.units)}.values()}
     others = sorted({row.name for table in board.tables for row in table.units if row.anchor not in best})
+    order = {unit: i for i, unit in enumerate(sorted(tables, key=lambda unit: (-tables[unit], unit)))}
+    after = {name: len(order) + i for i, name in enumerate(others)}
     cycle = len(COLOURS)
     found = {}
     for table in board.tables:
         for row in table.units:
-            i = units.index(row.unit) if row.anchor in best else len(units) + others.index(row.name)
+            i = order[row.unit] if row.anchor in best else after[row.name]
             found[row.anchor] = COLOURS[i % cycle], MARKERS[i // cycle % len(MARKERS)]
     return found
 
@@ -101,110 +97,116 @@ def standalone(svg: str) -> str:
     return f"{head}{mark}{STANDALONE}{rest}\n"
 
 
-def average(row: Row) -> Line | None:
-    """The mean curves of a row; None where no run counts or none has a curve."""
-    curves = [run.curve for run in row.counted]
-    length = min((len(curve.epoch) for curve in curves), default=0)
-    if not length:
-        return None
-    keep = thin(length)
+def _curves(table: Table, shown: Sequence[Line], against: str, looks: Looks) -> str:
+    """Train and validation NLL, mean and span over seeds."""
 
-    def over_seeds(field: str, of: str) -> list[float]:
-        return [_reduce([getattr(curve, field)[i] for curve in curves], of) for i in keep]
+    def plot(axes: Axes) -> list[float]:
+        for n, line in enumerate(shown):
+            x = line.epoch if against == "epoch" else line.seconds
+            colour, marker = looks[line.row.anchor]
+            shape: dict[str, Any] = {"marker": marker, "markersize": 3.5, "markevery": max(1, len(x) // 12)}
+            shape |= {"color": colour, "gid": f"unit{n}"}
+            if len(x) == 1:
+                shape["marker"] = marker or "o"
+            if len(line.row.counted) > 1:
+                band: dict[str, Any] = {"color": colour, "linewidth": 0, "gid": f"unit{n}"}
+                axes.fill_between(x, line.train_low, line.train_high, alpha=0.08, **band)
+                axes.fill_between(x, line.low, line.high, alpha=0.16, **band)
+            axes.plot(x, line.train, linewidth=1.1, dashes=(4, 2), alpha=0.85, **shape)
+            axes.plot(x, line.valid, linewidth=1.6, **shape)
+        axes.plot([], [], color=INK, linewidth=1.6, label="validation")
+        axes.plot([], [], color=INK, linewidth=1.1, dashes=(4, 2), label="training")
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0, handlelength=2.2
+        )
+        axes.set_ylim(*limits(shown))
+        return [(finite(line.valid) or [limits(shown)[1]])[-1] for line in shown]
 
-    return Line(
-        row=row,
-        epoch=[i + 1.0 for i in keep],
-        seconds=over_seeds("seconds", "mean"),
-        train=over_seeds("train", "mean"),
-        valid=over_seeds("valid", "mean"),
-        low=over_seeds("valid", "min"),
-        high=over_seeds("valid", "max"),
-    )
-
-
-def thin(length: int) -> list[int]:
-    """At most MOST_POINTS indexes of a curve, evenly spread, the last always among them."""
-    if length <= MOST_POINTS:
-        return list(range(length))
-    return [round(i * (length - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)]
-
-
-def _reduce(values: Sequence[float | None], of: str) -> float:
-    finite = [v for v in values if v is not None]
-    if not finite:
-        return math.nan
-    if of == "mean":
-        return round(math.fsum(finite) / len(finite), 6)
-    return min(finite) if of == "min" else max(finite)
+    rows = [line.row for line in shown]
+    return _figure(table, rows, against, f"Learning curves of {table.heading} against {against}", plot, looks)
 
 
-def limits(lines: Sequence[Line]) -> tuple[float, float]:
-    """The range worth seeing: from the lowest value to where curves are after a twentieth of their epochs, or end."""
-    every = [v for line in lines for v in (*line.train, *line.valid) if not math.isnan(v)]
-    if not every:
-        return 0.0, 1.0
-    late = []
-    for line in lines:
-        start = min(len(line.epoch) - 1, max(1, len(line.epoch) // 20))
-        late += [v for curve in (line.train, line.valid) for v in (curve[start], curve[-1]) if not math.isnan(v)]
-    low, high = min(every), max(late or every)
-    margin = 0.05 * (high - low) or 0.5
-    return low - margin, high + margin
+def _rates(table: Table, shown: Sequence[Sensitivity], looks: Looks) -> str:
+    """Validation NLL against the learning rate; a cross at the top where training diverged."""
+
+    def plot(axes: Axes) -> list[float]:
+        from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+        axes.set_xscale("log")
+        for n, one in enumerate(shown):
+            colour, marker = looks[one.row.anchor]
+            axes.plot(
+                one.rate, one.valid, color=colour, linewidth=1.6, marker=marker or ".", markersize=5, gid=f"unit{n}"
+            )
+            axes.plot(
+                one.diverged, [0.98] * len(one.diverged), color=colour, linewidth=0, marker="x", markersize=5,
+                transform=axes.get_xaxis_transform(), gid=f"unit{n}",
+            )  # fmt: skip
+        axes.set_ylim(*rate_limits(shown))
+        tried = sorted(table.search.rates)
+        decades = [10.0**e for e in range(-12, 4) if tried[0] <= 10.0**e <= tried[-1]]
+        axes.xaxis.set_major_locator(FixedLocator(decades if len(decades) > 1 else [tried[0], tried[-1]]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        return [one.valid[-1] for one in shown]
+
+    rows = [one.row for one in shown]
+    return _figure(table, rows, "rate", f"Validation NLL of {table.heading} against the learning rate", plot, looks)
 
 
-def _figure(name: str, table: Table, lines: Sequence[Line], against: Against, looks: dict[str, tuple[str, str]]) -> str:
+def _figure(table: Table, rows: Sequence[Row], against: str, title: str, plot: Any, looks: Looks) -> str:
+    """One pair of axes with names at the right; `plot` draws and tells at which NLL each row's curve ends."""
     from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    name = f"{table.slug}-{against}"
     # after_reset: a user's own matplotlibrc changes nothing
     with style.context({**STYLE, "svg.hashsalt": name}, after_reset=True):
-        figure = Figure(figsize=(6.4, 3.8))
-        longest = max(len(_label(line.row)) for line in lines)
+        figure = Figure(figsize=SIZE)
+        longest = max(len(_label(row)) for row in rows)
         axes = figure.add_axes((0.085, 0.125, 0.85 - 0.013 * longest, 0.79))
-        _curves(axes, lines, against, looks)
-        axes.set_xlabel("epoch" if against == "epoch" else "seconds of training and validation")
-        axes.set_title(f"NLL, {table.task.unit}", loc="left", fontsize=10)
-        _label_ends(axes, lines, looks)
+        ends = plot(axes)
+        axes.margins(x=0.02)
+        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        axes.set_xlabel(AGAINST[against])
+        kind = "validation NLL" if against == "rate" else "NLL"
+        axes.set_title(f"{kind}, {table.task.unit}", loc="left", fontsize=10)
+        _label_ends(axes, rows, ends, looks)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _tidy(name, text.getvalue(), f"Learning curves of {table.title} against {against}")
+        place = _place(figure, axes)
+    return _tidy(name, text.getvalue(), title, place, [row.name for row in rows])
 
 
-def _curves(axes: Axes, lines: Sequence[Line], against: Against, looks: dict[str, tuple[str, str]]) -> None:
-    for line in lines:
-        x = line.epoch if against == "epoch" else line.seconds
-        colour, marker = looks[line.row.anchor]
-        shape: dict[str, Any] = {"marker": marker, "markersize": 3.5, "markevery": max(1, len(x) // 12)}
-        if len(x) == 1:
-            shape["marker"] = marker or "o"
-        if len(line.row.counted) > 1:
-            axes.fill_between(x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(x, line.train, color=colour, linewidth=1.1, dashes=(4, 2), alpha=0.85, **shape)
-        axes.plot(x, line.valid, color=colour, linewidth=1.6, **shape)
-    axes.plot([], [], color=INK, linewidth=1.6, label="validation")
-    axes.plot([], [], color=INK, linewidth=1.1, dashes=(4, 2), label="training")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0, handlelength=2.2)
-    axes.set_ylim(*limits(lines))
-    axes.margins(x=0.02)
-    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+def _place(figure: Figure, axes: Axes) -> dict[str, str]:
+    """Where the axes lie in the drawing, in points from the top left, and what they span."""
+    width, height = (72 * inches for inches in SIZE)
+    box = axes.get_position()
+    corners = (box.x0 * width, (1 - box.y1) * height, box.width * width, box.height * height)
+
+    def told(values: Sequence[float]) -> str:
+        return " ".join(f"{value:.6g}" for value in values)
+
+    return {
+        "data-box": told(corners),
+        "data-x": told(axes.get_xlim()),
+        "data-y": told(axes.get_ylim()),
+        "data-scale": axes.get_xscale(),
+    }
 
 
-def _label_ends(axes: Axes, lines: Sequence[Line], looks: dict[str, tuple[str, str]]) -> None:
-    """Names at the right, each as near to its validation curve's end as its neighbours let it."""
+def _label_ends(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: Looks) -> None:
+    """Names at the right, each as near to its curve's end as its neighbours let it."""
     bottom, top = axes.get_ylim()
-    heights = []
-    for line in lines:
-        last = next((v for v in reversed(line.valid) if not math.isnan(v)), top)
-        heights.append(min(max((last - bottom) / (top - bottom), 0.0), 1.0))
-    for line, height in zip(lines, spread(heights, 0.062), strict=True):
-        colour, marker = looks[line.row.anchor]
+    heights = [min(max((end - bottom) / (top - bottom), 0.0), 1.0) for end in ends]
+    for n, (row, height) in enumerate(zip(rows, spread(heights, 0.062), strict=True)):
+        colour, marker = looks[row.anchor]
         axes.plot(
             [1.02, 1.05], [height, height], color=colour, linewidth=2, marker=marker, markersize=3.5,
-            markevery=[1], transform=axes.transAxes, clip_on=False,
+            markevery=[1], transform=axes.transAxes, clip_on=False, gid=f"name{n}",
         )  # fmt: skip
-        axes.text(1.065, height - 0.012, _label(line.row), transform=axes.transAxes, va="baseline")
+        axes.text(1.065, height - 0.012, _label(row), transform=axes.transAxes, va="baseline", gid=f"name{n}")
 
 
 def _label(row: Row) -> str:
@@ -226,20 +228,25 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
-def _tidy(name: str, text: str, title: str) -> str:
+def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequence[str]) -> str:
     """Matplotlib's file as an element for a page: scalable, with ids of its own, in the page's font and colour."""
     from markupsafe import escape
+
+    def group(match: re.Match[str]) -> str:
+        return f'<g class="{match[1]}" data-unit="{escape(units[int(match[2])])}">'
+
+    def root(match: re.Match[str]) -> str:
+        spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        told = " ".join(f'{key}="{value}"' for key, value in place.items())
+        return (
+            f'<svg {spaces} viewBox="{match[1]}" role="img" data-figure="{name}" {told}><title>{escape(title)}</title>'
+        )
 
     svg = text[text.index("<svg") :].rstrip()
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor")
     svg = re.sub(r'style="font: ([\d.]+px) [^;"]*', r'style="font-size: \1', svg)
     svg = re.sub(r' d="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.2f}", d[0]), svg)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _root(r"\1", escape(title)), svg, count=1)
+    svg = re.sub(rf'<g id="{name}-(unit|name)(\d+)">', group, svg)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)
     return "\n".join(line.rstrip() for line in svg.splitlines())
-
-
-def _root(box: str, title: str) -> str:
-    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    title = title.replace("\\", r"\\")
-    return f'<svg {spaces} viewBox="{box}" role="img"><title>{title}</title>'

@@ -1,137 +1,48 @@
-"""The board as Markdown, CSV and one self-contained HTML page. Whatever a record holds is escaped."""
+"""The board as one self-contained HTML page: inline style, figures and script, nothing fetched; all escaped.
+
+The page is whole without its script, which only lets a reader look closer: hover reads values, a click on a unit's name
+hides it in all figures. A content security policy lets no other script run, whatever a record might smuggle in.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
+import base64
+import hashlib
 import json
-import re
-from html import escape
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from leaderboard.board import Board, Row, Table, best_epoch, clean, outcome
-from leaderboard.claims import CLAIMS, Claim
-from leaderboard.columns import COLUMNS, DETAIL, MAIN, Plain, filled
+from leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
+from leaderboard.curves import lines, sensitivities
+from leaderboard.figures import AGAINST, looks
+from leaderboard.rows import Board, Row, best_epoch, clean, outcome
+from leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
 from seqbench.record import Record
 
-WHAT = (
-    "Recurrent units compared at matched size, on one protocol per data set. "
-    "Every number of a unit is computed from its run records."
-)
-CONVENTION = (
-    "NLL is the negative log-likelihood of the test split: total nats (natural logarithm) over all frames scored; "
-    "a first frame that nothing precedes is not scored. Lower is better. "
-    "± is half the 95% t-interval of the mean over seeds."
-)
-ORDER = (
-    "Rows are ordered by test NLL and only units run here have a rank. "
-    "Floors need no model; published rows come from papers, under conventions of their own."
-)
 
+def html(board: Board, figures: dict[str, str], links: dict[str, str]) -> str:
+    """The page.
 
-def entries(table: Table) -> list[dict[str, Plain]]:
-    """One mapping a row: the data set, then all columns by name, unrounded."""
-    task = {"dataset": clean(table.task.name), "digest": clean(table.task.digest), "nll_unit": clean(table.task.unit)}
-    rows = []
-    for row in table.rows:
-        cells: dict[str, Plain] = dict(task)
-        for column in COLUMNS:
-            cells |= column.plain(row)
-        rows.append(cells)
-    return rows
-
-
-def csv_text(board: Board) -> str:
-    """All tables under one header, numbers unrounded."""
-    rows = [row for table in board.tables for row in entries(table)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _no_formula(value: Plain) -> Plain:
-    """A spreadsheet would run text that starts like a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
-
-
-def markdown(board: Board, figures: set[str]) -> str:
-    """The tables for a README, with links to the figures."""
-    parts = ["# Leaderboard", WHAT, CONVENTION, ORDER]
-    for table in board.tables:
-        parts += [f"## {_md(table.title)}", _md(facts(table)), _md_table(table)]
-        notes = [f"- [{_md(source)}]({link}): {_md(convention)}" for source, link, convention in sources(table)]
-        parts += ["\n".join(notes)] if notes else []
-        held = [f"- {_md(c.text)} ({_md(c.source)}) **Here:** {_md(found)}" for c, found in outcomes(table)]
-        parts += ["What the paper found, and what came out:", "\n".join(held)] if held else []
-        images = [
-            f'<img src="figures/{name}.svg" width="49%" alt="NLL against {against}">'
-            for against in ("epoch", "seconds")
-            if (name := f"{table.slug}-{against}") in figures
-        ]
-        parts += [" ".join(images)] if images else []
-    parts.append("Settings, commands and every seed's numbers: `index.html`. All columns: `leaderboard.csv`.")
-    return "\n\n".join(parts) + "\n"
-
-
-def _md_table(table: Table) -> str:
-    columns = filled(MAIN, table.rows)
-    lines = [
-        [_md(column.header) for column in columns],
-        [":--" if column.words else "--:" for column in columns],
-    ]
-    for row in table.rows:
-        cells = [_md(column.show(row)) for column in columns]
-        if row.kind != "unit":
-            cells = [f"*{cell}*" if cell else "" for cell in cells]
-        name = [column.name for column in columns].index("unit")
-        cells[name] += f" ({_md(row.tag)})" if row.tag else ""
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _md(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(text, quote=False))
-
-
-def facts(table: Table) -> str:
-    """One line about the data set."""
-    task = table.task
-    return clean(
-        f"{task.input_size} inputs, {task.target_size} targets, {task.head}, NLL in {task.unit}, "
-        f"data digest {task.digest[:12]}"
-    )
-
-
-def sources(table: Table) -> list[tuple[str, str, str]]:
-    """Source, link and convention of the published rows, each once."""
-    found = {}
-    for row in table.rows:
-        if row.published is not None:
-            found[f"{row.published.source} ({row.published.known})", row.published.link, row.published.convention] = 0
-    return sorted(found)
-
-
-def outcomes(table: Table) -> list[tuple[Claim, str]]:
-    """Each claim of the table's protocol with the differences that came out; those whose units are missing say so."""
-    tests = {row.unit: row.test for row in table.units if row.test is not None}
-    return [(claim, claim.outcome(tests)) for claim in CLAIMS.get(table.protocol, ())]
-
-
-def html(board: Board, figures: dict[str, str]) -> str:
-    """The page: inline style and figures, no script, nothing fetched."""
+    Args:
+        board: the tables.
+        figures: `<svg>` elements by name.
+        links: run id -> its record's address.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     here = Path(__file__).parent
+    script = (here / "page.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals |= {
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
-        "outcome": outcome, "environments": environments, "commands": commands, "clean": clean,
-        "best_epoch": best_epoch, "number": number,
+        "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
+        "best_epoch": best_epoch, "number": number, "effort": effort, "compared": against, "told": told,
+        "kinds": tuple(AGAINST), "probability": probability,
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,
@@ -141,14 +52,63 @@ def html(board: Board, figures: dict[str, str]) -> str:
         main=MAIN,
         detail=DETAIL,
         columns=COLUMNS,
+        links=links,
         figures={name: Markup(svg) for name, svg in figures.items()},
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=Markup(_in_html(curves(board))),
     )
+
+
+def curves(board: Board) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """What the script reads out: by table, the points of its figures, each unit with name and colour."""
+    colours = looks(board)
+    return {
+        table.slug: {
+            "curves": [
+                {
+                    "unit": line.row.name,
+                    "colour": colours[line.row.anchor][0],
+                    "epoch": _numbers(line.epoch),
+                    "seconds": _numbers(line.seconds, 2),
+                    "validation": _numbers(line.valid),
+                    "training": _numbers(line.train),
+                }
+                for line in lines(table)
+            ],
+            "rates": [
+                {
+                    "unit": one.row.name,
+                    "colour": colours[one.row.anchor][0],
+                    "rate": one.rate,
+                    "validation": _numbers(one.valid),
+                }
+                for one in sensitivities(table)
+            ],
+        }
+        for table in board.tables
+    }
+
+
+def _numbers(values: Sequence[float], digits: int = 4) -> list[float | None]:
+    return [None if math.isnan(v) else int(v) if v == int(v) else round(v, digits) for v in values]
+
+
+def _in_html(value: Any) -> str:
+    """JSON that cannot end the element it stands in."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A run's own figure; "–" where it has none."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def probability(p: float | None) -> str:
+    """p = 0.012"""
+    return "no test" if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def settings(row: Row) -> str:
@@ -170,7 +130,8 @@ def environments(row: Row) -> list[tuple[str, str]]:
 
 
 def _environment(run: Record) -> str:
-    where = run.environment
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(where.versions.items()))
-    commit = f"commit {where.commit}" if where.commit else "no commit known"
-    return clean(f"{where.device}, {where.precision}, threads: {where.threads}; {commit}; {versions}")
+    where = dict(vars(run.environment))
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(where.pop("versions").items()))
+    commit = where.pop("commit")
+    told = [f"{where.pop('device')}, {where.pop('precision')}", *(f"{name}: {value}" for name, value in where.items())]
+    return clean(f"{', '.join(told)}; {f'commit {commit}' if commit else 'no commit known'}; {versions}")

@@ -1,30 +1,37 @@
-"""The board in a terminal, and as JSON for other programs."""
+"""The board in a terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.board import Board, Row, Table
 from leaderboard.columns import MAIN, Column, filled
-from leaderboard.page import entries
+from leaderboard.rows import Board, Row, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 NAME_WIDTH = 18  # characters that a unit's name keeps in a narrow terminal
+# What a narrow terminal keeps longest; the rest goes first, from the right.
+FIRST = ("unit", "test", "rank", "n", "planned", "lost", "valid", "rate", "recurrent", "reference", "bits", "seconds")
 
 
 def print_board(board: Board, console: Console) -> None:
     """Prints one table a data set, floors and published rows dimmed.
 
-    A terminal gets as many columns as fit into it, from the left; a pipe gets whole lines, however long.
+    A terminal gets the columns that fit into it, the most telling first; a pipe gets whole lines, however long.
     """
     for table in board.tables:
         columns = filled(MAIN, table.rows)
         while console.is_terminal and len(columns) > 2 and _width(table, columns, console) > console.width:
-            columns.pop()
+            columns.remove(_least(columns))
         console.width = max(console.width, _width(table, columns, console))
         console.print(_grid(table, columns))
+
+
+def _least(columns: list[Column]) -> Column:
+    """The one that is missed least."""
+    by_weight = {name: i for i, name in enumerate(FIRST)}
+    return max(enumerate(columns), key=lambda item: (by_weight.get(item[1].name, len(FIRST)), item[0]))[1]
 
 
 def _width(table: Table, columns: list[Column], console: Console) -> int:
@@ -32,27 +39,12 @@ def _width(table: Table, columns: list[Column], console: Console) -> int:
     return measured.minimum if console.is_terminal else measured.maximum
 
 
-def as_json(board: Board) -> dict[str, Any]:
-    """`{"tables": [{"dataset", "digest", "nll_unit", "rows": [...]}]}`, each row with all columns, unrounded."""
-    return {
-        "tables": [
-            {
-                "dataset": table.task.name,
-                "digest": table.task.digest,
-                "nll_unit": table.task.unit,
-                "rows": entries(table),
-            }
-            for table in board.tables
-        ]
-    }
-
-
 def _grid(table: Table, columns: list[Column]) -> Any:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
 
-    title = Text(f"{table.title}, NLL in {table.task.unit}", style="bold")
+    title = Text(f"{table.heading}, NLL in {table.task.unit}", style="bold")
     grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     lines = [[_cell(row, column) for column in columns] for row in table.rows]
     for i, column in enumerate(columns):

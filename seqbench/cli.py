@@ -219,7 +219,8 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from leaderboard.build import build
-    from leaderboard.terminal import as_json, print_board
+    from leaderboard.plain import as_json
+    from leaderboard.terminal import print_board
 
     board = build(options.records, options.out, options.check)
     if options.json:

@@ -33,7 +33,8 @@ def make(
     draw = random.Random(f"{cell}/{seed}/{task}/{rate}")
     level = nll + draw.gauss(0, noise)
     hidden, recurrent = SIZES.get(cell, (50, 20_000))
-    frames = [draw.randrange(30, 90) for _ in range(7)]
+    lengths = random.Random(task)
+    frames = [lengths.randrange(30, 90) for _ in range(7)]
     nats = [f * (level + draw.gauss(0, 0.3)) for f in frames]
     shift = (level * sum(frames) - sum(nats)) / sum(frames)
     nats = [n + shift * f for n, f in zip(nats, frames, strict=True)]

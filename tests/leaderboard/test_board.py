@@ -10,10 +10,10 @@ import scipy.stats
 
 from leaderboard.board import assemble
 from leaderboard.columns import COLUMNS, MAIN
-from leaderboard.figures import average, limits, looks, spread, thin
-from leaderboard.page import outcomes
+from leaderboard.curves import average, limits, thin
+from leaderboard.figures import looks, spread
 from leaderboard.published import PUBLISHED
-from leaderboard.statistics import estimate
+from leaderboard.words import outcomes
 from seqbench.record import run_id
 from seqbench.task import SeqbenchError
 
@@ -33,23 +33,12 @@ def cells(row):
     return {column.name: column.show(row) for column in COLUMNS}
 
 
-def test_estimate_agrees_with_scipy():
-    values = np.random.default_rng(0).normal(8.5, 0.2, 7)
-    found = estimate(values.tolist())
-    low, high = scipy.stats.t.interval(0.95, 6, loc=values.mean(), scale=scipy.stats.sem(values))
-    assert found.mean == pytest.approx(values.mean(), abs=1e-9)
-    assert found.interval == pytest.approx((high - low) / 2, abs=1e-9)
-    assert estimate([3.0]).interval is None
-    assert estimate([]) is None
-
-
-def test_rows_are_seeds_of_one_setting_and_ranks_follow_the_mean(factory):
+def test_rows_are_seeds_of_one_setting(factory):
     levels = {"tanh": 9.0, "GRU": 8.4, "LSTM": 8.6}
     records = [factory.make(c, seed, nll, noise=0.05) for c, nll in levels.items() for seed in range(4)]
     (table,) = board_of(*reversed(records)).tables
-    ranked = [row for row in table.rows if row.rank]
-    assert [(row.rank, row.name, len(row.runs)) for row in ranked] == [(1, "GRU", 4), (2, "LSTM", 4), (3, "tanh", 4)]
-    for row in ranked:
+    assert [(row.name, len(row.runs)) for row in table.ranked] == [("GRU", 4), ("LSTM", 4), ("tanh", 4)]
+    for row in table.ranked:
         runs = [r for r in records if r.cell.name == row.name]
         assert [run.seed for run in row.runs] == [0, 1, 2, 3]
         tested = [sum(r.test.nats) / sum(r.test.frames) for r in runs]
@@ -64,14 +53,106 @@ def test_rows_are_seeds_of_one_setting_and_ranks_follow_the_mean(factory):
         best = [int(np.argmin(r.curve.valid)) for r in runs]
         assert float(shown["best_epoch"]) == pytest.approx(np.mean(best) + 1, abs=0.05)
         train = np.mean([r.curve.train[e] for r, e in zip(runs, best, strict=True)])
+        near = [next(e for e, v in enumerate(r.curve.valid, 1) if v <= 1.01 * min(r.curve.valid)) for r in runs]
+        assert float(shown["near_best"]) == pytest.approx(0.6 * np.mean(near), abs=0.051)
+        assert float(shown["throughput"]) == pytest.approx(15 / 0.6)
         assert shown["train"] == f"{train:.3f}"
 
 
-def test_equal_means_share_a_rank(factory):
+def test_units_that_cannot_be_told_apart_share_a_rank(factory):
+    """Ranks by hand: each unit's is one more than how many are better by scipy's tests and Holm's correction."""
+    levels = {"GRU": 8.5, "LSTM": 8.53, "NP": 8.7, "tanh": 10.0}
+    records = [factory.make(c, seed, nll, noise=0.02) for c, nll in levels.items() for seed in range(4)]
+    (table,) = board_of(*records).tables
+    frames = np.array(records[0].test.frames, dtype=float)
+    nats = {row.name: np.array([run.test.nats for run in row.runs]) for row in table.ranked}
+    p = {}
+    for a, b in itertools.combinations(nats, 2):
+        d = nats[a] - nats[b]
+        ratio = d.mean(0).sum() / frames.sum()
+        over_sequences = ratio + (d.mean(0) - ratio * frames) / frames.mean()
+        f1 = scipy.stats.ttest_1samp(d.sum(1), 0).statistic ** 2
+        f2 = scipy.stats.ttest_1samp(over_sequences, 0).statistic ** 2
+        p[a, b] = scipy.stats.f.sf(f1 * f2 / (f1 + f2), 1, (f1 + f2) ** 2 / (f1**2 / 6 + f2**2 / 3))
+    apart = set()
+    for k, pair in enumerate(sorted(p, key=p.get)):
+        if p[pair] * (6 - k) >= 0.05:
+            break
+        apart.add(pair)
+    means = {row.name: row.test.mean for row in table.ranked}
+    assert 0 < len(apart) < 6
+    for row in table.ranked:
+        better = [o for o in means if means[o] < means[row.name] and {(o, row.name), (row.name, o)} & apart]
+        assert row.rank == 1 + len(better)
+    assert {c.significant for c in table.comparisons} == {True, False}
+
+
+def test_equal_runs_share_a_rank(factory):
     same = factory.make("GRU", 0, 8.5)
     twin = factory.make("LSTM", 0, 8.5, test=same.test)
-    (table,) = board_of(same, twin, factory.make("tanh", 0, 9.0)).tables
-    assert [row.rank for row in table.rows if row.rank] == [1, 1, 3]
+    (table,) = board_of(same, twin).tables
+    assert [row.rank for row in table.ranked] == [1, 1]
+
+
+def test_incomplete_units_are_marked_and_not_ranked(factory):
+    whole = [factory.make("GRU", seed, 8.5, rate=r) for seed in range(3) for r in (1e-3, *[1e-4] * (seed == 0))]
+    fewer_seeds = [factory.make("LSTM", 0, 8.0, rate=r) for r in (1e-3, 1e-4)]
+    fewer_rates = [factory.make("NP", seed, 8.0, rate=1e-3) for seed in range(3)]
+    lost = [factory.make("tanh", s, 8.0, rate=1e-3, status="failed" if s == 2 else "finished") for s in range(3)]
+    lost.append(factory.make("tanh", 0, 8.0, rate=1e-4, status="diverged"))
+    (table,) = board_of(*whole, *fewer_seeds, *fewer_rates, *lost).tables
+    tags = {row.name: row.tag for row in table.units}
+    assert tags == {
+        "GRU": "",
+        "LSTM": "incomplete: no seed 1, 2",
+        "NP": "incomplete: 1 of 2 rates not tried",
+        "tanh": "incomplete: 1 failed",
+    }
+    assert [row.name for row in table.ranked] == ["GRU"]
+    assert {(shown["n"], shown["planned"]) for row in table.units if (shown := cells(row))} == {
+        ("3", "of 3"),
+        ("1", "of 3"),
+        ("2", "of 3"),
+    }
+
+
+def test_a_table_never_mixes_the_ways_of_matching(factory):
+    ways = ({"count": "recurrent"}, {"count": "total"}, {"hidden": 64}, {"budget": 40_000})
+    board = board_of(*(with_config(factory.make(c), "model", **way) for way in ways for c in ("GRU", "LSTM")))
+    assert [len(table.units) for table in board.tables] == [2] * 4
+    headings = {table.heading for table in board.tables}
+    assert headings == {
+        "jsb: 20,000 parameters in the recurrent layer",
+        "jsb: 20,000 parameters in all, output layer included",
+        "jsb: hidden sizes as given",
+        "jsb: 40,000 parameters in the recurrent layer",
+    }
+    assert len({table.slug for table in board.tables}) == 4
+    for table in board.tables:
+        held = [cells(row)["reference"] for row in table.units]
+        assert all(held) == ("in all" not in table.heading), "Chung matched the recurrent layer alone"
+
+
+def test_published_figures_are_beaten_missed_or_within(factory):
+    """Chung et al. 2014 on JSB: GRU 8.54, LSTM 8.67, tanh 9.10."""
+    levels = {"GRU": 9.5, "LSTM": 8.71, "tanh": 8.6}
+    records = [factory.make(c, seed, nll, noise=0.05) for c, nll in levels.items() for seed in range(3)]
+    (table,) = board_of(*records).tables
+    shown = {row.name: cells(row)["reference"] for row in table.units}
+    assert shown["GRU"].startswith("missed by ")
+    assert shown["LSTM"].endswith("within ±")
+    assert shown["tanh"].startswith("beaten by 0.")
+    (single,) = board_of(factory.make("GRU", nll=8.0)).tables[0].units
+    assert cells(single)["reference"] == "-0.540, one run"
+    (speech,) = board_of(factory.make("GRU", task="fsdd_a")).tables[0].units
+    assert cells(speech)["reference"] == "", "another corpus"
+
+
+def test_runs_tested_on_other_sequences_are_refused_by_name(factory):
+    one, other = factory.make("GRU"), factory.make("LSTM")
+    swapped = dataclasses.replace(other.test, frames=other.test.frames[::-1])
+    with pytest.raises(SeqbenchError, match=r"file 0 and file 1 .*different sequences"):
+        board_of(one, dataclasses.replace(other, test=swapped))
 
 
 def test_all_rows_stand_in_order_of_nll(factory):
@@ -146,7 +227,8 @@ def test_published_speech_is_marked_as_another_corpus():
 def test_column_names_are_unique_and_explained():
     assert len({column.name for column in COLUMNS}) == len(COLUMNS)
     assert all(column.help and column.header for column in COLUMNS)
-    wanted = {"rank", "unit", "hidden", "recurrent", "total", "test", "valid", "best_epoch", "seconds", "n"}
+    wanted = {"rank", "unit", "recurrent", "total", "test", "n", "planned", "lost", "valid", "rate", "train", "epochs"}
+    wanted |= {"near_best", "seconds", "throughput", "device", "precision", "commit", "reference"}
     assert wanted <= {column.name for column in MAIN}
 
 
@@ -181,7 +263,7 @@ def test_limits_cut_the_first_epochs_off_and_keep_the_rest(factory):
 
 def test_long_curves_are_thinned_to_the_last_point():
     kept = thin(4321)
-    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 500)
+    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 250)
     assert thin(3) == [0, 1, 2]
 
 

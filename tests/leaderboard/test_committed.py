@@ -22,12 +22,13 @@ def test_every_record_is_the_run_that_it_says_it_is():
 
 
 def test_the_readmes_first_table_is_the_boards():
-    board = next(t for t in build(BOARD / "records", BOARD, check=True).tables if t.title == "jsb, chung2014")
-    rows = re.findall(
-        r"^\| (\w+) \| (\d+) \| ([\d,]+) \| ([\d.]+) ± ([\d.]+) \|", (ROOT / "README.md").read_text(), re.M
-    )
-    assert [row[0].lower() for row in rows] == [row.unit.lower() for row in board.units]
-    for (_, hidden, parameters, mean, interval), row in zip(rows, board.units, strict=True):
+    board = build(BOARD / "records", BOARD, check=True)
+    table = next(t for t in board.tables if t.slug == "jsb-chung2014")
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| (\d+) \| ([\d,]+) \| ([\d.]+) ± ([\d.]+) \|", text, re.MULTILINE)
+    assert [row[1] for row in rows] == [row.name for row in table.ranked]
+    for (rank, _, hidden, parameters, mean, interval), row in zip(rows, table.ranked, strict=True):
+        assert int(rank) == row.rank
         assert int(hidden) == row.runs[0].cell.hidden
         assert int(parameters.replace(",", "")) == row.runs[0].parameters.recurrent
         assert (float(mean), float(interval)) == (round(row.test.mean, 3), round(row.test.interval, 3))

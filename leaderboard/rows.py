@@ -1,0 +1,191 @@
+"""What a board consists of: tables of rows, rows of runs. Knows no files and no formats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from leaderboard.published import Published
+from leaderboard.statistics import Comparison, Estimate, estimate
+from seqbench.record import Record, Score, TaskRecord
+
+Kind = Literal["unit", "floor", "published"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was trained for the units of a table: all that any of them got, so that none has more than another.
+
+    Attributes:
+        rates: learning rates tried.
+        seeds: seeds at the best rate.
+    """
+
+    rates: frozenset[float]
+    seeds: frozenset[int]
+
+    def __str__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        if len(self.rates) == 1:
+            return f"one rate, {next(iter(self.rates)):.3g}, with {seeds}"
+        return f"{len(self.rates)} rates, the best by validation with {seeds}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a unit with all its runs, a floor, or a published result.
+
+    Attributes:
+        kind: which of the three.
+        name: what the reader calls it; no two units of a table share one.
+        unit: the unit and its options, which namesakes on other settings share.
+        anchor: unique on the page.
+        runs: all runs at the best rate, ordered by seed; empty for floors and published results.
+        searched: runs at other rates: what the best was chosen from, ordered by rate.
+        floor: the score, for a floor.
+        published: the result, for a published one.
+        reference: for a unit, the published result to hold it against; None where there is none.
+        search: what a complete unit of this table has.
+        rank: one more than the number of units that are better by more than chance; None for what is not ranked.
+    """
+
+    kind: Kind
+    name: str
+    unit: str
+    anchor: str
+    runs: tuple[Record, ...] = ()
+    searched: tuple[Record, ...] = ()
+    floor: Score | None = None
+    published: Published | None = None
+    reference: Published | None = None
+    search: Search | None = None
+    rank: int | None = None
+
+    @property
+    def tag(self) -> str:
+        """What a floor, a published or an incomplete row must be told apart by."""
+        if self.published is not None:
+            return f"{self.published.source}, {self.published.known}"
+        if self.kind == "floor":
+            return "floor"
+        return f"incomplete: {', '.join(self.lacks)}" if self.lacks else ""
+
+    @cached_property
+    def counted(self) -> tuple[Record, ...]:
+        """The runs that count in means: finished and tested."""
+        return tuple(run for run in self.runs if run.status == "finished" and run.test is not None)
+
+    @cached_property
+    def lost(self) -> dict[str, int]:
+        """How many runs do not count, by the reason."""
+        reasons = Counter(outcome(run) for run in self.runs + self.searched)
+        return {reason: n for reason, n in sorted(reasons.items()) if reason != "finished"}
+
+    @cached_property
+    def tried(self) -> frozenset[float]:
+        """The rates that the best was chosen from: those with a run that came to its end, well or badly."""
+        return frozenset(run.rate for run in self.runs + self.searched if run.status in ("finished", "diverged"))
+
+    @cached_property
+    def lacks(self) -> list[str]:
+        """What a unit has less than others of its table, or lost; a row that lacks something is not ranked."""
+        if self.search is None:
+            return []
+        missing = sorted(self.search.seeds - {run.seed for run in self.runs})
+        lost = Counter(outcome(run) for run in self.runs if run not in self.counted)
+        rates = len(self.search.rates - self.tried)
+        found = [f"no seed {', '.join(map(str, missing))}"] if missing else []
+        found += [f"{n} {reason}" for reason, n in sorted(lost.items())]
+        return found + ([f"{rates} of {len(self.search.rates)} rates not tried"] if rates else [])
+
+    def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
+        """The mean of a value over the runs that count and have one."""
+        return estimate(v for v in map(value, self.counted) if v is not None)
+
+    def score(self, convention: Literal["nll", "nll_sequence", "nll_first"]) -> Estimate | None:
+        """Test NLL under a convention, whatever the kind of row."""
+        if self.published is not None:
+            return Estimate(self.published.test, None, 1) if convention == "nll" else None
+        if self.floor is not None:
+            value = getattr(self.floor, convention)
+            return None if value is None else Estimate(value, None, 1)
+        return self.mean(lambda run: getattr(run.test, convention))
+
+    @cached_property
+    def test(self) -> Estimate | None:
+        """Test NLL under the main convention."""
+        return self.score("nll")
+
+    def common(self, value: Callable[[Record], object]) -> str:
+        """What the runs have in common, or all that they have, e.g. "cpu, cuda"."""
+        return ", ".join(sorted({clean(value(run)) for run in self.runs}))
+
+
+@dataclass(frozen=True)
+class Table:
+    """One data set, at one state of its data, under one protocol, units matched in one way.
+
+    Attributes:
+        task: name, digest and unit of the likelihood.
+        title: the task's name, with the digest where two states of the data stand on one board; and the protocol.
+        slug: for file names and anchors: small letters, digits, hyphens.
+        protocol: the name of the training protocol; "" where the runs name none.
+        matching: what the units' sizes have in common.
+        search: what a complete unit has.
+        rows: ordered by test NLL; what has none comes last.
+        comparisons: of the ranked units, by their positions in `ranked`.
+    """
+
+    task: TaskRecord
+    title: str
+    slug: str
+    protocol: str
+    matching: str
+    search: Search
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """What and how matched, e.g. "jsb, chung2014: 20,000 parameters in the recurrent layer"."""
+        return f"{self.title}: {self.matching}" if self.matching else self.title
+
+    @cached_property
+    def units(self) -> list[Row]:
+        """The rows that were run here."""
+        return [row for row in self.rows if row.kind == "unit"]
+
+    @cached_property
+    def ranked(self) -> list[Row]:
+        """The complete units."""
+        return [row for row in self.units if row.rank is not None]
+
+    @cached_property
+    def pairs(self) -> dict[tuple[int, int], Comparison]:
+        """The comparisons by their two positions."""
+        return {(c.first, c.second): c for c in self.comparisons}
+
+
+@dataclass(frozen=True)
+class Board:
+    """All tables, ordered by data set."""
+
+    tables: tuple[Table, ...]
+
+
+def outcome(run: Record) -> str:
+    """A run's status; "untested" for one that finished training but was never tested."""
+    return "untested" if run.status == "finished" and run.test is None else run.status
+
+
+def best_epoch(run: Record) -> int | None:
+    """Which epoch's weights were tested, counted from 1; None where there are none."""
+    return None if run.best_epoch is None else run.best_epoch + 1
+
+
+def clean(value: object) -> str:
+    """One line of printable text: what a record brings along cannot break a table or an XML file."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
