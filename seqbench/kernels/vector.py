@@ -227,7 +227,7 @@ def sigmoid(x: Vector) -> Vector:
 
 
 def _exp(x: Vector, *ln2: float) -> tuple[Vector, Value]:
-    """(f, n) with exp(x) = f 2 ** n and n an integer.  |x| <= 104, or NaN, which f is then; ln 2 is the sum of `ln2`."""
+    """(f, n) with exp(x) = f 2 ** n, n an integer.  |x| <= 104, or NaN, which f is then; `ln2` adds up to ln 2."""
     builder = x.builder
     # Numbers as large as 1.5 * 2 ** 23 have no fraction: the sum is rounded to one, and its low bits are the integer.
     large = x._vector(1.5 * 2**23)

@@ -208,6 +208,17 @@ def test_stride_zero_is_one_row_again_and_again():
     assert total.untouched()
 
 
+def test_a_numbers_bits_do_not_depend_on_its_place():
+    def gated(x, y):
+        gate = vector.sigmoid(x * y + 1.0)
+        return gate * vector.tanh(y) + (1.0 - gate) * x
+
+    x, y = (normal(5 * WIDTH + 3, seed=i) for i in range(2))
+    whole = apply(gated, x, y)
+    for first in range(1, WIDTH + 2):
+        assert apply(gated, x[first:], y[first:]).tolist() == whole[first:].tolist()
+
+
 def shapes():
     columns = [1, 2, WIDTH - 1, WIDTH, WIDTH + 1, 2 * WIDTH + 3, 3 * WIDTH, 3 * WIDTH + 5, 7 * WIDTH + 1]
     yield from itertools.product(range(1, 18), columns, (0, 1, 3, 4, 7, 40))
