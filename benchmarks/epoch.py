@@ -26,7 +26,7 @@ from seqbench import record
 from seqbench.cells import find
 from seqbench.fitting import run
 from seqbench.module import SequenceModel
-from seqbench.recurrence import project, unroll
+from seqbench.recurrence import project, run_layer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NOISE, RATE, RHO, FLOOR, MOMENTUM = 0.075, 6e-4, 0.95, 1e-2, 0.9
@@ -45,7 +45,7 @@ def plain_epochs(unit: str, epochs: int) -> float:
 
     def nll(split: str, index: torch.Tensor, w: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         batch, space = data.gather(split, index), SimpleNamespace(**w)
-        h, _ = unroll(cell, project(batch.x.float(), space.W, space.b), space)
+        h, _ = run_layer(cell, batch.x.float(), space)
         out = project(h, space.V, space.c)
         each = binary_cross_entropy_with_logits(out, batch.y.float(), reduction="none").sum(-1)
         return (each * batch.mask).sum(), batch.mask.sum()

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from seqbench.budget import Count, count_parameters, hidden_for_budget
 from seqbench.cells import Cell
 from seqbench.heads import head_for
+from seqbench.kernels.sequence import Recurrence, pick
 from seqbench.metrics import NLL
 from seqbench.optim import ChungRMSProp, PerReplica, clip_per_replica
 from seqbench.recurrence import project
@@ -54,6 +55,7 @@ class SequenceModel(L.LightningModule):
         slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
         alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
         diverged: [R] bool.
+        recurrence: how it ran over time, of the last batch.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class SequenceModel(L.LightningModule):
         layer_norm: bool = False,
         noise: float = 0.0,
         dropout: float = 0.0,
+        recurrence: Recurrence | None = None,
         optimizer: OptimizerCallable = ChungRMSProp,
     ) -> None:
         """Initial weights follow from each replica's seed alone.
@@ -85,11 +88,14 @@ class SequenceModel(L.LightningModule):
             layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/stack.py).
             noise: standard deviation of the weight noise, drawn anew for every training batch.
             dropout: probability of each recurrent weight to be left out of a training batch (seqbench/weights.py).
+            recurrence: how it runs over time (loop, scan, torch, numba, triton); by default the fastest way there
+                is for the unit, device and precision. Figures differ by rounding only.
             optimizer: any torch optimizer class whose step is linear in its rate.
         """
         super().__init__()
         self.cell, self.task, self.optimizer = cell, task, optimizer
         self.layers, self.layer_norm = layers, layer_norm
+        self.wanted_recurrence, self.recurrence = recurrence, recurrence
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
         if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1):
@@ -157,7 +163,8 @@ class SequenceModel(L.LightningModule):
     def forward(self, x: Tensor, w: SimpleNamespace | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
         w = w or SimpleNamespace(**self.w)
-        h, states = run_stack(self.cell, x, w, self.layers, self.layer_norm)
+        self.recurrence = pick(self.cell, w.W, self.wanted_recurrence)
+        h, states = run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence)
         return project(h, w.V, w.c), states
 
     def noisy_weights(self, step: int) -> SimpleNamespace:

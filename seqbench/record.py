@@ -34,6 +34,7 @@ INCIDENTAL = {
         "detect_anomaly", "barebones", "plugins", "default_root_dir", "enable_autolog_hparams", "model_registry",
         "benchmark", "inference_mode", "use_distributed_sampler", "sync_batchnorm", "max_time",
     },
+    "model": {"recurrence"},
     "run": {"dir", "overwrite"},
 }  # fmt: skip
 
@@ -104,6 +105,7 @@ class Environment:
     commit: str  # "" outside a git checkout; ends with "+" if the tree had changes
     versions: dict[str, str]
     device: str
+    recurrence: str  # how it ran over time: loop, scan, torch, numba, triton
     precision: str  # effective, e.g. "bf16-mixed" where "16-mixed" was asked for on a CPU
     threads: int
 

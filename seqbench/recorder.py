@@ -214,7 +214,7 @@ class Recorder(L.Callback):
             rate=self.rates[k],
             config=self.configs[k],
             command=solo_command(self.arguments, self.seeds[k], self.rates[k]),
-            environment=environment(trainer),
+            environment=environment(trainer, model.recurrence or ""),
             seconds=curve.seconds[-1] if curve.seconds else round(self.replicas.seconds, 2),
             curve=curve,
             best_epoch=best_epoch if known else None,
@@ -277,7 +277,7 @@ def task_record(task: Task) -> rec.TaskRecord:
     return rec.TaskRecord(**vars(task))
 
 
-def environment(trainer: L.Trainer) -> rec.Environment:
+def environment(trainer: L.Trainer, recurrence: str) -> rec.Environment:
     """Where this process runs."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -286,6 +286,7 @@ def environment(trainer: L.Trainer) -> rec.Environment:
         commit=_commit(),
         versions=versions | {"python": platform.python_version(), "seqbench": seqbench.__version__},
         device=f"{device.type} ({name}) x {trainer.world_size}",
+        recurrence=recurrence,
         precision=str(trainer.precision),
         threads=torch.get_num_threads(),
     )

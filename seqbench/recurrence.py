@@ -1,7 +1,7 @@
-"""From projected inputs to hidden states: the time loop, the parallel scan, and the product that goes before them.
+"""From a layer's inputs to hidden states: the projection, then the time loop, the parallel scan, or a compiled path.
 
 `loop` over `Cell.step` is the reference: every faster path is tested against it, on outputs, last state and all
-gradients.  T time, R replicas, B batch, I inputs, H hidden, G gates, K outputs.
+gradients; `run_layer` takes the fastest.  T time, R replicas, B batch, I inputs, H hidden, G gates, K outputs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.cells import Cell, LinearCell, State
+from seqbench.heads import at_least_float32
+from seqbench.kernels import sequence
+from seqbench.kernels.sequence import Recurrence
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -29,6 +32,10 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         [T, R, B, K]
     """
+    if not sequence.no_numba(x):
+        from seqbench.kernels.dense import dense
+
+        return dense(x, weight, bias)
     T, _, B, I = x.shape
     R, _, K = weight.shape
     # One bmm over R: torch.matmul on [T, R, B, I] would copy the weights T times.
@@ -39,30 +46,51 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out.view(R, T, B, K).transpose(0, 1)
 
 
-def unroll(cell: Cell, a: Tensor, w: SimpleNamespace, state: State | None = None) -> tuple[Tensor, State]:
-    """Runs a cell over time, the fastest way there is.
+def run_layer(
+    cell: Cell, x: Tensor, w: SimpleNamespace, state: State | None = None, recurrence: Recurrence | None = None
+) -> tuple[Tensor, State]:
+    """A recurrent layer over time, the fastest way there is.
 
     Args:
-        a: [T, R, B, G*H] projected inputs.
-        w: the cell's weights, w.NAME [R, ...].
+        x: [T, R or 1, B, I].
+        w: the layer's weights: w.W [R, I, G*H], w.b where there is one, and the cell's own, w.NAME [R, ...].
         state: the first state, each [R, B, H]; zeros if None.
+        recurrence: the way to take (seqbench/kernels/sequence.py).
 
     Returns:
         h [T, R, B, H] and the last state.
+
+    Raises:
+        SeqbenchError: that way cannot be taken.
     """
-    if state is None:
-        state = initial_state(cell, a)
-    return scan(cell, a, w, state) if isinstance(cell, LinearCell) else loop(cell, a, w, state)
+    recurrence = sequence.pick(cell, w.W, recurrence)
+    own = {name: value for name, value in vars(w).items() if name not in ("W", "b")}
+    b = getattr(w, "b", None)
+    x = x.to(w.W.dtype)
+    if recurrence == "numba":
+        from seqbench.kernels import cpu
+
+        first = state or initial_state(cell, x.new_empty(w.W.shape[0], x.shape[2], w.W.shape[-1]))
+        return cpu.sequence(sequence.planned(cell), x, w.W, b, own, first)
+    # The state stays in float32 under autocast: it sums over hundreds of steps.
+    a = at_least_float32(project(x, w.W, b))
+    first = state or initial_state(cell, a)
+    if recurrence == "scan":
+        assert isinstance(cell, LinearCell)  # or pick would have refused
+        return scan(cell, a, w, first)
+    if recurrence == "loop":
+        return loop(cell, a, w, first)
+    return sequence.unroll(recurrence, cell, a, own, first)
 
 
 def initial_state(cell: Cell, a: Tensor) -> State:
-    """Zeros [R, B, H], `cell.states` of them."""
+    """Zeros [R, B, H], `cell.states` of them, for a [..., R, B, G*H]."""
     *_, R, B, columns = a.shape
     return tuple(a.new_zeros(R, B, columns // cell.gates) for _ in range(cell.states))
 
 
 def loop(cell: Cell, a: Tensor, w: SimpleNamespace, state: State) -> tuple[Tensor, State]:
-    """One step after the other; as `unroll`, for any cell."""
+    """One step after the other; as `run_layer`, for any cell."""
     hs = []
     for a_t in a.unbind(0):
         state = cell.step(a_t, state, w)
@@ -71,7 +99,7 @@ def loop(cell: Cell, a: Tensor, w: SimpleNamespace, state: State) -> tuple[Tenso
 
 
 def scan(cell: LinearCell, a: Tensor, w: SimpleNamespace, state: State) -> tuple[Tensor, State]:
-    """All steps at once but for the recurrence itself, which takes about 4 sqrt(T) products; as `unroll`."""
+    """All steps at once but for the recurrence itself, which takes about 4 sqrt(T) products; as `run_layer`."""
     T, R, B, _ = a.shape
     rows = a.transpose(0, 1).reshape(R, T * B, -1)
     A, inputs = cell.coefficients(rows, w)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqbench.cells import Cell, State, Weight
-from seqbench.heads import at_least_float32
-from seqbench.recurrence import project, unroll
+from seqbench.kernels.sequence import Recurrence
+from seqbench.recurrence import run_layer
 
 
 def in_layer(layer: int, name: str) -> str:
@@ -36,7 +36,12 @@ def recurrent_matrices(cell: Cell, hidden: int, layers: int) -> list[str]:
 
 
 def run_stack(
-    cell: Cell, x: Tensor, w: SimpleNamespace, layers: int = 1, layer_norm: bool = False
+    cell: Cell,
+    x: Tensor,
+    w: SimpleNamespace,
+    layers: int = 1,
+    layer_norm: bool = False,
+    recurrence: Recurrence | None = None,
 ) -> tuple[Tensor, State]:
     """Runs all layers over time.
 
@@ -47,6 +52,7 @@ def run_stack(
         layer_norm: (h - mean) / sqrt(variance + 1e-5) over the H units of each layer, on its way to the next layer or
             the head (Ba et al. 2016). The recurrence sees h as it is, so every unit stays what its paper says. Gain
             and bias would only repeat what the matrix and bias that follow can do, so there are none.
+        recurrence: how each layer runs over time (seqbench/kernels/sequence.py); None: the fastest way there is.
 
     Returns:
         What the head sees, [T, R, B, H], and the last states of all layers, lowest first.
@@ -55,9 +61,7 @@ def run_stack(
     names = cell.layer(1, 1).keys()  # they do not depend on sizes
     for layer in range(layers):
         own = SimpleNamespace(**{name: getattr(w, in_layer(layer, name)) for name in names})
-        a = project(x.to(own.W.dtype), own.W, getattr(own, "b", None))
-        # The state stays in float32 under autocast: it sums over hundreds of steps.
-        x, state = unroll(cell, at_least_float32(a), own)
+        x, state = run_layer(cell, x, own, recurrence=recurrence)
         states += state
         if layer_norm:
             x = F.layer_norm(x, x.shape[-1:])

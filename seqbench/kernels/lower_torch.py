@@ -5,13 +5,15 @@ T time, R replicas, B batch, H hidden, G gates, P slots.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqbench.cells import State
-from seqbench.kernels.expression import OPERATIONS, Expression, in_order
+from seqbench.kernels.expression import OPERATIONS, in_order
 from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
 
 
@@ -49,10 +51,11 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> Memory
     rows = {name: w[name].reshape(R, 1, -1) for name in plan.rows}
     matrices = {name: w[name].reshape(R, plan.blocks[name][0] * H, -1) for name in plan.matrices}
     memory = Memory(slots, a.new_empty(T, R, B, plan.saved * H), states, rows, matrices)
-    step = _Step(memory, H)
+    places = _Places(memory, H)
+    operations = [places.bound(op) for op in plan.forward]
     for t in range(T):
-        step.t = t
-        step.run(plan.forward)
+        for operation in operations:
+            operation(t)
     return memory
 
 
@@ -64,26 +67,25 @@ def backward(
     Args: dh: [T, R, B, H] by the hidden states; dlast: by the last state, each [R, B, H].
     """
     T, R, B, H = dh.shape
-    step = _Step(memory, H)
-    step.dh = dh
-    step.carry = [d.clone() for d in dlast]
-    step.dslots = torch.zeros_like(memory.slots)
-    step.drows = {name: torch.zeros_like(row) for name, row in memory.rows.items()}
-    step.backs = [dh.new_empty(R, B, H) for _ in range(plan.backs)]
+    places = _Places(memory, H)
+    places.dh = dh
+    places.carry = [d.clone() for d in dlast]
+    places.dslots = torch.empty_like(memory.slots)
+    places.drows = {name: torch.zeros_like(row) for name, row in memory.rows.items()}
+    places.backs = [dh.new_empty(R, B, H) for _ in range(plan.backs)]
+    operations = [places.bound(op) for op in (*plan.backward, *plan.carry)]
     for t in reversed(range(T)):
-        step.t = t
-        step.run(plan.backward)
-        step.run(plan.carry)
-    dw = dict(step.drows) | {name: torch.zeros_like(matrix) for name, matrix in memory.matrices.items()}
+        for operation in operations:
+            operation(t)
+    dw = places.drows | {name: torch.zeros_like(matrix) for name, matrix in memory.matrices.items()}
     for gradient in plan.gradients:
-        step.add_gradient(gradient, dw[gradient.block.weight])
-    return step.dslots[..., : plan.gates * H], dw, step.carry
+        places.add_gradient(gradient, dw[gradient.block.weight])
+    return places.dslots[..., : plan.gates * H], dw, places.carry
 
 
-class _Step:
-    """The places of step t, and what the plan does with them."""
+class _Places:
+    """All places at all steps, and what the plan does with them."""
 
-    t: int
     dh: Tensor
     dslots: Tensor
     drows: dict[str, Tensor]
@@ -93,57 +95,41 @@ class _Step:
     def __init__(self, memory: Memory, H: int) -> None:
         self.memory, self.H = memory, H
 
-    def run(self, operations: tuple[Operation, ...]) -> None:
-        for operation in operations:
-            if isinstance(operation, Pass):
-                self.elementwise(operation)
-            elif isinstance(operation, Product):
-                into = self.at(operation.into, operation.block.width)
-                _multiply(self.at(operation.left), self.block(operation.block), into, operation.add)
-            else:
-                left = self.at(operation.left, operation.block.width)
-                _multiply(left, self.block(operation.block).mT, self.at(operation.into), operation.add)
-
-    def at(self, place: Place, width: int = 1) -> Tensor:
-        """[R, B, width*H] of a place and its right neighbours; rows are [R, 1, H]."""
-        m, t, k = self.memory, self.t, place.plane
+    def timed(self, place: Place, width: int = 1) -> Tensor | None:
+        """[T, R, B, width*H] of a place and its right neighbours; None if it is the same at all steps."""
+        m, k = self.memory, place.plane
         planes = slice(k * self.H, (k + width) * self.H)
         match place.buffer:
             case "slot":
-                return m.slots[t, ..., planes]
+                return m.slots[..., planes]
             case "saved":
-                return m.saved[t, ..., planes]
+                return m.saved[..., planes]
             case "state":
-                return m.states[k][t]
+                return m.states[k][:-1]
             case "next":
-                return m.states[k][t + 1]
-            case "row":
-                return m.rows[place.weight][..., planes]
-            case "dslot":
-                return self.dslots[t, ..., planes]
-            case "drow":
-                return self.drows[place.weight][..., planes]
-            case "carry":
-                return self.carry[k]
-            case "back":
-                return self.backs[k]
-            case _:
-                return self.dh[t]
-
-    def always(self, place: Place, width: int = 1) -> Tensor:
-        """[T, R, B, width*H] of a place at all steps."""
-        planes = slice(place.plane * self.H, (place.plane + width) * self.H)
-        match place.buffer:
-            case "slot":
-                return self.memory.slots[..., planes]
-            case "saved":
-                return self.memory.saved[..., planes]
+                return m.states[k][1:]
             case "dslot":
                 return self.dslots[..., planes]
-            case "state":
-                return self.memory.states[place.plane][:-1]
+            case "dh":
+                return self.dh
+        return None
+
+    def steps(self, place: Place, width: int = 1) -> Sequence[Tensor]:
+        """By step [R, B, width*H], rows [R, 1, H]."""
+        timed = self.timed(place, width)
+        if timed is not None:
+            return timed.unbind(0)
+        planes = slice(place.plane * self.H, (place.plane + 1) * self.H)
+        match place.buffer:
+            case "row":
+                one = self.memory.rows[place.weight][..., planes]
+            case "drow":
+                one = self.drows[place.weight][..., planes]
+            case "carry":
+                one = self.carry[place.plane]
             case _:
-                return self.memory.states[place.plane][1:]
+                one = self.backs[place.plane]
+        return [one] * len(self.memory.slots)
 
     def block(self, block: Block) -> Tensor:
         """[R, H, width*H]"""
@@ -151,33 +137,61 @@ class _Step:
         rows = slice(block.row * H, (block.row + 1) * H)
         return self.memory.matrices[block.weight][:, rows, block.column * H : (block.column + block.width) * H]
 
-    def elementwise(self, done: Pass) -> None:
+    def bound(self, op: Operation) -> Callable[[int], None]:
+        """What an operation does at step t."""
+        if isinstance(op, Pass):
+            return self.elementwise(op)
+        wide, narrow = (op.into, op.left) if isinstance(op, Product) else (op.left, op.into)
+        wide_steps, narrow_steps = self.steps(wide, op.block.width), self.steps(narrow)
+        right = self.block(op.block)
+        if isinstance(op, Product):
+            return _product(narrow_steps, right, wide_steps, op.add)
+        return _product(wide_steps, right.mT, narrow_steps, op.add)
+
+    def elementwise(self, op: Pass) -> Callable[[int], None]:
         """All places read, then all written."""
-        values: dict[Expression, Tensor] = {}
-        for e in in_order(e for _, e in done.outputs):
-            if e.op == "at":
-                values[e] = self.at(e.key[0])
-            elif e.value is not None:
-                values[e] = self.memory.slots.new_tensor(e.value)
-            else:
-                values[e] = OPERATIONS[e.op].torch(*(values[x] for x in e.args))
-        for place, e in done.outputs:
-            if place.buffer == "drow":
-                self.at(place).add_(values[e].expand(self.dh.shape[1:]).sum(1, keepdim=True))
-        written = [(place, values[e]) for place, e in done.outputs if place.buffer != "drow"]
-        for place, value in [(place, value.clone()) for place, value in written]:
-            self.at(place).copy_(value)
+        order = {e: k for k, e in enumerate(in_order(e for _, e in op.outputs))}
+        given = [(k, self.steps(e.key[0])) for e, k in order.items() if e.op == "at"]
+        fixed = [(k, self.memory.slots.new_tensor(e.value)) for e, k in order.items() if e.value is not None]
+        computed = [
+            (k, OPERATIONS[e.op].torch, [order[x] for x in e.args])
+            for e, k in order.items()
+            if e.op != "at" and e.value is None
+        ]
+        kept = [(self.steps(place), order[e], e.op == "at") for place, e in op.outputs if place.buffer != "drow"]
+        summed = [(self.steps(place)[0], order[e]) for place, e in op.outputs if place.buffer == "drow"]
+        values: list[Any] = [None] * len(order)
+        for k, number in fixed:
+            values[k] = number
+        shape = self.memory.states[0].shape[1:]
+
+        def run(t: int) -> None:
+            for k, steps in given:
+                values[k] = steps[t]
+            for k, function, operands in computed:
+                values[k] = function(*(values[x] for x in operands))
+            for row, k in summed:
+                row.add_(values[k].expand(shape).sum(1, keepdim=True))
+            new = [(into[t], values[k].clone() if copied else values[k]) for into, k, copied in kept]
+            for into_t, value in new:
+                into_t.copy_(value)
+
+        return run
 
     def add_gradient(self, gradient: WeightGradient, dw: Tensor) -> None:
         H, block = self.H, gradient.block
-        left, right = self.always(gradient.left), self.always(gradient.right, block.width)
-        product = torch.einsum("trbi,trbj->rij", left, right)
+        left, right = self.timed(gradient.left), self.timed(gradient.right, block.width)
+        assert left is not None  # plan: saved, slot, state or next
+        assert right is not None
         rows = slice(block.row * H, (block.row + 1) * H)
-        dw[:, rows, block.column * H : (block.column + block.width) * H] += product
+        dw[:, rows, block.column * H : (block.column + block.width) * H] += torch.einsum("trbi,trbj->rij", left, right)
 
 
-def _multiply(left: Tensor, right: Tensor, into: Tensor, add: bool) -> None:
-    if add:
-        into += left @ right
-    else:
-        into.copy_(left @ right)
+def _product(left: Sequence[Tensor], right: Tensor, into: Sequence[Tensor], add: bool) -> Callable[[int], None]:
+    def onto(t: int) -> None:
+        into[t].baddbmm_(left[t], right)
+
+    def alone(t: int) -> None:
+        into[t].copy_(torch.bmm(left[t], right))
+
+    return onto if add else alone

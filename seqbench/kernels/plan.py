@@ -130,7 +130,7 @@ class Pass:
 Operation = Product | BackProduct | Pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A cell's step, forward and backward.
 

@@ -61,7 +61,7 @@ def make(
         config=config,
         command=f"seqbench fit -c configs/{task}.yaml --model.cell {cell} --model.seed {seed}",
         environment=R.Environment(
-            "0123456789abcdef0123", {"torch": "2.11.0", "seqbench": "0.1.0"}, "cpu (x86_64) x 1", "32-true", 1
+            "0123456789abcdef0123", {"torch": "2.11.0", "seqbench": "0.1.0"}, "cpu (x86_64) x 1", "loop", "32-true", 1
         ),
         seconds=round(epochs * epoch_seconds, 3),
         curve=R.Curve(

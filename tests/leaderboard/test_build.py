@@ -212,7 +212,7 @@ def test_whatever_a_record_says_is_escaped(factory, tmp_path):
     run = factory.make(
         "GRU", command=f"seqbench fit {SCRIPT}", message=SCRIPT, floors={SCRIPT: rec.Score(11, 11, None)}
     )
-    environment = rec.Environment(SCRIPT, {SCRIPT: SCRIPT}, f"cpu|{SCRIPT}", SCRIPT, 2)
+    environment = rec.Environment(SCRIPT, {SCRIPT: SCRIPT}, f"cpu|{SCRIPT}", SCRIPT, SCRIPT, 2)
     run = dataclasses.replace(
         run,
         floors={SCRIPT: rec.Score(11, 11, None)},

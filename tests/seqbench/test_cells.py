@@ -21,7 +21,7 @@ from seqbench.cells import Cell, Weight, cells, find
 from seqbench.cells.gru import GRU, GRUResetAfter
 from seqbench.cells.lstm import LSTM
 from seqbench.cells.tanh import Tanh
-from seqbench.recurrence import project, unroll
+from seqbench.recurrence import run_layer
 from seqbench.task import SeqbenchError
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def random_weights(cell: Cell, replicas: int = R, dtype: torch.dtype = torch.flo
 
 def run(cell: Cell, x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
     space = SimpleNamespace(**w)
-    return unroll(cell, project(x, space.W, w.get("b")), space)[0]
+    return run_layer(cell, x, space)[0]
 
 
 def inputs(batch: int = B, replicas: int = R) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from seqbench.budget import count_parameters
 from seqbench.cells import Cell, find
-from seqbench.recurrence import initial_state, loop, project, unroll
+from seqbench.recurrence import initial_state, loop, project, run_layer
 
 T, R, B, I, H = 9, 2, 3, 4, 5
 
@@ -189,7 +189,7 @@ def inputs() -> torch.Tensor:
 
 
 def run(cell: Cell, x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
-    return unroll(cell, project(x, w["W"], w.get("b")), SimpleNamespace(**w))[0]
+    return run_layer(cell, x, SimpleNamespace(**w), recurrence="loop")[0]
 
 
 def variants() -> list[tuple[str, Cell]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqbench.cells import LinearCell, cells, find
-from seqbench.recurrence import LinearScan, initial_state, loop, project, scan, unroll
+from seqbench.recurrence import LinearScan, initial_state, loop, project, run_layer, scan
 
 R, B, I, H = 2, 3, 4, 5
 LINEAR = [name for name, kind in cells().items() if issubclass(kind, LinearCell)]
@@ -47,11 +47,16 @@ def test_scan_equals_loop_in_outputs_and_all_gradients(name, T):
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_unroll_scans(name, monkeypatch):
-    cell, a, w, _ = problem(name, 40)
-    expected = loop(cell, a, SimpleNamespace(**w), initial_state(cell, a))[0]
+def test_a_layer_is_scanned(name, monkeypatch):
+    cell = find(name)()
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 2, 3, 4, generator=g, dtype=torch.float64)
+    w = SimpleNamespace(
+        **{n: torch.randn(2, *v.shape, generator=g, dtype=torch.float64) for n, v in cell.layer(4, 5).items()}
+    )
+    expected = run_layer(cell, x, w, recurrence="loop")[0]
     monkeypatch.setattr(type(cell), "step", None)
-    torch.testing.assert_close(unroll(cell, a, SimpleNamespace(**w))[0], expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(run_layer(cell, x, w)[0], expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", LINEAR)

@@ -1,0 +1,63 @@
+"""Generated source in files, so that what is compiled from it is kept between runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import platformdirs
+
+
+def folder() -> Path:
+    """Where generated code is kept: SEQBENCH_CACHE, the user's cache folder, or a temporary one if it is read-only."""
+    wanted = os.environ.get("SEQBENCH_CACHE") or platformdirs.user_cache_dir("seqbench")
+    path = Path(wanted, "kernels")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        path = Path(tempfile.gettempdir(), f"seqbench-{os.getuid()}")
+        path.mkdir(exist_ok=True)
+    return path
+
+
+@functools.cache
+def fingerprint(*packages: str) -> str:
+    """Of this folder's sources and the packages that compile: code made by others is not used."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    for package in packages:
+        digest.update(version(package).encode())
+    return digest.hexdigest()
+
+
+def source_module(stem: str, text: str) -> ModuleType:
+    """The module of a generated source, named after its content: two that differ never share a name.
+
+    Args:
+        stem: begins the module's name.
+        text: Python source; NAME in it becomes the module's name.
+    """
+    name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    path = folder() / f"{name}.py"
+    content = text.replace("NAME", name)
+    if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+            file.write(content)
+        os.replace(file.name, path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,130 @@
+"""x W + b over a whole batch of replicas on a CPU, in float32, by the product that the kernels have.
+
+Batched products of torch round differently for one replica than for ten; this one does not.
+
+T time, R replicas, B batch, K inputs, N outputs.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqbench.kernels import cache, threads
+from seqbench.kernels.product import product_address
+
+ROWS = 512  # of a piece of work
+SOURCE = '''"""Made by seqbench."""
+from numba import njit
+from seqbench.kernels.product import call_product, call_product_transposed
+
+def NAME_forward(record):
+    product, T, M, N, K, x, x_step, W, ldw, start, out, out_step = record
+    for t in range(T):
+        call_product(product, M, N, K, x + 4 * t * x_step, K, W, ldw, out + 4 * t * out_step, N, start, 0)
+
+def NAME_gradient(record):
+    product, T, B, N, K, x, x_step, dout, dout_step, dW, ldw, ones, db = record
+    call_product_transposed(product, K, N, B, x, K, dout, N, dW, ldw, 0, 0, T, x_step, dout_step)
+    call_product_transposed(product, 1, N, B, ones, 0, dout, N, db, ldw, 0, 0, T, 0, dout_step)
+
+forward = njit("void(UniTuple(int64, 12))", nogil=True, cache=True, error_model="numpy")(NAME_forward)
+gradient = njit("void(UniTuple(int64, 13))", nogil=True, cache=True, error_model="numpy")(NAME_gradient)
+'''
+
+
+def dense(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    """x W + b.
+
+    Args:
+        x: [T, R or 1, B, K] float32.
+        W: [R, K, N].
+        b: [R, 1, N], or fewer columns, the first ones; or None.
+
+    Returns:
+        [T, R, B, N]
+    """
+    bias = W.new_zeros(W.shape[0], 1, W.shape[-1]) if b is None else F.pad(b, (0, W.shape[-1] - b.shape[-1]))
+    out: Tensor = _Dense.apply(x, W, bias)
+    return out
+
+
+@functools.cache
+def _code() -> Any:
+    return cache.source_module("dense", f"{SOURCE}\n# {cache.fingerprint('numba', 'llvmlite')}\n")
+
+
+def _aligned(matrix: Tensor) -> Tensor:
+    """Rows of whole cache lines."""
+    return F.pad(matrix, (0, -matrix.shape[-1] % 16)).contiguous()
+
+
+def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    """[T, R, B, N]"""
+    T, Rx, B, K = x.shape
+    R, _, N = W.shape
+    padded, bias = _aligned(W), None if b is None else b.contiguous()
+    out = torch.empty(T, R, B, N)
+    each = max(1, ROWS // B)
+    pieces = [(r, t) for r in range(R) for t in range(0, T, each)]
+    address = product_address()
+
+    def work(piece: int) -> None:
+        r, t = pieces[piece]
+        start = 0 if bias is None else bias.data_ptr() + 4 * r * N
+        _code().forward((
+            address, min(each, T - t), B, N, K,
+            x.data_ptr() + 4 * ((t * Rx + (r if Rx > 1 else 0)) * B * K), Rx * B * K,
+            padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], start,
+            out.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
+        ))  # fmt: skip
+
+    threads.run(work, len(pieces))
+    return out
+
+
+def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+    """Of W [R, K, N] and b [R, 1, N]: pieces of time added up in order."""
+    T, Rx, B, K = x.shape
+    _, R, _, N = dout.shape
+    each = max(1, ROWS // B)
+    starts = range(0, T, each)
+    width = N + -N % 16
+    dW, db = torch.empty(len(starts), R, K, width), torch.empty(len(starts), R, 1, width)
+    ones, address = torch.ones(1), product_address()
+
+    def work(piece: int) -> None:
+        r, i = piece // len(starts), piece % len(starts)
+        t = starts[i]
+        _code().gradient((
+            address, min(each, T - t), B, N, K,
+            x.data_ptr() + 4 * ((t * Rx + (r if Rx > 1 else 0)) * B * K), Rx * B * K,
+            dout.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
+            dW.data_ptr() + 4 * (i * R + r) * K * width, width,
+            ones.data_ptr(), db.data_ptr() + 4 * (i * R + r) * width,
+        ))  # fmt: skip
+
+    threads.run(work, R * len(starts))
+    return functools.reduce(torch.add, dW.unbind())[..., :N], functools.reduce(torch.add, db.unbind())[..., :N]
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x, W)
+        return _multiply(x, W, b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, W = ctx.saved_tensors
+        dout = dout.contiguous()
+        dW, db = _gradients(x, dout)
+        dx = _multiply(dout, W.mT, None).sum_to_size(x.shape) if ctx.needs_input_grad[0] else None
+        return dx, dW, db

@@ -1,0 +1,212 @@
+"""A plan as numba source: the whole time loop, forward and backward, of a tile of one replica's batch.
+
+The generated functions take a record, an int64 array of sizes, addresses (bytes) and strides (floats) in the order of
+`forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H.
+
+T time, R replicas, B batch, I inputs, H hidden, G gates, P slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from seqbench.kernels.expression import OPERATIONS
+from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
+
+HEADER = '''"""Made by seqbench from a cell's step."""
+from numba import njit
+from seqbench.kernels.product import call_product, call_product_transposed
+from seqbench.kernels.vector import (
+    absolute, elementwise, exp, maximum, minimum, relu, sigmoid, sign, sqrt, tanh
+)
+'''
+SIZES = [
+    "product", "T", "B", "I", "H", "first", "step", "x", "x_step", "W", "b", "ldw", "slots", "ld", "slot_step",
+    "saved", "saved_plane", "saved_step",
+]  # fmt: skip
+BACK_SIZES = [
+    "dh", "chunk", "dslots", "carry", "back", "ones", "dW", "db", "dx", "dx_step", "W_T", "ldw_T", "first_too",
+]  # fmt: skip
+STEP = ["o = 4 * (first + t * step)", "s = slots + 4 * t * slot_step", "q = saved + 4 * t * saved_step"]
+
+
+def forward_fields(plan: Plan) -> list[str]:
+    """Names of a forward record's entries.
+
+    product: the matrix product's address; B: rows of the tile; first, step: where the tile begins and how far it is
+    to the next step, in floats of states, saved planes and dh; *_step: likewise for others, 0 where every step uses
+    the same place.
+    """
+    matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("U", "ld")]
+    return SIZES + [f"state{k}" for k in range(plan.states)] + matrices + [f"row_{name}" for name in plan.rows]
+
+
+def backward_fields(plan: Plan) -> list[str]:
+    """Names of a backward record's entries: the forward ones and then
+
+    dh; chunk: steps whose derivatives are held before they go into the weights'; dslots, carry, back: room for them;
+    ones: address of a 1; dx: 0 if not wanted; W_T, U_T: transposed weights; first_too: whether the derivative by the
+    first state is wanted.
+    """
+    matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("UT", "ldt", "dU")]
+    return forward_fields(plan) + BACK_SIZES + matrices + [f"drow_{name}" for name in plan.rows]
+
+
+def source(plan: Plan) -> str:
+    """Python source with the functions `forward` and `backward`."""
+    return _Writer(plan).text()
+
+
+class _Writer:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.passes: list[str] = []
+
+    def text(self) -> str:
+        forward, backward = self.forward(), self.backward()
+        return HEADER + "".join(self.passes) + forward + backward
+
+    def forward(self) -> str:
+        G = self.plan.gates
+        steps = [f"call_product(product, B, {G} * H, I, x + 4 * t * x_step, I, W, ldw, s, ld, b, 0)"]
+        steps += [self.operation(op) for op in self.plan.forward]
+        return _function("forward", forward_fields(self.plan), [
+            "for t in range(T):",
+            *_indented(STEP + steps),
+        ])  # fmt: skip
+
+    def backward(self) -> str:
+        G = self.plan.gates
+        into_x = f"call_product(product, B, I, {G} * H, d, ld, W_T, ldw_T, dx + 4 * t * dx_step, I, 0, 0)"
+        each = [
+            *STEP,
+            "d = dslots + 4 * (t - begin) * B * ld",
+            *(self.operation(op) for op in self.plan.backward),
+            "if t > 0 or first_too:",
+            *_indented([*(self.operation(op) for op in self.plan.carry), "pass"]),
+            "if dx:",
+            *_indented([into_x]),
+        ]  # fmt: skip
+        sums = [
+            _sum("I", f"{G} * H", "x + 4 * begin * x_step", "I", "d", "dW", "ldw", "x_step"),
+            _sum("1", f"{G} * H", "ones", "0", "d", "db", "ldw", "0"),
+            *(self.gradient(gradient) for gradient in self.plan.gradients),
+        ]
+        return _function("backward", backward_fields(self.plan), [
+            "end = T",
+            "while end > 0:",
+            *_indented([
+                "begin = max(0, end - chunk)",
+                "for t in range(end - 1, begin - 1, -1):",
+                *_indented(each),
+                "steps = end - begin",
+                "o = 4 * (first + begin * step)",
+                "s = slots + 4 * begin * slot_step",
+                "q = saved + 4 * begin * saved_step",
+                "d = dslots",
+                *sums,
+                "end = begin",
+            ]),
+        ])  # fmt: skip
+
+    def operation(self, op: Operation) -> str:
+        if isinstance(op, Pass):
+            return self.elementwise(op)
+        left, left_step = self.address(op.left)
+        into, into_step = self.address(op.into)
+        start = into if op.add else "0"
+        width = op.block.width
+        if isinstance(op, Product):
+            sizes, right = f"{width} * H, H", f"{_corner(op.block)}, ld_{op.block.weight}"
+        else:
+            sizes, right = f"H, {width} * H", f"{_corner(op.block, transposed=True)}, ldt_{op.block.weight}"
+        operands = f"{left}, {left_step}, {right}, {into}, {into_step}, {start}, {into_step}"
+        return f"call_product(product, B, {sizes}, {operands})"
+
+    def gradient(self, gradient: WeightGradient) -> str:
+        left, left_row = self.address(gradient.left)
+        right, _ = self.address(gradient.right)
+        steps = {"slot": "slot_step", "saved": "saved_step"}
+        into = _corner(gradient.block, "dU")
+        return _sum(
+            "H", f"{gradient.block.width} * H", left, left_row, right, into, f"ld_{gradient.block.weight}",
+            steps.get(gradient.left.buffer, "step"),
+        )  # fmt: skip
+
+    def address(self, place: Place) -> tuple[str, str]:
+        """Where a plane begins at this step, and how far its rows are apart."""
+        k = place.plane
+        right = f" + {4 * k} * H" if k else ""
+        match place.buffer:
+            case "slot":
+                return f"s{right}", "ld"
+            case "dslot":
+                return f"d{right}", "ld"
+            case "saved":
+                return f"q + {4 * k} * saved_plane" if k else "q", "H"
+            case "state":
+                return f"state{k} + o", "H"
+            case "next":
+                return f"state{k} + o + 4 * step", "H"
+            case "row":
+                return f"row_{place.weight}{right}", "0"
+            case "drow":
+                return f"drow_{place.weight}{right}", "0"
+            case "dh":
+                return "dh + o", "H"
+            case buffer:  # carry and back
+                return f"{buffer} + {4 * k} * B * H" if k else buffer, "H"
+
+    def elementwise(self, op: Pass) -> str:
+        """The call of a pass, whose own function goes in front."""
+        number = len(self.passes)
+        sums = [place for place, _ in op.outputs if place.buffer == "drow"]
+        inputs = op.inputs() + sums or [op.outputs[0][0]]
+        names = {place: f"x{i}" for i, place in enumerate(inputs)}
+        statements, results = op.statements(names, repr)
+        lines = [f"{name} = {OPERATIONS[operation].cpu.format(*operands)}" for name, operation, operands in statements]
+        outputs = []
+        for (place, e), result in zip(op.outputs, results, strict=True):
+            value = f"x0.like({result})" if e.value is not None else result
+            outputs.append(f"{names[place]} + {value}" if place.buffer == "drow" else value)
+        self.passes.append(
+            f"\n\ndef compute{number}({', '.join(names.values())}):\n"
+            + "\n".join(_indented([*lines, f"return [{', '.join(outputs)}]"]))
+            + f'\n\n\npass{number} = elementwise({len(inputs)}, {len(outputs)}, compute{number}, "NAME_pass{number}")\n'
+        )
+        places = [self.address(place) for place in inputs + [place for place, _ in op.outputs]]
+        addresses = ", ".join(address for address, _ in places)
+        if all(stride == "H" for _, stride in places):  # one row without gaps
+            return f"pass{number}(({addresses},), ({'0, ' * len(places)}), 1, B * H)"
+        return f"pass{number}(({addresses},), ({', '.join(stride for _, stride in places)},), B, H)"
+
+
+def _corner(block: Block, kind: str = "U", transposed: bool = False) -> str:
+    """The address of a block's first element."""
+    row, column = (block.column, block.row) if transposed else (block.row, block.column)
+    matrix, step = (f"UT_{block.weight}", "ldt") if transposed else (f"{kind}_{block.weight}", "ld")
+    return f"{matrix} + 4 * ({row} * H * {step}_{block.weight} + {column} * H)"
+
+
+def _sum(
+    rows: str, columns: str, left: str, left_row: str, right: str, into: str, into_row: str, left_step: str
+) -> str:
+    """A weight's gradient: += the sum over the chunk's steps of left^T right."""
+    return (
+        f"call_product_transposed(product, {rows}, {columns}, B, {left}, {left_row}, {right}, ld, {into}, {into_row}, "
+        f"{into}, {into_row}, steps, {left_step}, B * ld)"
+    )
+
+
+def _function(name: str, fields: list[str], body: list[str]) -> str:
+    unpacked = [f"{field} = record[{i}]" for i, field in enumerate(fields)]
+    lines = _indented([*unpacked, *body])
+    # Compiled code is found by its name: see `source_module`.
+    return (
+        f"\n\ndef NAME_{name}(record):\n" + "\n".join(lines)
+        + f"\n\n\n{name} = njit(nogil=True, cache=True, error_model='numpy')(NAME_{name})\n"
+    )  # fmt: skip
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
