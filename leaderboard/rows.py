@@ -90,16 +90,20 @@ class Row:
         return frozenset(run.rate for run in self.runs + self.searched if run.status in ("finished", "diverged"))
 
     @cached_property
-    def lacks(self) -> list[str]:
-        """What a unit has less than others of its table, or lost; a row that lacks something is not ranked."""
+    def missing(self) -> list[str]:
+        """What others of the table have and this unit was not trained with."""
         if self.search is None:
             return []
-        missing = sorted(self.search.seeds - {run.seed for run in self.runs})
-        lost = Counter(outcome(run) for run in self.runs if run not in self.counted)
+        seeds = sorted(self.search.seeds - {run.seed for run in self.runs})
         rates = len(self.search.rates - self.tried)
-        found = [f"no seed {', '.join(map(str, missing))}"] if missing else []
-        found += [f"{n} {reason}" for reason, n in sorted(lost.items())]
+        found = [f"no seed {', '.join(map(str, seeds))}"] if seeds else []
         return found + ([f"{rates} of {len(self.search.rates)} rates not tried"] if rates else [])
+
+    @cached_property
+    def lacks(self) -> list[str]:
+        """What is missing, and what was lost at the best rate; a row that lacks something is not ranked."""
+        lost = Counter(outcome(run) for run in self.runs if run not in self.counted)
+        return self.missing + [f"{n} {reason}" for reason, n in sorted(lost.items())]
 
     def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
         """The mean of a value over the runs that count and have one."""

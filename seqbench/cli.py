@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -101,13 +102,26 @@ def _parser() -> argparse.ArgumentParser:
     _command(actions, "prepare", _data_prepare, "fetch, parse and check one").add_argument("name")
     _command(actions, "floors", _data_floors, "what no model is needed for").add_argument("name")
 
-    board = commands.add_parser("leaderboard", help="tables and curves from records: build")
-    actions = board.add_subparsers(required=True, metavar="build")
+    board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
+    _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
+    return parser
+
+
+def _leaderboard(actions: Any) -> None:
+    records: Any = {"type": Path, "default": Path("leaderboard/records"), "metavar": "DIR"}
     build = _command(actions, "build", _leaderboard_build, "write README.md, CSV, figures and index.html")
-    build.add_argument("--records", type=Path, default=Path("leaderboard/records"), metavar="DIR")
+    build.add_argument("--records", **records)
     build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
-    return parser
+    verify = _command(actions, "verify", _leaderboard_verify, "check that records can be believed; 1 if not")
+    verify.add_argument("--records", **records)
+    verify.add_argument("--rerun", metavar="ID", help="train a run again by its config and compare")
+    submit = _command(actions, "submit", _leaderboard_submit, "publish a run's record, or all of a sweep")
+    submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    submit.add_argument("--records", **records)
+    diff = _command(actions, "diff", _leaderboard_diff, "what other records change on the board")
+    diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
+    diff.add_argument("b", type=Path, metavar="B", help="another one")
 
 
 def _status_parser() -> argparse.ArgumentParser:
@@ -228,6 +242,40 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
     else:
         print_board(board, Console())
         print("up to date" if options.check else options.out / "index.html")
+
+
+def _leaderboard_verify(options: argparse.Namespace) -> None:
+    if options.rerun:
+        from leaderboard.rerun import rerun
+
+        result = rerun(options.records, options.rerun)
+        _tell([result], options.json)
+        sys.exit(not result.agrees)
+    from leaderboard.verify import verify
+
+    findings = verify(options.records)
+    _tell(findings, options.json, "no findings")
+    sys.exit(bool(findings))
+
+
+def _leaderboard_submit(options: argparse.Namespace) -> None:
+    from leaderboard.submit import submit
+
+    _tell(submit(options.run_dir, options.records), options.json, "nothing new")
+
+
+def _leaderboard_diff(options: argparse.Namespace) -> None:
+    from leaderboard.diff import diff
+
+    _tell(diff(options.a, options.b), options.json, "no differences")
+
+
+def _tell(items: list[Any], as_json: bool, nothing: str = "") -> None:
+    """Dataclasses, a line each; or JSON."""
+    if as_json:
+        _print([dataclasses.asdict(item) for item in items], True)
+    else:
+        print("\n".join(map(str, items)) or nothing)
 
 
 def _print(value: Any, as_json: bool) -> None:

@@ -1,0 +1,238 @@
+"""What must hold inside one record. Each check yields (field, problem) pairs; a sound record yields none."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, cast
+
+from seqbench.record import Record, bits_per_sample, run_id, score_from_parts
+from seqbench.task import SeqbenchError
+
+Problem = tuple[str, str]  # field, what is wrong with it
+RUN_ID = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}")
+ROUNDED = 1e-5  # of validation NLL in a curve
+OWN = ("datamodules.", "seqbench.", "torch.optim.", "lightning.pytorch.")  # where a config may name classes from
+MOST_BITS = 24.0  # for a 16-bit sample
+
+
+def problems(record: Record) -> Iterator[Problem]:
+    """All that is wrong with a record."""
+    for check in (name, scores, curve, end, settings, plausible, _quoted(task), _quoted(sizes)):
+        yield from check(record)
+
+
+def _quoted(check: Callable[[Record], Iterator[Problem]]) -> Callable[[Record], Iterator[Problem]]:
+    """The check; a config that is not as `seqbench fit` writes it is a problem, not an error."""
+
+    def guarded(record: Record) -> Iterator[Problem]:
+        try:
+            yield from check(record)
+        except (KeyError, TypeError, ValueError, AttributeError, SeqbenchError) as error:
+            yield f"config ({check.__name__})", f"cannot be used: {type(error).__name__}: {error}"
+
+    return guarded
+
+
+def name(record: Record) -> Iterator[Problem]:
+    """The run id follows from data, unit and config, and is a name for a file."""
+    expected = run_id(record.task, record.cell.name, record.config)
+    if not RUN_ID.fullmatch(record.run_id):
+        yield "run_id", f"{record.run_id!r} is no name of a run"
+    elif record.run_id != expected:
+        yield "run_id", f"{record.run_id}, but config, unit and data digest give {expected}"
+
+
+def scores(record: Record) -> Iterator[Problem]:
+    """The reported test NLLs are those of the per-sequence nats and frames."""
+    test = record.test
+    if test is None:
+        if record.status == "finished":
+            yield "test", "is missing, though the run finished"
+        return
+    if (test.first is not None) != record.task.next_frame:
+        yield "test.first", "must be there where the task predicts the next frame, and only there"
+    try:
+        expected = score_from_parts(test.nats, test.frames, test.first)
+    except SeqbenchError as error:
+        yield "test", str(error)
+        return
+    for field in ("nll", "nll_sequence", "nll_first"):
+        told, found = getattr(test, field), getattr(expected, field)
+        if told != found:
+            yield f"test.{field}", f"{told}, but test.nats, test.frames and test.first give {found}"
+    if (test.nats, test.first) != (expected.nats, expected.first):
+        yield "test.nats", "has more than four digits"
+
+
+def curve(record: Record) -> Iterator[Problem]:
+    """One entry an epoch; best epoch and validation NLL are the curve's least."""
+    told = record.curve
+    if told.epoch != list(range(len(told.epoch))):
+        yield "curve.epoch", "is not 0, 1, 2, ..."
+    if told.step != [told.step[0] * (i + 1) for i in range(len(told.step))]:
+        yield "curve.step", "does not grow by as much in each epoch"
+    if any(a > b for a, b in itertools.pairwise([0.0, *told.seconds, record.seconds + 0.01])):
+        yield "curve.seconds", "falls, or goes beyond the run's seconds"
+    if (record.best_epoch is None) != (record.best_valid is None):
+        yield "best_valid", "must be there where best_epoch is"
+    elif record.best_epoch is not None and record.best_valid is not None:
+        there = told.valid[record.best_epoch] if record.best_epoch < len(told.valid) else None
+        least = min((v for v in told.valid if v is not None), default=math.inf)
+        if there is None or there > least + ROUNDED:
+            yield "best_epoch", f"{record.best_epoch} has validation NLL {there}, but curve.valid falls to {least}"
+        elif abs(there - record.best_valid) > ROUNDED:
+            yield "best_valid", f"{record.best_valid}, but curve.valid has {there} at the best epoch"
+
+
+def end(record: Record) -> Iterator[Problem]:
+    """A finished run stopped because it was long enough, or for want of patience."""
+    trainer, patience = record.config["trainer"], record.config["run"].get("patience")
+    if record.status != "finished":
+        if not record.message:
+            yield "message", f"is empty, though the run is {record.status}"
+        return
+    if record.best_epoch is None:
+        yield "best_epoch", "is missing, though the run finished"
+        return
+    ruled = all(trainer.get(key) is None for key in ("min_epochs", "min_steps", "max_time"))
+    longest, done = trainer.get("max_epochs"), len(record.curve.epoch)
+    if not ruled or trainer.get("max_steps", -1) != -1 or not isinstance(longest, int) or longest < 0:
+        return
+    if done > longest:
+        yield "curve", f"has {done} epochs, config.trainer.max_epochs is {longest}"
+    elif done < longest and done - 1 - record.best_epoch != patience:
+        after = done - 1 - record.best_epoch
+        yield "curve", f"ends after {done} of {longest} epochs, {after} after the best, with a patience of {patience}"
+
+
+def settings(record: Record) -> Iterator[Problem]:
+    """What a record says twice it says alike, and its config names no class from elsewhere."""
+    model = record.config["model"]
+    for field in ("seed", "rate"):
+        if model.get(field) != getattr(record, field):
+            yield field, f"{getattr(record, field)}, but config.model.{field} is {model.get(field)}"
+    try:
+        words = shlex.split(record.command)
+    except ValueError:
+        words = []
+    for field in ("seed", "rate"):
+        flag = f"--model.{field}"
+        if flag in words and words[words.index(flag) + 1 :][:1] != [repr(getattr(record, field))]:
+            yield "command", f"its {flag} is not the record's {field}, {getattr(record, field)}"
+    for path, value in _classes("config", record.config):
+        if not isinstance(value, str) or not value.startswith(OWN):
+            yield path, f"{value!r} is none of {', '.join(f'{prefix}*' for prefix in OWN)}"
+
+
+def _classes(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        if key == "class_path":
+            yield f"{path}.{key}", inner
+        else:
+            yield from _classes(f"{path}.{key}", inner)
+
+
+def plausible(record: Record) -> Iterator[Problem]:
+    """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, and not twice as good as
+    the best floor; one on speech needs between 0 and MOST_BITS bits for a 16-bit sample: less than 0 no code can have,
+    as dequantised samples carry at least their own entropy.
+    """
+    for field, value in (("rate", record.rate), ("cell.hidden", record.cell.hidden)):
+        if value <= 0:
+            yield field, f"{value} is not positive"
+    if record.status != "finished" or record.test is None:
+        return
+    if not record.floors:
+        yield "floors", "are missing, though the run finished"
+        return
+    nll = record.test.nll
+    if record.task.head == "GaussianMixture":
+        if record.scale is None or record.scale <= 0:
+            yield "scale", f"{record.scale}: samples of speech have one, in steps of 16 bits"
+            return
+        bits = bits_per_sample(nll, record.task.target_size, record.scale)
+        if not 0 <= bits <= MOST_BITS:
+            yield "test.nll", f"{nll} is {bits:.1f} bits for a 16-bit sample: implausible"
+        return
+    best = min(score.nll for score in record.floors.values())
+    if min(record.test.nats) < 0:
+        yield "test.nats", "has a sequence more probable than certain"
+    if nll < best / 2:
+        yield "test.nll", f"{nll} is less than half of the best floor, {best}: implausible"
+    if nll > record.task.target_size * math.log(2):
+        yield "test.nll", f"{nll} is worse than tossing a coin for each target: implausible"
+
+
+def task(record: Record) -> Iterator[Problem]:
+    """The task, data digest too, is what this code makes of the config's data; a folder of one's own is not here."""
+    data = record.config["data"]
+    options = data.get("init_args") or {}
+    if "root" in options:
+        return
+    made = _task(data["class_path"], json.dumps(options, sort_keys=True))
+    if made is None:
+        yield "config.data.class_path", f"{data['class_path']!r} is no data set of this version"
+        return
+    for field, value in vars(record.task).items():
+        if value != made[field]:
+            yield f"task.{field}", f"{value!r}, but this code's data set has {made[field]!r}"
+
+
+@lru_cache
+def _task(class_path: str, options: str) -> dict[str, Any] | None:
+    import datamodules
+
+    known = {f"datamodules.{kind.__name__}": kind for kind in datamodules.datasets().values()}
+    return dict(vars(known[class_path](**json.loads(options)).task)) if class_path in known else None
+
+
+def sizes(record: Record) -> Iterator[Problem]:
+    """Unit, hidden size and parameter counts are what this code makes of the config's model."""
+    model = record.config["model"]
+    cell, layers = model["cell"], model.get("layers", 1)
+    shape = (record.task.head, record.task.input_size, record.task.target_size, layers)
+    budget = (model.get("budget"), model.get("count", "recurrent")) if model.get("hidden") is None else None
+    options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
+    expected = _sizes(cell["class_path"].rpartition(".")[2], options, shape, budget, record.cell.hidden)
+    if expected is None:
+        yield "config.model.cell.class_path", f"{cell['class_path']!r} is no unit of this version"
+        return
+    if budget is None:
+        expected = expected | {"cell.hidden": model["hidden"]}
+    told = {f"cell.{key}": value for key, value in vars(record.cell).items()}
+    told |= {f"parameters.{key}": value for key, value in vars(record.parameters).items()}
+    for field, value in told.items():
+        if value != expected[field]:
+            yield field, f"{value!r}, but this code makes {expected[field]!r} of the config"
+
+
+@lru_cache
+def _sizes(
+    unit: str, options: str, shape: tuple[str, int, int, int], budget: tuple[int, Any] | None, hidden: int
+) -> dict[str, Any] | None:
+    """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
+    from seqbench.budget import count_parameters, hidden_for_budget
+    from seqbench.cells import cells
+    from seqbench.heads import head_for
+    from seqbench.task import Task
+
+    if unit not in cells():
+        return None
+    cell = cells()[unit](**json.loads(options))
+    head, inputs, targets, layers = shape
+    outputs = head_for(Task("", inputs, targets, cast(Any, head), "", "")).outputs
+    counts = count_parameters(cell, inputs, hidden, outputs, layers)
+    return {
+        "cell.name": unit,
+        "cell.options": cell.options(),
+        "cell.hidden": None if budget is None else hidden_for_budget(cell, inputs, outputs, *budget, layers),
+        "parameters.recurrent": counts.recurrent,
+        "parameters.total": counts.total,
+    }

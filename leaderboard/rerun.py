@@ -1,0 +1,113 @@
+"""`seqbench leaderboard verify --rerun ID`: trains a recorded run again by its config and compares what comes out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from leaderboard.build import find, read_one
+from leaderboard.checks import problems
+from seqbench.record import Record, identity, load
+from seqbench.task import SeqbenchError
+
+AGREE = 1e-3  # nats, on the same kind of device
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A recorded run and its repetition.
+
+    Attributes:
+        run_id: which run.
+        recorded: its test NLL.
+        rerun: what came out now.
+        difference: rerun less recorded.
+        recorded_on: device.
+        rerun_on: device.
+        agrees: whether the difference is within AGREE; on another kind of device nothing is promised.
+    """
+
+    run_id: str
+    recorded: float
+    rerun: float
+    difference: float
+    recorded_on: str
+    rerun_on: str
+    agrees: bool
+
+    def __str__(self) -> str:
+        devices = self.rerun_on if self.same_device else f"{self.rerun_on}, recorded on {self.recorded_on}"
+        verdict = "agrees" if self.agrees else "differs" if self.same_device else "differs, on another kind of device"
+        return (
+            f"{self.run_id}: test NLL {self.rerun:.6f}, recorded {self.recorded:.6f}, "
+            f"difference {self.difference:+.6f}: {verdict} ({devices})"
+        )
+
+    @property
+    def same_device(self) -> bool:
+        """Both on a CPU, or both on a GPU of the same maker's interface."""
+        return self.recorded_on.split()[0] == self.rerun_on.split()[0]
+
+
+def rerun(records: Path, run: str) -> Rerun:
+    """Trains a run again in a temporary folder, with the progress bar of `seqbench fit`.
+
+    Args:
+        records: the folder of records.
+        run: its id, or the first characters of it.
+
+    Raises:
+        SeqbenchError: no such run, or several; a record that is not sound; training failed.
+    """
+    record = _find(records, run)
+    if found := next(problems(record), None):
+        raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
+    if record.test is None:
+        raise SeqbenchError(f"{record.run_id} has no test NLL to compare with: choose a finished run")
+    with tempfile.TemporaryDirectory() as folder:
+        again = _train(record, Path(folder))
+    if again.test is None:
+        raise SeqbenchError(f"{record.run_id} did not finish this time: {again.status}: {again.message}")
+    difference = again.test.nll - record.test.nll
+    return Rerun(
+        run_id=record.run_id,
+        recorded=record.test.nll,
+        rerun=again.test.nll,
+        difference=difference,
+        recorded_on=record.environment.device,
+        rerun_on=again.environment.device,
+        agrees=abs(difference) <= AGREE,
+    )
+
+
+def _find(records: Path, run: str) -> Record:
+    paths = {(path.parent.name if path.name == "record.json" else path.stem): path for path in find(records)}
+    matching = [run] if run in paths else [name for name in paths if name.startswith(run)]
+    if len(matching) != 1:
+        told = f"several runs begin with {run}" if matching else f"there is no run {run} in {records}"
+        raise SeqbenchError(f"{told}: give one of {', '.join(sorted(matching or paths)[:5])}, ...")
+    return read_one(paths[matching[0]], records)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _train(record: Record, folder: Path) -> Record:
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(identity(record.config)), encoding="utf-8")
+    command = [sys.executable, "-m", "seqbench.child", "fit", "--config", str(config), "--run.dir", str(folder)]
+    if _device() == record.environment.device.split()[0]:
+        command += ["--model.recurrence", record.environment.recurrence]  # another kernel rounds otherwise
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # its bar is on stderr
+    path = folder / record.run_id / "record.json"
+    if done.returncode or not path.exists():
+        raise SeqbenchError(f"{record.run_id} could not be trained again (see above); its command: {record.command}")
+    return load(path)

@@ -1,0 +1,56 @@
+"""`seqbench leaderboard submit RUN_DIR`: takes finished work into the folder of published records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from leaderboard.board import assemble
+from leaderboard.build import find, read, read_one, replace
+from leaderboard.checks import Problem, problems
+from leaderboard.diff import Change, changes
+from leaderboard.verify import Finding, add_sums, together, too_large
+from seqbench.record import Record
+from seqbench.task import SeqbenchError
+
+
+def submit(run_dir: Path, records: Path) -> list[Change]:
+    """Copies the records of a run, or of all runs below a folder (a sweep), once all of them are sound.
+
+    Args:
+        run_dir: a run's folder, or one above several.
+        records: the folder of published records; what is new gets a line in its SHA256SUMS.
+
+    Returns:
+        What changes on the board.
+
+    Raises:
+        SeqbenchError: a record is not sound, contradicts one that is published, was made by uncommitted code, or never
+            came to its end; nothing is copied then.
+    """
+    paths = [run_dir / "record.json"] if (run_dir / "record.json").is_file() else find(run_dir)
+    offered = [(str(path), read_one(path, run_dir)) for path in paths]
+    published = read(records) if any(records.glob("*.json")) else []
+    known = {record.run_id: record for _, record in published}
+    findings = [Finding(name, field, what) for name, record in offered for field, what in _refusals(record, known)]
+    findings += [Finding(str(path), "", what) for path in paths for what in too_large(path)]
+    new = [(name, record) for name, record in offered if record.run_id not in known]
+    findings = findings or together([*published, *new])
+    if findings:
+        more = f" ({len(findings) - 1} more findings)" if len(findings) > 1 else ""
+        raise SeqbenchError(f"not submitted: {findings[0]}{more}")
+    for name, record in new:
+        replace(records / f"{record.run_id}.json", Path(name).read_bytes())
+    add_sums(records, [f"{record.run_id}.json" for _, record in new])
+    return changes(assemble(published), assemble([*published, *new]))
+
+
+def _refusals(record: Record, known: dict[str, Record]) -> Iterator[Problem]:
+    yield from problems(record)
+    commit = record.environment.commit
+    if commit.endswith("+"):
+        yield "environment.commit", f"{commit} had uncommitted changes: commit them and train it again"
+    if record.status in ("interrupted", "failed"):
+        yield "status", f"{record.status}: a run is published when it came to its end, well or badly"
+    if known.get(record.run_id, record) != record:
+        yield "run_id", f"{record.run_id} is published already with other numbers"

@@ -1,0 +1,154 @@
+"""`seqbench leaderboard verify`: whether records can be believed.
+
+What a record says twice must agree, what follows from something else must follow, and nothing may have changed since it
+was submitted: SHA256SUMS beside the records, as sha256sum writes and checks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
+from leaderboard.build import find, read_one
+from leaderboard.checks import problems
+from leaderboard.progress import with_progress
+from leaderboard.rows import clean
+from seqbench.task import SeqbenchError
+
+SUMS = "SHA256SUMS"
+LARGEST = 20_000  # bytes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        file: where, below the folder of records; "" where two files contradict each other, which `problem` names.
+        field: dotted; "" for the whole file.
+        problem: what is wrong.
+    """
+
+    file: str
+    field: str
+    problem: str
+
+    def __str__(self) -> str:
+        return clean(": ".join(part for part in (self.file, self.field, self.problem) if part))
+
+
+def verify(records: Path) -> list[Finding]:
+    """All that is wrong with a folder of records.
+
+    Raises:
+        SeqbenchError: there are none.
+    """
+    sums = read_sums(records)
+    findings, sources = [], []
+    paths = find(records)
+    for path in with_progress(paths, "verifying"):
+        name = str(path.relative_to(records))
+        findings += [Finding(name, "", problem) for problem in (*too_large(path), *_changed(path, name, sums))]
+        try:
+            record = read_one(path, records)
+        except SeqbenchError as error:
+            findings.append(_unreadable(name, str(error).removeprefix(f"{path}: ")))
+            continue
+        sources.append((name, record))
+        findings += [Finding(name, field, problem) for field, problem in problems(record)]
+        if (path.parent.name if path.name == "record.json" else path.stem) != record.run_id:
+            findings.append(Finding(name, "run_id", f"{record.run_id} is not what the file is named after"))
+    gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
+    findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
+    return findings + together(sources) + incomplete(sources)
+
+
+def too_large(path: Path) -> Iterator[str]:
+    """A problem where a record is larger than a repository should have thousands of."""
+    if (size := path.stat().st_size) > LARGEST:
+        yield f"has {size:,} bytes; a record stays below {LARGEST:,}"
+
+
+def _changed(path: Path, name: str, sums: dict[str, str]) -> Iterator[str]:
+    if sums and name not in sums:
+        yield f"is not in {SUMS}: submit it by seqbench leaderboard submit"
+    elif sums and sums[name] != _sha256(path):
+        yield f"was changed after it was submitted: {SUMS} has another sha256"
+
+
+def _unreadable(name: str, problem: str) -> Finding:
+    """The finding of a record that cannot be read; the reader's message begins with the field, where it knows it."""
+    field, colon, rest = problem.partition(": ")
+    known = colon and re.fullmatch(r"record[\w.\[\]]*", field)
+    return Finding(name, field.removeprefix("record").strip("."), rest) if known else Finding(name, "", problem)
+
+
+def read_sums(records: Path) -> dict[str, str]:
+    """File name -> sha256; empty where the folder has no SHA256SUMS."""
+    path = records / SUMS
+    if not path.is_file():
+        return {}
+    lines = (line.partition("  ") for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: told for told, _, name in lines}
+
+
+def add_sums(records: Path, names: Sequence[str]) -> None:
+    """Adds these files to SHA256SUMS, or, where there is none yet, all records that lie in the folder itself."""
+    sums = read_sums(records)
+    for name in names if sums else sorted(path.name for path in records.glob("*.json")):
+        sums[name] = _sha256(records / name)
+    text = "".join(f"{told}  {name}\n" for name, told in sorted(sums.items()))
+    (records / SUMS).write_text(text, encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def together(sources: Sequence[Source]) -> list[Finding]:
+    """Where records contradict each other: one run twice, floors, test sequences, digests of one data set."""
+    findings = []
+    first: dict[str, str] = {}
+    for name, record in sources:
+        if first.setdefault(record.run_id, name) != name:
+            findings.append(Finding(name, "run_id", f"{record.run_id} is also in {first[record.run_id]}"))
+    tables, states = defaultdict(list), defaultdict(list)
+    for name, record in sources:
+        tables[table_key(record)].append((name, record))
+        options = json.dumps(record.config["data"], sort_keys=True)
+        states[record.task.name, options].append((name, record.task.digest))
+    for members in tables.values():
+        for check, field in ((common_floors, "floors"), (same_sequences, "test.frames")):
+            try:
+                check(members)
+            except SeqbenchError as error:
+                findings.append(Finding("", field, str(error)))
+    for digests in states.values():
+        usual, _ = Counter(digest for _, digest in digests).most_common(1)[0]
+        for name, digest in digests:
+            if digest != usual:
+                findings.append(
+                    Finding(name, "task.digest", f"{digest}, but other runs with the same data config have {usual}")
+                )
+    return findings
+
+
+def incomplete(sources: Sequence[Source]) -> list[Finding]:
+    """Rows that lack seeds or rates which others of their table have; nothing where records contradict each other."""
+    try:
+        board = assemble(unique(sources))
+    except SeqbenchError:
+        return []  # told by `together`
+    files = {record.run_id: name for name, record in sources}
+    return [
+        Finding(files[row.runs[0].run_id], "seed, rate", f"{row.name} of {table.heading} is incomplete: {what}")
+        for table in board.tables
+        for row in table.units
+        for what in row.missing
+    ]

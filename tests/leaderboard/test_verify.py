@@ -1,0 +1,228 @@
+"""What verify finds in copies of the published records, each with one thing wrong; and what submit refuses."""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from leaderboard.diff import diff
+from leaderboard.submit import submit
+from leaderboard.verify import SUMS, add_sums, verify
+from seqbench import record as rec
+from seqbench.task import SeqbenchError
+
+PUBLISHED = Path(__file__).parents[2] / "leaderboard/records"
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Six published records: GRU and tanh on JSB, three seeds."""
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for path in [*PUBLISHED.glob("jsb-gru-*.json"), *PUBLISHED.glob("jsb-tanh-*.json")]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def edit(path, *keys, value):
+    """Sets one field of a record, as a text editor would."""
+    content = json.loads(path.read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value(inner[keys[-1]]) if callable(value) else value
+    path.write_text(json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n")
+
+
+def one_digit(number):
+    """The number with one digit changed: the last but one of it."""
+    text = str(number)
+    place = max(len(text) - 2, 0) if text[-2:-1] != "." else len(text) - 1
+    return type(number)(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+
+
+def told(records):
+    return {(finding.file, finding.field) for finding in verify(records)}
+
+
+def test_sound_records_give_no_findings(records):
+    assert verify(records) == []
+    add_sums(records, [])
+    assert len((records / SUMS).read_text().splitlines()) == 6
+    assert verify(records) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "field"),
+    [
+        (("test", "nll"), "test.nll"),
+        (("test", "nll_sequence"), "test.nll_sequence"),
+        (("test", "nll_first"), "test.nll_first"),
+        (("test", "nats", 41), "test.nll"),
+        (("test", "frames", 7), "test.nll"),
+        (("test", "first", 3), "test.nll_first"),
+        (("best_epoch",), "best_epoch"),
+        (("curve", "valid", 146), "best_valid"),
+        (("curve", "step", 30), "curve.step"),
+        (("curve", "epoch", 30), "curve.epoch"),
+        (("parameters", "recurrent"), "parameters.recurrent"),
+        (("parameters", "total"), "parameters.total"),
+        (("cell", "hidden"), "cell.hidden"),
+        (("seed",), "seed"),
+        (("rate",), "rate"),
+        (("config", "model", "seed"), "run_id"),
+        (("config", "model", "noise"), "run_id"),
+        (("config", "trainer", "max_epochs"), "run_id"),
+        (("config", "run", "patience"), "run_id"),
+        (("task", "input_size"), "task.input_size"),
+    ],
+)
+def test_one_digit_of_a_record_is_found_and_named(records, keys, field):
+    path = next(p for p in sorted(records.glob("jsb-gru-*")) if json.loads(p.read_text())["best_epoch"] == 146)
+    edit(path, *keys, value=one_digit)
+    findings = verify(records)
+    assert any(finding.field == field and path.name in str(finding) for finding in findings), list(map(str, findings))
+    assert all("\n" not in str(finding) for finding in findings)
+
+
+@pytest.mark.parametrize(
+    "keys", [("curve", "train", 5), ("curve", "valid", 9), ("environment", "threads"), ("curve", "seconds", 8)]
+)
+def test_digits_that_nothing_depends_on_are_found_by_the_sums(records, keys):
+    add_sums(records, [])
+    path = sorted(records.glob("*.json"))[1]
+    edit(path, *keys, value=one_digit)
+    assert (path.name, "") in told(records)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "field"),
+    [
+        (("test", "nll"), float("nan"), ""),
+        (("seconds",), "12", "seconds"),
+        (("schema",), 9, ""),
+        (("best_valid",), lambda v: v + 0.0001, "best_valid"),
+        (("run_id",), "../../outside", "run_id"),
+        (("task", "name"), "../../jsb", "run_id"),
+        (("cell", "name"), "<script>alert(1)</script>", "cell.name"),
+        (("task", "digest"), "0" * 64, "task.digest"),
+        (("config", "data", "class_path"), "os.system", "config.data.class_path"),
+        (("config", "model", "optimizer", "class_path"), "os.system", "config.model.optimizer.class_path"),
+        (("config", "model", "cell"), "GRU", "config (sizes)"),
+        (("status",), "failed", "message"),
+        (("test",), None, "test"),
+        (("floors",), {}, "floors"),
+        (("command",), lambda c: c.replace("--model.rate 0.0006", "--model.rate 0.006"), "command"),
+    ],
+)
+def test_what_cannot_be_is_found_and_named(records, keys, value, field):
+    path = sorted(records.glob("*.json"))[0]
+    edit(path, *keys, value=value)
+    assert (path.name, field) in told(records)
+
+
+def test_another_floor_names_both_files(records):
+    path = sorted(records.glob("*.json"))[3]
+    edit(path, "floors", "note unigram", "nll", value=lambda v: v + 0.001)
+    (finding,) = verify(records)
+    assert finding.field == "floors"
+    assert path.name in finding.problem
+
+
+def test_scores_that_fit_each_other_but_no_floor(records):
+    """Someone who knows how the parts add up, and overdoes it."""
+    path = sorted(records.glob("*.json"))[0]
+    for factor, names in ((0.3, {"test.nll"}), (9.0, {"test.nll"}), (-1.0, {"test.nll", "test.nats"})):
+        record = rec.load(path)
+        forged = rec.score_from_parts([factor * n for n in record.test.nats], record.test.frames, record.test.first)
+        rec.save(dataclasses.replace(record, test=forged), records / path.name)
+        assert told(records) == {(path.name, name) for name in names}
+        rec.save(record, path)
+
+
+def test_a_missing_seed_and_a_missing_file(records):
+    add_sums(records, [])
+    path = sorted(records.glob("jsb-gru-*"))[0]
+    seed = json.loads(path.read_text())["seed"]
+    path.unlink()
+    lines = list(map(str, verify(records)))
+    assert lines[0] == f"{path.name}: is gone, though {SUMS} has it"
+    assert re.search(rf"GRU of jsb, chung2014.*incomplete: no seed {seed}$", lines[1])
+    assert len(lines) == 2
+
+
+def test_the_same_run_twice_a_wrong_name_and_a_large_file(records):
+    path = sorted(records.glob("*.json"))[0]
+    shutil.copy(path, records / "again.json")
+    assert {(field, file) for file, field in told(records)} == {("run_id", "again.json"), ("run_id", path.name)}
+    (records / "again.json").unlink()
+    path.write_text(path.read_text() + " " * 20_000)
+    assert told(records) == {(path.name, "")}
+
+
+def test_submit_copies_what_is_sound_and_says_what_changed(records, tmp_path):
+    paths = sorted(records.glob("jsb-gru-*"))
+    board = tmp_path / "board"
+    board.mkdir()
+    for path in records.glob("jsb-tanh-*"):
+        shutil.copy(path, board)
+    runs = tmp_path / "runs"
+    for path in paths:
+        (runs / path.stem).mkdir(parents=True)
+        shutil.copy(path, runs / path.stem / "record.json")
+    add_sums(board, [])
+    (change,) = submit(runs / paths[0].stem, board)
+    assert str(change).startswith("new: GRU of jsb, chung2014: 20,000 parameters in the recurrent layer: test NLL 8.5")
+    assert str(change).endswith("runs 1, rank none, best rate 0.0006")
+    changes = list(map(str, submit(runs, board)))
+    assert re.search(r"changed: GRU .* test NLL 8\.\d+ -> 8\.544\d, runs 1 -> 3, rank none -> 1, best", changes[0])
+    assert re.search(r"changed: Tanh .* test NLL 8\.6589, runs 3, rank 1 -> 2, best", changes[1])
+    assert submit(runs, board) == []
+    assert verify(board) == []
+    assert sorted(p.read_bytes() for p in board.glob("*.json")) == sorted(
+        p.read_bytes() for p in records.glob("*.json")
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "refused"),
+    [
+        (("test", "nll"), 8.0, r"test\.nll: 8\.0, but"),
+        (("run_id",), "../../outside", "is no name of a run"),
+        (("environment", "commit"), "557421f7e788+", "uncommitted changes"),
+        (("status",), "failed", "failed"),
+        (("floors", "note unigram", "nll"), 11.0, "disagree about the floor"),
+        (("seconds",), 1e6, "published already"),
+    ],
+)
+def test_submit_refuses_what_verify_refuses_and_copies_nothing(records, tmp_path, keys, value, refused):
+    path = sorted(records.glob("*.json"))[0]
+    run = tmp_path / "run" / path.stem
+    run.mkdir(parents=True)
+    shutil.copy(path, run / "record.json")
+    if refused != "published already":
+        path.unlink()
+    edit(run / "record.json", *keys, value=value)
+    before = {p.name for p in tmp_path.rglob("*")}
+    with pytest.raises(SeqbenchError, match=refused):
+        submit(run, records)
+    assert {p.name for p in tmp_path.rglob("*")} == before
+
+
+def test_diff_names_rows_that_are_new_gone_or_changed(factory, tmp_path):
+    old = [factory.make("GRU", seed, 8.5) for seed in range(2)]
+    better = factory.make("GRU", 0, 8.3, rate=1e-3), factory.make("GRU", 1, 8.3, rate=1e-3)
+    a = factory.write(tmp_path / "a", *old, factory.make("tanh", 0, 9.0))
+    b = factory.write(tmp_path / "b", *old, *better, factory.make("LSTM", 0, 8.4))
+    lines = [str(change) for change in diff(a, b)]
+    assert len(lines) == 3
+    assert lines[0].startswith(
+        "changed: GRU of jsb: 20,000 parameters in the recurrent layer: test NLL 8.5000 -> 8.3000"
+    )
+    assert lines[0].endswith("best rate 0.0003 -> 0.001")
+    assert lines[1].startswith("new: LSTM")
+    assert lines[2].startswith("gone: tanh")
+    assert diff(a, a) == []
