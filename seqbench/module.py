@@ -172,10 +172,11 @@ class SequenceModel(L.LightningModule):
         return SimpleNamespace(**self.perturb(dict(self.w), self.seeds, step))
 
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
-        """Nats [R, B] and frames scored [R or 1, B] of each sequence."""
+        """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         out, _ = self(batch.x, w)
         nats = self.head.nats(out, batch.y).masked_fill(~batch.mask, 0.0)
-        return nats.sum(0), batch.mask.sum(0)
+        # In float64, a replica's figures do not depend on how many are summed beside it.
+        return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 
     def first_frame_nats(self, batch: Batch) -> Tensor:
         """Nats [R, B] of frame 1 given nothing: h_0 = 0, so the head's bias alone."""

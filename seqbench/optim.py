@@ -124,9 +124,10 @@ class PerReplica(Optimizer):
 def clip_per_replica(params: Iterable[Tensor], limit: float | None) -> Tensor:
     """Rescales each replica's gradient to norm `limit` where it is larger; returns the norms [R] before."""
     grads = [p.grad for p in params if p.grad is not None]
-    norm = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
+    # In float64, so that a replica's norm does not depend on how many are summed beside it.
+    norm = torch.stack([g.flatten(1).norm(dim=1, dtype=torch.float64) for g in grads]).norm(dim=0)
     if limit is not None:
-        scale = limit / norm.clamp_min(limit)
+        scale = (limit / norm.clamp_min(limit)).to(grads[0].dtype)
         for g in grads:
             g.mul_(over_replicas(scale, g))
     return norm

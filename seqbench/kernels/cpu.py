@@ -167,7 +167,8 @@ class _Sequence(torch.autograd.Function):
         if keep:
             ctx.save_for_backward(x, W)
             ctx.lease = _Lease(used)
-            ctx.kept = size, states, slots, saved, matrices, rows, projection, records, {n: w[n].shape for n in names}
+            # The last two are only held: their addresses are in the records.
+            ctx.kept = size, matrices, rows, records, {n: w[n].shape for n in names}, states, projection
         else:
             _pool.give(*used)
         return states[0][1:], *last
@@ -175,7 +176,7 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor, *dlast: Tensor) -> tuple[Any, ...]:
-        size, states, slots, saved, matrices, rows, _projection, records, shapes = ctx.kept
+        size, matrices, rows, records, shapes, *_ = ctx.kept
         x, W = ctx.saved_tensors
         plan = size.plan
         wants_x = ctx.needs_input_grad[1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqbench.cells import LinearCell, cells, find
-from seqbench.recurrence import LinearScan, initial_state, loop, project, run_layer, scan
+from seqbench.recurrence import LinearScan, loop, project, run_layer, scan
 
 R, B, I, H = 2, 3, 4, 5
 LINEAR = [name for name, kind in cells().items() if issubclass(kind, LinearCell)]
