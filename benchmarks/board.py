@@ -1,6 +1,6 @@
 """How long a board of many records takes, and how much memory: `python benchmarks/board.py [RECORDS]`.
 
-Made-up records like those of real sweeps: 10 data sets under 2 protocols, 25 units at 8 rates, 3 seeds at the best; up to
+Made-up records like those of real sweeps: 10 data sets under 2 protocols, 25 units at 8 rates, 3 seeds at best; at most
 300 epochs, 80 test sequences. Tells seconds and the peak of resident memory of a build in a fresh process.
 """
 

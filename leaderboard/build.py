@@ -13,6 +13,7 @@ from leaderboard.rows import Board
 from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 
+BESIDE = "../README.md"
 MARK = "<!-- made by seqbench leaderboard build from the records; edits are lost -->\n"
 
 
@@ -40,7 +41,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         )
     try:
         for name in changed:
-            path = out / name
+            path = _path(out, name)
             if name in files:
                 replace(path, files[name])
             else:
@@ -121,22 +122,26 @@ def _beside(board: Board, out: Path) -> dict[str, bytes]:
     """The README beside `out` with its table, where it asks for one."""
     from leaderboard import readme
 
-    path = out / ".." / "README.md"
+    path = _path(out, BESIDE)
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8")
-    return {"../README.md": readme.with_table(text, board).encode()}
+    return {BESIDE: readme.with_table(text, board).encode()}
 
 
 def compare(files: dict[str, bytes], out: Path) -> list[str]:
     """Names of the files in `out` that are missing, differ, or were drawn for a data set that is gone."""
-    differing = [name for name, content in files.items() if not _holds(out / name, content)]
+    differing = [name for name, content in files.items() if not _holds(_path(out, name), content)]
     left_over = [
         f"figures/{path.name}"
         for path in out.glob("figures/*.svg")
         if f"figures/{path.name}" not in files and path.read_bytes().startswith(MARK.encode())
     ]
     return sorted(differing + left_over)
+
+
+def _path(out: Path, name: str) -> Path:
+    return Path(os.path.normpath(out / name))
 
 
 def _holds(path: Path, content: bytes) -> bool:

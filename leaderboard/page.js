@@ -35,16 +35,18 @@
     return best;
   };
 
-  const cell = (row, text, kind = "td") => row.appendChild(document.createElement(kind)).textContent = text;
+  const cell = (row, text, kind = "td") => {
+    const made = row.appendChild(document.createElement(kind));
+    made.textContent = text;
+    return made;
+  };
   const digits = (value) => value === null || value === undefined ? "–" : value.toFixed(3);
 
   // The values at a position of a figure, as a small table; units that have ended before it are left out.
   const reading = (lines, against, x, reach) => {
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
-    const about = against === "epoch" ? `epoch ${Math.round(x)}` : against === "rate" ? `rate ${x.toPrecision(2)}`
-      : `${x.toFixed(1)} s`;
-    cell(head, about, "th");
+    const about = cell(head, `${x.toFixed(1)} s`, "th");
     const series = against === "rate" ? ["validation"] : ["validation", "training"];
     for (const name of series) cell(head, name, "th");
     for (const line of lines) {
@@ -54,6 +56,7 @@
       cell(row, line.unit, "th");
       row.cells[0].style.borderLeft = `0.35rem solid ${line.colour}`;
       for (const name of series) cell(row, digits(line[name][i]));
+      if (against !== "seconds") about.textContent = `${against} ${xs[i]}`;
     }
     return table;
   };

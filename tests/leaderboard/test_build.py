@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from leaderboard import build as building
+from leaderboard import progress
 from leaderboard.build import build
 from leaderboard.plain import as_json
 from leaderboard.terminal import print_board
@@ -112,6 +113,36 @@ def test_one_digit_of_a_record_makes_the_board_stale(runs, factory, tmp_path):
     factory.write(records, dataclasses.replace(runs[0], test=test))
     with pytest.raises(SeqbenchError, match=r"README.md, index.html, leaderboard.csv"):
         build(records, out, check=True)
+
+
+def test_a_readme_beside_the_board_gets_the_table_that_it_asks_for(runs, factory, tmp_path):
+    records, out, readme = factory.write(tmp_path / "records", *runs[:9]), tmp_path / "out", tmp_path / "README.md"
+    readme.write_text("# Mine\n\n<!-- table jsb -->\nstale\n<!-- end -->\n\nthe rest\n")
+    with pytest.raises(SeqbenchError, match=r"\.\./README\.md"):
+        build(records, out, check=True)
+    build(records, out)
+    build(records, out, check=True)
+    text = readme.read_text()
+    assert text.startswith("# Mine\n\n<!-- table jsb -->\njsb: 20,000 parameters")
+    assert text.endswith("<!-- end -->\n\nthe rest\n")
+    assert "stale" not in text
+    assert re.search(r"^\| 1 \| LSTM \| 8\.4\d+ ± 0\.\d+ \|", text, re.MULTILINE)
+    readme.write_text(text.replace("| 3 | of 3 |", "| 4 | of 4 |", 1))
+    with pytest.raises(SeqbenchError, match=r": \.\./README\.md;"):
+        build(records, out, check=True)
+    readme.write_text("<!-- table gone -->\n<!-- end -->\n")
+    with pytest.raises(SeqbenchError, match="asks for the table gone: give one of jsb"):
+        build(records, out)
+
+
+def test_what_takes_long_has_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert list(progress.with_progress([1, 2, 3], "reading records")) == [1, 2, 3]
+    assert "reading records" in capsys.readouterr().err
+    monkeypatch.setattr(progress, "PATIENCE", 60.0)
+    assert list(progress.with_progress([1, 2, 3], "reading records")) == [1, 2, 3]
+    assert capsys.readouterr().err == ""
 
 
 def test_check_writes_nothing_where_nothing_is(runs, factory, tmp_path):
@@ -329,7 +360,8 @@ def test_a_unit_that_only_diverged_is_shown_without_rank_or_figure(factory, tmp_
     assert (row.rank, row.test) == (None, None)
     assert contents(tmp_path / "out").keys() == FILES
     readme = (tmp_path / "out/README.md").read_text()
-    assert "| *tanh* (incomplete: 1 diverged) | *100* | *20,050* |" in readme
+    assert "| *tanh* (incomplete: 1 diverged) | *–* |" in readme
+    assert "| *100* | *20,050* |" in readme
     assert "1 diverged" in readme
     assert "figures/" not in readme
 

@@ -4,17 +4,21 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from leaderboard.diff import diff
+from leaderboard.rerun import Rerun, rerun
 from leaderboard.submit import submit
 from leaderboard.verify import SUMS, add_sums, verify
 from seqbench import record as rec
 from seqbench.task import SeqbenchError
 
-PUBLISHED = Path(__file__).parents[2] / "leaderboard/records"
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "leaderboard/records"
 
 
 @pytest.fixture
@@ -226,3 +230,47 @@ def test_diff_names_rows_that_are_new_gone_or_changed(factory, tmp_path):
     assert lines[1].startswith("new: LSTM")
     assert lines[2].startswith("gone: tanh")
     assert diff(a, a) == []
+
+
+def test_a_run_trained_again_gives_the_recorded_score(tmp_path):
+    """Two epochs on made-up chords."""
+    flags = ["--model.cell", "GRU", "--trainer.max_epochs", "2", "--model.recurrence", "loop", "--run.dir", tmp_path]
+    seqbench("fit", "-c", ROOT / "configs/synthetic.yaml", "-c", ROOT / "configs/chung2014.yaml", *flags)
+    (path,) = tmp_path.glob("*/record.json")
+    assert verify(tmp_path) == []
+    again = seqbench("leaderboard", "verify", "--records", tmp_path, "--rerun", path.parent.name[:-4], "--json")
+    (told,) = json.loads(again.stdout)
+    assert again.returncode == 0
+    assert told["agrees"]
+    assert abs(told["difference"]) < 1e-6
+    with pytest.raises(SeqbenchError, match="there is no run nothing in"):
+        rerun(tmp_path, "nothing")
+    edit(path, "test", "nll", value=1.0)
+    with pytest.raises(SeqbenchError, match=r"does not fit it: test\.nll: 1\.0, but"):
+        rerun(tmp_path, path.parent.name)
+
+
+def test_a_rerun_says_how_far_it_is_off():
+    cpu, gpu = "cpu (x86_64) x 1", "cuda (NVIDIA H100) x 1"
+    near = Rerun("a", 8.5, 8.5004, 4e-4, cpu, cpu, True)
+    far = Rerun("a", 8.5, 8.6, 0.1, cpu, cpu, False)
+    elsewhere = Rerun("a", 8.5, 8.6, 0.1, gpu, cpu, False)
+    assert str(near) == f"a: test NLL 8.500400, recorded 8.500000, difference +0.000400: agrees ({cpu})"
+    assert str(far).endswith(f"difference +0.100000: differs ({cpu})")
+    assert str(elsewhere).endswith(f"differs, on another kind of device ({cpu}, recorded on {gpu})")
+
+
+def test_the_command_line_exits_1_where_something_is_wrong(records):
+    path = sorted(records.glob("*.json"))[0]
+    edit(path, "test", "nll", value=8.0)
+    found = seqbench("leaderboard", "verify", "--records", records)
+    assert found.returncode == 1
+    assert re.match(rf"{path.name}: test\.nll: 8\.0, but", found.stdout)
+    found = seqbench("leaderboard", "verify", "--records", records, "--json")
+    assert found.returncode == 1
+    assert [(f["file"], f["field"]) for f in json.loads(found.stdout)] == [(path.name, "test.nll")]
+
+
+def seqbench(*arguments):
+    command = [sys.executable, "-m", "seqbench.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
