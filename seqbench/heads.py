@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqbench.cells import Weight
+from seqbench.kernels.sequence import no_numba
 from seqbench.task import Task
 
 
@@ -54,8 +55,12 @@ class Bernoulli(Head):
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """[T, R, B]; summed over the K targets, computed from logits, so exact however large they are."""
         out = at_least_float32(out)
-        y = y.to(out.dtype).expand_as(out)
-        return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
+        y = y.to(out.dtype)
+        if not no_numba(out):
+            from seqbench.kernels.bernoulli import bernoulli_nats
+
+            return bernoulli_nats(out, y)
+        return F.binary_cross_entropy_with_logits(out, y.expand_as(out), reduction="none").sum(-1)
 
     def mean(self, out: Tensor) -> Tensor:
         """Probability of "on"."""

@@ -28,14 +28,19 @@ def folder() -> Path:
 
 
 @functools.cache
-def fingerprint(*packages: str) -> str:
-    """Of this folder's sources and the packages that compile: code made by others is not used."""
+def fingerprint(sources: tuple[str, ...], packages: tuple[str, ...]) -> str:
+    """Of files in this folder that generated code is built on, and of what compiles it: of others it is not used."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for name in sources:
+        digest.update(Path(__file__).with_name(name).read_bytes())
     for package in packages:
         digest.update(version(package).encode())
     return digest.hexdigest()
+
+
+def numba_module(stem: str, text: str) -> ModuleType:
+    """The module of a generated source for numba."""
+    return source_module(stem, f"{text}\n# {fingerprint(('vector.py', 'product.py'), ('numba', 'llvmlite'))}\n")
 
 
 def source_module(stem: str, text: str) -> ModuleType:

@@ -9,7 +9,6 @@ T time, R replicas, B batch, I inputs, H hidden, G gates, P slots.
 from __future__ import annotations
 
 import functools
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.cells import State
-from seqbench.kernels import cache, threads
+from seqbench.kernels import cache, pool, threads
 from seqbench.kernels.lower_numba import backward_fields, forward_fields, source
 from seqbench.kernels.plan import Plan
 from seqbench.kernels.product import product_address
@@ -55,52 +54,13 @@ class _Code:
     """A plan's compiled functions, which take records, and the names of a record's entries."""
 
     def __init__(self, plan: Plan) -> None:
-        module = cache.source_module("cpu", f"{source(plan)}\n# {cache.fingerprint('numba', 'llvmlite')}\n")
+        module = cache.numba_module("cpu", source(plan))
         self.forward, self.backward = module.forward, module.backward
         self.forward_fields = forward_fields(plan)
         self.backward_fields = backward_fields(plan)[len(self.forward_fields) :]  # those that are added
 
 
 _code = functools.lru_cache(_Code)
-
-
-class _Pool:
-    """Large buffers used again: fresh ones cost more than what is computed in them, as each page is zeroed first."""
-
-    def __init__(self) -> None:
-        self.free: list[Tensor] = []
-        self.lock = threading.Lock()
-
-    def take(self, *shape: int) -> Tensor:
-        """A float32 tensor of that shape, its values undefined."""
-        size = int(np.prod(shape))
-        with self.lock:
-            fitting = [k for k, buffer in enumerate(self.free) if size <= buffer.numel() <= 2 * size + 4096]
-            # A tensor of inference mode could not be written outside of it.
-            with torch.inference_mode(False):
-                buffer = self.free.pop(fitting[0]) if fitting else torch.empty(size + size // 8 + LINE)
-        return buffer[:size].view(shape)
-
-    def give(self, *tensors: Tensor) -> None:
-        """Takes buffers back that nobody uses any more."""
-        with self.lock:
-            with torch.inference_mode(False):
-                self.free += [torch.empty(0).set_(tensor.untyped_storage()) for tensor in tensors]
-            del self.free[:-KEPT]
-
-
-class _Lease:
-    """Buffers that go back into the pool when autograd has forgotten them."""
-
-    def __init__(self, buffers: list[Tensor]) -> None:
-        self.buffers = buffers
-
-    def __del__(self) -> None:
-        _pool.give(*self.buffers)
-
-
-KEPT = 12  # as many as a deep stack's forward and backward hold at once
-_pool = _Pool()
 
 
 @dataclass
@@ -150,12 +110,12 @@ class _Sequence(torch.autograd.Function):
         size = _Layout(plan, x.shape[0], R, B, x.shape[-1], H)
         keep = any(ctx.needs_input_grad)
         x = x.contiguous()
-        states = [(torch.empty if k == 0 else _pool.take)(size.T + 1, R, B, H) for k in range(plan.states)]
+        states = [(torch.empty if k == 0 else pool.take)(size.T + 1, R, B, H) for k in range(plan.states)]
         for state, s in zip(states, first, strict=True):
             state[0] = s
         held = size.T if keep else 1
-        slots = _pool.take(held if plan.keeps_slots else 1, R, B, size.ld)
-        saved = _pool.take(plan.saved, held, R, B, H) if plan.saved else slots
+        slots = pool.take(held if plan.keeps_slots else 1, R, B, size.ld)
+        saved = pool.take(plan.saved, held, R, B, H) if plan.saved else slots
         used = [slots, *states[1:], *([saved] if plan.saved else [])]
         matrices = {name: _padded(_matrix(plan, w, name, H)) for name in plan.matrices}
         rows = {name: w[name].reshape(R, -1).contiguous() for name in plan.rows}
@@ -166,11 +126,11 @@ class _Sequence(torch.autograd.Function):
         last = [state[-1].clone() for state in states]
         if keep:
             ctx.save_for_backward(x, W)
-            ctx.lease = _Lease(used)
+            ctx.lease = pool.Lease(*used)
             # The last two are only held: their addresses are in the records.
             ctx.kept = size, matrices, rows, records, {n: w[n].shape for n in names}, states, projection
         else:
-            _pool.give(*used)
+            pool.give(*used)
         return states[0][1:], *last
 
     @staticmethod
@@ -186,7 +146,7 @@ class _Sequence(torch.autograd.Function):
         extended = job.records(records)
         threads.run(lambda piece: code.backward(extended[piece]), len(extended))
         dW, db, dU, drows, dx, dfirst = job.results()
-        _pool.give(job.dslots)
+        pool.give(job.dslots)
         dw = [(drows[name] if name in rows else dU[name]).reshape(shape) for name, shape in shapes.items()]
         return (
             None,
@@ -260,7 +220,7 @@ class _Backward:
         self.size, self.W, self.dh, self.wants_first = size, W, dh, wants_first
         height = min(TILE, size.B)
         self.chunk = max(1, min(size.T, CHUNK // height))
-        self.dslots = _pool.take(pieces, self.chunk, height, size.ld)
+        self.dslots = pool.take(pieces, self.chunk, height, size.ld)
         # Each tile's part lies together, as [states, rows, H].
         self.carry = [torch.stack([d[r, begin : begin + rows] for d in dlast]) for r, begin, rows in size.tiles]
         self.back = torch.empty(pieces, max(1, plan.backs), height, H)

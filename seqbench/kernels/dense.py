@@ -56,7 +56,7 @@ def dense(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
 
 @functools.cache
 def _code() -> Any:
-    return cache.source_module("dense", f"{SOURCE}\n# {cache.fingerprint('numba', 'llvmlite')}\n")
+    return cache.numba_module("dense", SOURCE)
 
 
 def _aligned(matrix: Tensor) -> Tensor:

@@ -226,6 +226,28 @@ def sigmoid(x: Vector) -> Vector:
     return 1.0 / (fraction * _power_of_two(x.builder, power) + 1.0)
 
 
+def softplus_and_sigmoid(x: Vector) -> tuple[Vector, Vector]:
+    """ln(1 + exp(x)), within 2e-7 relative, and its derivative."""
+    fraction, power = _exp(maximum(-absolute(x), -87.0), 0.6931471805599453)
+    small = fraction * _power_of_two(x.builder, power)  # exp(-|x|)
+    # ln(1 + e) / e for 0 <= e <= 1: a Chebyshev interpolant of degree 9.
+    p = _polynomial(
+        small,
+        -0.00317605701,
+        0.0195425272,
+        -0.0563736127,
+        0.105436238,
+        -0.152696671,
+        0.196632743,
+        -0.249516163,
+        0.333297105,
+        -0.499998926,
+        0.999999995,
+    )
+    one = x._vector(1.0)
+    return p.fma(small, relu(x)), _choose(">=", x, x._vector(0.0), one, small) / (small + one)
+
+
 def _exp(x: Vector, *ln2: float) -> tuple[Vector, Value]:
     """(f, n) with exp(x) = f 2 ** n, n an integer.  |x| <= 104, or NaN, which f is then; `ln2` adds up to ln 2."""
     builder = x.builder

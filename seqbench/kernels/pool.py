@@ -1,0 +1,40 @@
+"""Large buffers used again: fresh ones cost more than what is computed in them, as each page is zeroed first."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import torch
+from torch import Tensor
+
+KEPT = 16  # as many as a deep stack's forward and backward hold at once
+_free: list[Tensor] = []
+_lock = threading.Lock()
+
+
+def take(*shape: int) -> Tensor:
+    """A float32 tensor of that shape on the CPU, its values undefined."""
+    size = math.prod(shape)
+    # A tensor of inference mode could not be written outside of it.
+    with _lock, torch.inference_mode(False):
+        fitting = [k for k, buffer in enumerate(_free) if size <= buffer.numel() <= 2 * size + 4096]
+        buffer = _free.pop(fitting[0]) if fitting else torch.empty(size + size // 8 + 16)
+        return buffer[:size].view(shape)
+
+
+def give(*tensors: Tensor) -> None:
+    """Takes buffers back that nobody uses any more."""
+    with _lock, torch.inference_mode(False):
+        _free.extend(torch.empty(0).set_(tensor.untyped_storage()) for tensor in tensors)
+        del _free[:-KEPT]
+
+
+class Lease:
+    """Buffers that go back into the pool when autograd has forgotten them."""
+
+    def __init__(self, *buffers: Tensor) -> None:
+        self.buffers = buffers
+
+    def __del__(self) -> None:
+        give(*self.buffers)
