@@ -35,7 +35,7 @@ format: setup  ## rewrite the code in ruff's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-leaderboard: setup  ## regenerate leaderboard/ from leaderboard/records
+leaderboard: setup  ## regenerate leaderboard/ and the first table of README.md from leaderboard/records
 	$(BIN)/seqbench leaderboard build
 
 bench: setup  ## what Lightning costs over a plain loop, in one run
