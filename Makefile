@@ -38,8 +38,8 @@ format: setup  ## rewrite the code in ruff's style
 leaderboard: setup  ## regenerate leaderboard/ and the first table of README.md from leaderboard/records
 	$(BIN)/seqbench leaderboard build
 
-bench: setup  ## what Lightning costs over a plain loop, in one run
-	$(BIN)/python benchmarks/epoch.py
+bench: setup  ## check and time the kernels, write the tables of benchmarks/README.md: about 3 minutes
+	$(BIN)/seqbench bench --into benchmarks/README.md
 
 clean:  ## remove .venv and caches; runs stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

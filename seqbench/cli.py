@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     _command(actions, "prepare", _data_prepare, "fetch, parse and check one").add_argument("name")
     _command(actions, "floors", _data_floors, "what no model is needed for").add_argument("name")
 
+    bench = _command(commands, "bench", _bench, "check and time every way to run a layer: about 3 minutes")
+    bench.add_argument("--cells", metavar="A,B", help="units (default: all)")
+    bench.add_argument("--device", choices=["cpu", "cuda"], help="default: all there are")
+    bench.add_argument("--into", type=Path, metavar="FILE", help="write the tables into a Markdown file too")
+
     board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
     return parser
@@ -227,6 +232,14 @@ def _data_floors(options: argparse.Namespace) -> None:
 
     floors = listing.floors(options.name)
     _print(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from seqbench.bench_report import bench
+
+    devices = [options.device] if options.device else []
+    names = options.cells.split(",") if options.cells else None
+    bench(devices, names, options.json, options.into)
 
 
 def _leaderboard_build(options: argparse.Namespace) -> None:
