@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from seqbench.task import SeqbenchError
+
 State = tuple[Tensor, ...]
 Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
@@ -88,12 +90,19 @@ class Cell(ABC):
         return {n: getattr(self, n) for n, p in parameters.items() if getattr(self, n) != p.default}
 
     def layer(self, input_size: int, hidden: int) -> dict[str, Weight]:
-        """All weights of one recurrent layer: W [I, G*H], b [1, `biased`*H] and the cell's own."""
+        """All weights of one recurrent layer: W [I, G*H], b [1, `biased`*H] and the cell's own.
+
+        Raises:
+            SeqbenchError: the cell names one of its own W or b.
+        """
         projection = {"W": Weight((input_size, self.gates * hidden), "uniform")}
         if self.bias:
             biased = self.gates if self.biased is None else self.biased
             projection["b"] = Weight((1, biased * hidden), "zeros", noisy=False)
-        return projection | self.weights(hidden)
+        own = self.weights(hidden)
+        if taken := own.keys() & {"W", "b"}:
+            raise SeqbenchError(f"{type(self).__name__} declares a weight {min(taken)}, which is the projection's name")
+        return projection | own
 
 
 class LinearCell(Cell):

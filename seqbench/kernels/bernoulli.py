@@ -31,8 +31,8 @@ def NAME_nats(logits, targets, values, slopes, T, R, columns, target_step):
         places = (logits + o, targets + 4 * t * max(1, R * (target_step > 0)) * columns, values + o, slopes + o)
         both(places, (columns, target_step, columns, columns), R, columns)
 
-nats = njit("void(int64, int64, int64, int64, int64, int64, int64, int64)", nogil=True, cache=True, error_model="numpy")(NAME_nats)
-'''
+nats = njit("void({})", nogil=True, cache=True)(NAME_nats)
+'''.format(", ".join(["int64"] * 8))
 
 
 def bernoulli_nats(logits: Tensor, targets: Tensor) -> Tensor:

@@ -146,6 +146,8 @@ class _Tracer(TorchDispatchMode):
             raise _Refused(f"{name} stands under no_grad: the loop would have no gradient through it")
         if func is aten._local_scalar_dense.default:
             raise _Refused("the way through the step depends on a tensor's value")
+        if name not in RULES and not any(isinstance(x, Tensor) for x in args):
+            raise _Refused(f"{name} makes a tensor inside of the step: declare it as a weight")
         values = [self.value(x) for x in args]
         out = func(*args, **kwargs)
         if isinstance(values[0] if values else None, _Weight) and name in WEIGHT_VIEWS:

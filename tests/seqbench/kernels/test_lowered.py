@@ -1,0 +1,307 @@
+"""A plan run in torch, and compiled for the CPU, against the loop with autograd in float64."""
+
+import os
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from seqbench.cells import Cell, LinearCell, Weight, cells, find
+from seqbench.kernels import cpu, pool, threads
+from seqbench.kernels.sequence import pick
+from seqbench.recurrence import project, run_layer
+from seqbench.task import SeqbenchError
+
+
+class Odd(Cell):
+    """Made up: two inputs of a product, a product of a product, exp, a gradient at a kink, and division."""
+
+    gates, states = 3, 2
+    paper = "none"
+
+    def weights(self, hidden):
+        return {
+            "U": Weight((2 * hidden, 3 * hidden), "orthogonal"),
+            "V": Weight((hidden, hidden), "orthogonal"),
+            "q": Weight((1, hidden), "zeros", noisy=False),
+        }
+
+    def step(self, a, state, w):
+        h, s = state
+        i, f, n = torch.baddbmm(a, torch.cat([h, s], -1), w.U).chunk(3, -1)
+        m = torch.tanh((torch.sigmoid(f) * h) @ w.V + w.q)
+        e = torch.exp(-torch.relu(i))
+        s = e * s + (1 - e) * torch.nn.functional.silu(n) * torch.maximum(m, h)
+        return torch.tanh(s) / (1 + m * m), s
+
+
+class Constant(Cell):
+    """A state that does not change, one that is a leaf, and a gate that nothing is multiplied with."""
+
+    gates, states = 2, 3
+    paper = "none"
+
+    def weights(self, hidden):
+        return {"U": Weight((hidden, hidden), "orthogonal")}
+
+    def step(self, a, state, w):
+        h, old, _ = state
+        x, y = a.chunk(2, -1)
+        return torch.tanh(x + h @ w.U) + old, old, y
+
+
+CELLS = {name: kind() for name, kind in cells().items() if not issubclass(kind, LinearCell)}
+CELLS |= {"LSTM without peepholes": find("LSTM")(peepholes=False), "GRU without biases": find("GRU")(bias=False)}
+CELLS |= {"Odd": Odd(), "Constant": Constant()}
+SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 17)]  # T, R, B, I, H
+
+
+def problem(cell, T, R, B, I, H, dtype=torch.float32, shared=False):
+    """x, weights, first state; drawn in float64."""
+    g = torch.Generator().manual_seed(T + 10 * H)
+    x = torch.randn(T, 1 if shared else R, B, I, generator=g, dtype=torch.float64)
+    scale = (I + H) ** -0.5
+    w = {n: scale * torch.randn(R, *v.shape, generator=g, dtype=torch.float64) for n, v in cell.layer(I, H).items()}
+    # Positive: a normaliser is one of the states.
+    state = [0.5 + torch.rand(R, B, H, generator=g, dtype=torch.float64) for _ in range(cell.states)]
+    return tuple(t.to(dtype).requires_grad_() for t in [x, *w.values(), *state]), list(w)
+
+
+def outcome(cell, recurrence, leaves, names, with_state=True):
+    """h, last states, and all gradients of a sum with random weights."""
+    x, *rest = leaves
+    w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
+    h, last = run_layer(cell, x, w, state if with_state else None, recurrence)
+    g = torch.Generator().manual_seed(7)
+    weights = [torch.randn(t.shape, generator=g, dtype=torch.float64).to(t.dtype) for t in (h, *last)]
+    wanted = leaves if with_state else leaves[: 1 + len(names)]
+    traced = [(t, weight) for t, weight in zip((h, *last), weights, strict=True) if t.requires_grad]
+    outputs, weights = zip(*traced, strict=True)
+    return [h, *last, *torch.autograd.grad(outputs, wanted, weights, allow_unused=True)]
+
+
+def assert_close(ours, expected, tolerance):
+    for a, b in zip(ours, expected, strict=True):
+        if b is None:
+            assert a is None or not a.any()
+        else:
+            assert (a - b).abs().max() <= tolerance * b.abs().max().clamp_min(1e-2)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("name", CELLS)
+def test_plan_in_torch_equals_the_loop_in_float64(name, sizes):
+    leaves, names = problem(CELLS[name], *sizes, dtype=torch.float64)
+    assert_close(outcome(CELLS[name], "torch", leaves, names), outcome(CELLS[name], "loop", leaves, names), 1e-10)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_compiled_equals_the_loop_in_float64(name):
+    cell = CELLS[name]
+    for sizes in SIZES:
+        for shared, with_state in ((False, True), (True, False)):
+            leaves, names = problem(cell, *sizes, shared=shared)
+            exact = tuple(t.detach().double().requires_grad_() for t in leaves)
+            ours = outcome(cell, "numba", leaves, names, with_state)
+            assert_close(ours, outcome(cell, "loop", exact, names, with_state), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["Tanh", "GRU", "LSTM", "FGR", "Odd"])
+def test_a_replica_and_the_number_of_threads_change_no_bit(name, monkeypatch):
+    cell = CELLS[name]
+    leaves, names = problem(cell, 20, 3, 33, 5, 17)
+    group = outcome(cell, "numba", leaves, names)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    for ours, expected in zip(outcome(cell, "numba", leaves, names), group, strict=True):
+        assert torch.equal(ours, expected)
+    x, *rest = leaves
+    for k in range(3):
+        alone = (x[:, k : k + 1].detach().requires_grad_(), *(t[k : k + 1].detach().requires_grad_() for t in rest))
+        h, *others = outcome_like(cell, alone, names, group, k)
+        assert torch.equal(h, group[0][:, k : k + 1])
+        assert all(
+            torch.equal(a, b[:, k : k + 1] if b.shape == x.shape else b[k : k + 1])
+            for a, b in zip(others, group[1:], strict=True)
+        )
+
+
+def outcome_like(cell, leaves, names, group, k):
+    """As `outcome`, of replica k alone, with that replica's part of the random weights."""
+    x, *rest = leaves
+    w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
+    h, last = run_layer(cell, x, w, state, "numba")
+    g = torch.Generator().manual_seed(7)
+    whole = [torch.randn(t.shape, generator=g, dtype=torch.float64).float() for t in group[: 1 + len(last)]]
+    weights = [whole[0][:, k : k + 1], *(t[k : k + 1] for t in whole[1:])]
+    return [h, *last, *torch.autograd.grad([h, *last], leaves, weights)]
+
+
+def test_nothing_outside_of_a_buffer_is_read_or_written(monkeypatch):
+    """NaN before and behind every buffer: read, it would show in a figure; written, it would be gone."""
+    guarded = []
+
+    def between(size):
+        whole = torch.full((size + 128,), float("nan"))
+        guarded.append((whole, size))
+        return whole[64 : 64 + size]
+
+    def take(*shape):
+        return between(torch.Size(shape).numel()).view(shape)
+
+    def padded(matrix):
+        out = original(matrix)
+        return between(out.numel()).view(out.shape).copy_(out)
+
+    class Guarded:
+        def __getattr__(self, name):
+            return getattr(torch, name)
+
+        def zeros(self, *shape):
+            return take(*shape).zero_()
+
+        empty = staticmethod(take)
+
+    original = cpu._padded
+    monkeypatch.setattr(cpu, "torch", Guarded())
+    monkeypatch.setattr(cpu, "_padded", padded)
+    monkeypatch.setattr(pool, "take", take)
+    monkeypatch.setattr(pool, "give", lambda *tensors: None)
+    for name in ("LSTM", "GRU", "FGR", "Odd"):
+        leaves, names = problem(CELLS[name], 9, 2, 13, 7, 11)
+        for tensor in outcome(CELLS[name], "numba", leaves, names):
+            assert tensor.isfinite().all()
+    assert len(guarded) > 40
+    for whole, size in guarded:
+        assert whole[:64].isnan().all()
+        assert whole[64 + size :].isnan().all()
+
+
+def test_backward_twice_and_buffers_used_again():
+    cell = CELLS["LSTM"]
+    (x, *rest), names = problem(cell, 9, 2, 13, 7, 11)
+    w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
+    h, _ = run_layer(cell, x, w, state, "numba")
+    first = torch.autograd.grad(h.sum(), rest, retain_graph=True, allow_unused=True)
+    other, _ = run_layer(cell, x + 1, w, state, "numba")
+    torch.autograd.grad(other.sum(), rest, allow_unused=True)
+    second = torch.autograd.grad(h.sum(), rest, allow_unused=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_without_gradients_the_same_figures_in_less_memory():
+    cell = CELLS["FGR"]
+    (x, *rest), names = problem(cell, 9, 2, 13, 7, 11)
+    w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
+    h, last = run_layer(cell, x, w, state, "numba")
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            again, last_again = run_layer(cell, x, w, state, "numba")
+        assert torch.equal(again, h)
+        assert all(torch.equal(a, b) for a, b in zip(last_again, last, strict=True))
+
+
+def test_project_equals_torch_in_float64():
+    g = torch.Generator().manual_seed(0)
+    for T, Rx, R, B, K, N in ((7, 1, 3, 5, 11, 19), (40, 2, 2, 33, 6, 88), (1, 1, 1, 1, 1, 1)):
+        x, W, b = (torch.randn(*s, generator=g).requires_grad_() for s in ((T, Rx, B, K), (R, K, N), (R, 1, N)))
+        exact = [t.detach().double().requires_grad_() for t in (x, W, b)]
+        out, expected = project(x, W, b), project(*exact)
+        weight = torch.randn(out.shape, generator=g)
+        ours = [out, *torch.autograd.grad(out, [x, W, b], weight)]
+        assert_close(ours, [expected, *torch.autograd.grad(expected, exact, weight.double())], 1e-6)
+
+
+TRAIN = """
+import sys, torch
+from types import SimpleNamespace
+from seqbench.cells import find
+from seqbench.recurrence import run_layer
+torch.manual_seed(0)
+for name in sys.argv[1:]:
+    cell = find(name)()
+    w = {n: (0.3 * torch.randn(2, *v.shape)).requires_grad_() for n, v in cell.layer(7, 11).items()}
+    x = torch.randn(9, 2, 13, 7)
+    found = []
+    for way in ("numba", "loop"):
+        h, _ = run_layer(cell, x, SimpleNamespace(**w), recurrence=way)
+        found.append([h, *torch.autograd.grad(h.square().sum(), list(w.values()))])
+    assert all((a - b).abs().max() <= 1e-5 * b.abs().max() for a, b in zip(*found)), name
+"""
+
+
+def test_cells_compiled_in_separate_processes_and_loaded_in_one(tmp_path):
+    environment = os.environ | {"SEQBENCH_CACHE": str(tmp_path)}
+    for names in (["Tanh"], ["GRU"], ["LSTM"], ["LSTM", "Tanh", "GRU"]):
+        subprocess.run([sys.executable, "-c", TRAIN, *names], env=environment, check=True, timeout=120)
+
+
+def test_after_a_fork_and_from_several_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    cell = CELLS["GRU"]
+    leaves, names = problem(cell, 20, 3, 33, 5, 17)
+    expected = outcome(cell, "numba", leaves, names)
+    child = os.fork()
+    if not child:
+        same = all(torch.equal(a, b) for a, b in zip(outcome(cell, "numba", leaves, names), expected, strict=True))
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    wrong = []
+
+    def train():
+        for _ in range(5):
+            found = outcome(cell, "numba", leaves, names)
+            wrong.extend(name for name, a, b in zip(range(99), found, expected, strict=False) if not torch.equal(a, b))
+
+    trainers = [threading.Thread(target=train) for _ in range(3)]
+    for trainer in trainers:
+        trainer.start()
+    for trainer in trainers:
+        trainer.join()
+    assert not wrong
+
+
+def test_threads_do_each_piece_once_and_pass_on_what_goes_wrong():
+    done = []
+    threads.run(done.append, 100, 2)
+    assert sorted(done) == list(range(100))
+    with pytest.raises(ZeroDivisionError):
+        threads.run(lambda piece: 1 / (piece - 7), 10, 2)
+
+
+@pytest.mark.parametrize(("wanted", "threads_wanted"), [("3", 3), ("", None), ("0", None), ("many", None)])
+def test_as_many_threads_as_omp_num_threads_says(wanted, threads_wanted, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert threads.count() == (threads_wanted or len(os.sched_getaffinity(0)))
+
+
+class TestPick:
+    x = torch.zeros(1)
+
+    def test_by_unit_device_and_precision(self):
+        gru, minimal = find("GRU")(), find("MinGRU")()
+        assert pick(gru, self.x) == "numba"
+        assert pick(gru, self.x.double()) == "torch"
+        assert pick(minimal, self.x) == "scan"
+        with torch.autocast("cpu", torch.bfloat16):
+            assert pick(gru, self.x) == "torch"
+
+    def test_can_be_forced(self, monkeypatch):
+        assert pick(find("GRU")(), self.x, "loop") == "loop"
+        monkeypatch.setenv("SEQBENCH_RECURRENCE", "torch")
+        assert pick(find("GRU")(), self.x) == "torch"
+        assert pick(find("GRU")(), self.x, "loop") == "loop"
+
+    @pytest.mark.parametrize(
+        ("way", "why"),
+        [("scan", "not linear"), ("triton", ""), ("nmba", "known are loop, scan"), ("numba", "float32 on a CPU")],
+    )
+    def test_what_cannot_be_is_refused_with_the_reason(self, way, why):
+        with pytest.raises(SeqbenchError, match=f"GRU cannot run by {way}: .*{why}"):
+            pick(find("GRU")(), self.x.double(), way)
+
+    def test_without_numba_the_plan_runs_in_torch(self, monkeypatch):
+        monkeypatch.setattr("seqbench.kernels.sequence._installed", lambda name: None)
+        assert pick(find("GRU")(), self.x) == "torch"

@@ -1,0 +1,195 @@
+"""What of a step can be compiled, and what is refused: by cell, operation and line; such a cell runs in the loop."""
+
+import inspect
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from seqbench.cells import Cell, LinearCell, Weight, cells
+from seqbench.kernels.planner import plan
+from seqbench.kernels.sequence import pick
+from seqbench.kernels.trace import Unsupported, trace
+from seqbench.recurrence import run_layer
+
+
+class Plain(Cell):
+    gates = 1
+    paper = "none"
+
+    def weights(self, hidden):
+        return {"U": Weight((hidden, hidden), "orthogonal")}
+
+
+class BranchOnValue(Plain):
+    """aten.sum"""
+
+    def step(self, a, state, w):
+        if (a + state[0] @ w.U).sum() > 0:  # here
+            return (torch.tanh(a),)
+        return (a,)
+
+
+class MeanOverH(Plain):
+    """aten.mean"""
+
+    def step(self, a, state, w):
+        return (torch.tanh(a - a.mean(-1, keepdim=True) + state[0] @ w.U),)  # here
+
+
+class InPlace(Plain):
+    """aten.tanh_"""
+
+    def step(self, a, state, w):
+        y = a + state[0] @ w.U
+        y.tanh_()  # here
+        return (y,)
+
+
+class RandomDraw(Plain):
+    """aten.rand_like"""
+
+    def step(self, a, state, w):
+        return (torch.tanh(a + state[0] @ w.U) * torch.rand_like(a),)  # here
+
+
+class TensorInside(Plain):
+    """declare it as a weight"""
+
+    def step(self, a, state, w):
+        half = torch.full(a.shape, 0.5)  # here
+        return (torch.tanh(a + state[0] @ w.U) * half,)
+
+
+class CutBlock(Plain):
+    """cuts a block of H"""
+
+    def step(self, a, state, w):
+        turned = torch.cat([a[..., 1:], a[..., :1]], -1)  # here
+        return (torch.tanh(turned + state[0] @ w.U),)
+
+
+class Transposed(Plain):
+    """weight U is transposed"""
+
+    def step(self, a, state, w):
+        return (torch.tanh(a + state[0] @ w.U.transpose(1, 2)),)  # here
+
+
+class NoGradient(Plain):
+    """no_grad"""
+
+    def step(self, a, state, w):
+        with torch.no_grad():
+            kept = state[0] * 0.5  # here
+        return (torch.tanh(a + state[0] @ w.U) + kept,)
+
+
+class NumberOfShape(Plain):
+    """a number taken from a shape"""
+
+    def step(self, a, state, w):
+        return (torch.tanh(a + state[0] @ w.U / a.shape[-1] ** 0.5),)
+
+
+class UnusedWeight(Plain):
+    """weight p is declared and not used"""
+
+    def weights(self, hidden):
+        return super().weights(hidden) | {"p": Weight((1, hidden), "zeros")}
+
+    def step(self, a, state, w):
+        return (torch.tanh(a + state[0] @ w.U),)
+
+
+class WrongStates(Plain):
+    """2"""
+
+    def step(self, a, state, w):
+        return torch.tanh(a + state[0] @ w.U), a
+
+
+BAD = [
+    BranchOnValue, MeanOverH, InPlace, RandomDraw, TensorInside, CutBlock, Transposed, NoGradient, NumberOfShape,
+    UnusedWeight, WrongStates,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD, ids=lambda kind: kind.__name__)
+def test_is_refused_by_name_operation_and_line(kind):
+    with pytest.raises(Unsupported) as refused:
+        trace(kind())
+    message = str(refused.value)
+    assert message.startswith(f"{kind.__name__}.step")
+    assert kind.__doc__ in message
+    source, first = inspect.getsourcelines(kind)
+    lines = [first + k for k, line in enumerate(source) if "# here" in line]
+    if lines:
+        assert f"test_trace.py line {lines[0]}:" in message
+
+
+def test_a_refused_cell_runs_in_the_loop_with_one_line_that_says_why(caplog):
+    cell, g = MeanOverH(), torch.Generator().manual_seed(0)
+    w = SimpleNamespace(**{n: torch.randn(2, *v.shape, generator=g) for n, v in cell.layer(3, 4).items()})
+    x = torch.randn(5, 2, 3, 3, generator=g)
+    with caplog.at_level(logging.WARNING, "seqbench"):
+        assert pick(cell, x) == "loop"
+        h, _ = run_layer(cell, x, w)
+        run_layer(cell, x, w)
+    assert torch.equal(h, run_layer(cell, x, w, recurrence="loop")[0])
+    assert [record.message for record in caplog.records].count(f"{_reason(cell)}; it runs in the loop") == 1
+
+
+def _reason(cell):
+    with pytest.raises(Unsupported) as refused:
+        trace(cell)
+    return refused.value
+
+
+class Spelt(Cell):
+    """The GRU with other words: slices, separate products, a sum in another order, sigmoid of a chunk."""
+
+    gates = 3
+    paper = "none"
+
+    def weights(self, hidden):
+        return {"U": Weight((hidden, 3 * hidden), "orthogonal")}
+
+    def step(self, a, state, w):
+        (h,) = state
+        H = h.shape[-1]
+        z, r = torch.sigmoid(h @ w.U[..., : 2 * H] + a[..., : 2 * H]).chunk(2, -1)
+        n = torch.baddbmm(a[..., 2 * H :], r * h, w.U[:, :, 2 * H :]).tanh()
+        return (h + z * (n - h),)
+
+
+def test_the_same_equations_in_other_words_are_the_same_plan():
+    """Up to the names of the weights' blocks."""
+    expected = str(plan(cells()["GRU"]())).replace("U_n[0, 0:1]", "U[0, 2:3]").replace("U_zr", "U")
+    assert sorted(str(plan(Spelt())).splitlines()) == sorted(expected.splitlines())
+
+
+@pytest.mark.parametrize("name", [name for name, kind in cells().items() if not issubclass(kind, LinearCell)])
+def test_every_gated_unit_of_the_suite_is_planned(name):
+    assert plan(cells()[name]()).forward
+
+
+def test_a_plan_can_be_read():
+    assert str(plan(cells()["Tanh"]())).splitlines() == [
+        "1 slots, 0 saved",
+        "forward",
+        "  slot[0] += state[0] @ U[0, 0:1]",
+        "  t0 = tanh(slot[0])",
+        "  next[0] = t0",
+        "backward",
+        "  t0 = carry[0] + dh[0]",
+        "  t1 = next[0] * next[0]",
+        "  t2 = 1.0 - t1",
+        "  t3 = t0 * t2",
+        "  dslot[0] = t3",
+        "carry",
+        "  carry[0] = dslot[0] @ U[0, 0:1]^T",
+        "after",
+        "  dU[0, 0:1] += state[0]^T @ dslot[0]",
+    ]
