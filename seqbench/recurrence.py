@@ -72,8 +72,14 @@ def run_layer(
 
         first = state or initial_state(cell, x.new_empty(w.W.shape[0], x.shape[2], w.W.shape[-1]))
         return cpu.sequence(sequence.planned(cell), x, w.W, b, own, first)
+    a = project(x, w.W, b)
+    if recurrence == "triton":
+        # Its products are of numbers of the projection's precision, its states float32.
+        own = {name: weight.to(a.dtype) for name, weight in own.items()}
+        first = state or initial_state(cell, a.float())
+        return sequence.unroll(recurrence, cell, a, own, first)
     # The state stays in float32 under autocast: it sums over hundreds of steps.
-    a = at_least_float32(project(x, w.W, b))
+    a = at_least_float32(a)
     first = state or initial_state(cell, a)
     if recurrence == "scan":
         assert isinstance(cell, LinearCell)  # or pick would have refused

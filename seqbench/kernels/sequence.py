@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 from importlib.util import find_spec
@@ -50,7 +51,7 @@ def pick(cell: Cell, like: Tensor, forced: Recurrence | None = None) -> Recurren
     the cell's plan: numba on a CPU in float32, triton on a GPU, torch anywhere.
 
     Args:
-        like: a tensor on that device, of the weights' dtype.
+        like: the projection's weights, [R, I, G*H].
         forced: this one, or that of the environment variable SEQBENCH_RECURRENCE, if it can be.
 
     Raises:
@@ -63,7 +64,7 @@ def pick(cell: Cell, like: Tensor, forced: Recurrence | None = None) -> Recurren
         return wanted  # type: ignore[return-value]
     if isinstance(cell, LinearCell):
         return "scan"
-    ways: tuple[Recurrence, ...] = ("numba", "triton", "torch")
+    ways: tuple[Recurrence, ...] = ("numba" if like.device.type == "cpu" else "triton", "torch")
     for way in ways:
         if not (why := _hindrance(way, cell, like)):
             return way
@@ -91,7 +92,9 @@ def _hindrance(way: str, cell: Cell, like: Tensor) -> str:
     if way == "numba":
         return no_numba(like)
     if way == "triton":
-        return "there is no GPU kernel yet"
+        from seqbench.kernels import lower_triton
+
+        return lower_triton.supported(like.device, like.dtype, like.shape[-1] // cell.gates) or ""
     return ""
 
 
@@ -121,9 +124,7 @@ def unroll(recurrence: Recurrence, cell: Cell, a: Tensor, w: dict[str, Tensor], 
 
 
 def _lowering(recurrence: Recurrence) -> ModuleType:
-    from seqbench.kernels import lower_torch
-
-    return lower_torch
+    return importlib.import_module(f"seqbench.kernels.lower_{recurrence}")
 
 
 class _Planned(torch.autograd.Function):
@@ -132,7 +133,8 @@ class _Planned(torch.autograd.Function):
         ctx: Any, lowering: Any, plan: Plan, a: Tensor, names: list[str], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         w, state = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
-        memory = lowering.forward(plan, a, w, state)
+        with torch.autocast(a.device.type, enabled=False):
+            memory = lowering.forward(plan, a, w, state)
         if any(ctx.needs_input_grad):
             ctx.kept = lowering, plan, memory, {name: w[name].shape for name in names}
         h, *_ = memory.states
@@ -142,5 +144,6 @@ class _Planned(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dh: Tensor, *dlast: Tensor) -> tuple[Any, ...]:
         lowering, plan, memory, shapes = ctx.kept
-        da, dw, dfirst = lowering.backward(plan, memory, dh, list(dlast))
+        with torch.autocast(dh.device.type, enabled=False):
+            da, dw, dfirst = lowering.backward(plan, memory, dh, list(dlast))
         return None, None, da, None, *(dw[name].reshape(shape) for name, shape in shapes.items()), *dfirst
