@@ -136,7 +136,7 @@ class Operation:
         torch: on tensors.
         derivative: from the result y and its cotangent g, the cotangents of the operands (y.args).
         cpu: on seqbench.kernels.vector's vectors, with {0}, {1} for the operands.
-        gpu: in Triton, likewise.
+        gpu: in Triton, with the functions of seqbench.kernels.triton_blocks, likewise.
         dear: worth saving for the backward pass rather than computing again.
     """
 
@@ -166,19 +166,19 @@ OPERATIONS = {
         torch.sigmoid, lambda y, g: (g * (y * (1 - y)),), "sigmoid({0})", "tl.sigmoid({0})", dear=True
     ),
     "tanh": Operation(
-        torch.tanh, lambda y, g: (g * (1 - y * y),), "tanh({0})", "(2.0 * tl.sigmoid(2.0 * {0}) - 1.0)", dear=True
+        torch.tanh, lambda y, g: (g * (1 - y * y),), "tanh({0})", "tanh({0})", dear=True
     ),
     "exp": Operation(torch.exp, lambda y, g: (g * y,), "exp({0})", "tl.exp({0})", dear=True),
     "sqrt": Operation(torch.sqrt, lambda y, g: (g * 0.5 / y,), "sqrt({0})", "tl.sqrt({0})", dear=True),
-    "relu": Operation(torch.relu, lambda y, g: (g * apply("sign", y),), "relu({0})", "tl.maximum({0}, 0.0)"),
+    "relu": Operation(torch.relu, lambda y, g: (g * apply("sign", y),), "relu({0})", "maximum({0}, 0.0)"),
     "absolute": Operation(
         torch.abs, lambda y, g: (g * apply("sign", y.args[0]),), "absolute({0})", "tl.abs({0})"
     ),
     "maximum": Operation(
-        torch.maximum, lambda y, g: (g * _share(y), g - g * _share(y)), "maximum({0}, {1})", "tl.maximum({0}, {1})"
+        torch.maximum, lambda y, g: (g * _share(y), g - g * _share(y)), "maximum({0}, {1})", "maximum({0}, {1})"
     ),
     "minimum": Operation(
-        torch.minimum, lambda y, g: (g - g * _share(y), g * _share(y)), "minimum({0}, {1})", "tl.minimum({0}, {1})"
+        torch.minimum, lambda y, g: (g - g * _share(y), g * _share(y)), "minimum({0}, {1})", "minimum({0}, {1})"
     ),
     "sign": Operation(torch.sign, lambda y, g: (0.0,), "sign({0})", GPU_SIGN),
 }  # fmt: skip
