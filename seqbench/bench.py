@@ -221,7 +221,7 @@ class Bench:
         found = check_odd(cell, device)
         self.advance()
         for shape in self.shapes:
-            found.append(check_timed(cell, shape, device, picked(cell, device)))
+            found.append(check_timed(cell, shape, device, picked(cell, shape, device)))
             self.advance()
         return found
 
@@ -261,7 +261,7 @@ class _Setting:
     checks: list[Check]
 
     def ours(self, cell: Cell, R: int = 1, way: Recurrence | None = None) -> Callable[[], object]:
-        return ours(cell, self.shape, R, self.device, way or picked(cell, self.device))
+        return ours(cell, self.shape, R, self.device, way or picked(cell, self.shape, self.device))
 
     def row(self, cell: Cell, R: int, times: Times, name: str) -> Row:
         """Of the contestant of that name."""

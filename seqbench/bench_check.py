@@ -124,7 +124,7 @@ def check_odd(cell: Cell, device: str) -> list[Check]:
     layer = Layer.drawn(cell, ODD, 3)
     exact = layer.to("cpu", torch.float64).outcome("loop")
     checks = []
-    for way in ways(cell, device):
+    for way in ways(cell, ODD, device):
         dtype, limit = (torch.float32, 1e-5) if way in COMPILED else (torch.float64, 1e-10)
         error = _error(layer.to(device, dtype).outcome(way), exact)
         name = str(dtype).removeprefix("torch.")
@@ -166,19 +166,23 @@ def _error(found: list[Tensor], exact: list[Tensor]) -> float:
     return torch.stack(errors).max().item()  # NaN where there is one
 
 
-def ways(cell: Cell, device: str) -> list[Recurrence]:
+def ways(cell: Cell, shape: Shape, device: str) -> list[Recurrence]:
     """Those that a cell can take there, the loop left out."""
     found: list[Recurrence] = []
     for way in get_args(Recurrence):
         dtype = torch.float32 if way in COMPILED else torch.float64
         try:
             if way != "loop":
-                found.append(pick(cell, torch.empty(0, device=device, dtype=dtype), way))
+                found.append(pick(cell, _like(cell, shape, device, dtype), way))
         except SeqbenchError:
             continue
     return found
 
 
-def picked(cell: Cell, device: str) -> Recurrence:
+def picked(cell: Cell, shape: Shape, device: str) -> Recurrence:
     """The way that a layer in float32 takes there."""
-    return pick(cell, torch.empty(0, device=device))
+    return pick(cell, _like(cell, shape, device, torch.float32))
+
+
+def _like(cell: Cell, shape: Shape, device: str, dtype: torch.dtype) -> Tensor:
+    return torch.empty(1, shape.I, cell.gates * shape.size(cell), device=device, dtype=dtype)
