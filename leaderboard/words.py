@@ -58,7 +58,7 @@ def verdict(table: Table) -> str:
     """Which test says who beats whom, and how many pairs it told apart."""
     apart = sum(c.significant for c in table.comparisons)
     pairs = len(table.comparisons)
-    over = "over test sequences and seeds (min F′, Clark 1973)"
+    over = "over test sequences and seeds (Behrens-Fisher)"
     if len(table.search.seeds) == 1:
         over = "over test sequences alone: one seed says nothing about others"
     return (

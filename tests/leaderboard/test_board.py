@@ -66,14 +66,15 @@ def test_units_that_cannot_be_told_apart_share_a_rank(factory):
     (table,) = board_of(*records).tables
     frames = np.array(records[0].test.frames, dtype=float)
     nats = {row.name: np.array([run.test.nats for run in row.runs]) for row in table.ranked}
+    rng = np.random.default_rng(0)
     p = {}
     for a, b in itertools.combinations(nats, 2):
         d = nats[a] - nats[b]
         ratio = d.mean(0).sum() / frames.sum()
-        over_sequences = ratio + (d.mean(0) - ratio * frames) / frames.mean()
-        f1 = scipy.stats.ttest_1samp(d.sum(1), 0).statistic ** 2
-        f2 = scipy.stats.ttest_1samp(over_sequences, 0).statistic ** 2
-        p[a, b] = scipy.stats.f.sf(f1 * f2 / (f1 + f2), 1, (f1 + f2) ** 2 / (f1**2 / 6 + f2**2 / 3))
+        over_sequences = scipy.stats.sem(ratio + (d.mean(0) - ratio * frames) / frames.mean())
+        over_seeds = scipy.stats.sem(d.sum(1) / frames.sum())
+        drawn = over_seeds * rng.standard_t(3, 10**6) + over_sequences * rng.standard_t(6, 10**6)
+        p[a, b] = (abs(drawn) > abs(ratio)).mean()
     apart = set()
     for k, pair in enumerate(sorted(p, key=p.get)):
         if p[pair] * (6 - k) >= 0.05:
@@ -239,6 +240,9 @@ def test_mean_curves_end_with_the_shortest_run(factory):
     assert line.epoch == list(range(1, 31))
     valid = np.array([run.curve.valid[:30] for run in runs])
     np.testing.assert_allclose(line.valid, valid.mean(0), atol=1e-6)
+    train = np.array([run.curve.train[:30] for run in runs])
+    np.testing.assert_allclose(line.train, train.mean(0), atol=1e-6)
+    np.testing.assert_allclose([line.train_low, line.train_high], [train.min(0), train.max(0)])
     np.testing.assert_allclose(line.low, valid.min(0))
     np.testing.assert_allclose(line.high, valid.max(0))
     np.testing.assert_allclose(line.seconds, [run_seconds * 0.6 for run_seconds in range(1, 31)], atol=1e-6)

