@@ -47,8 +47,9 @@ def planned(cell: Cell) -> Plan:
 def pick(cell: Cell, like: Tensor, forced: Recurrence | None = None) -> Recurrence:
     """The fastest way there is for a cell on a device and in a precision.
 
-    loop: one `Cell.step` after the other. scan: parallel over time, for units linear in their memory. The others run
-    the cell's plan: numba on a CPU in float32, triton on a GPU, torch anywhere.
+    loop: one `Cell.step` after the other. scan: parallel over time, for units linear in their memory, on a GPU and in
+    precisions that have no kernel. The others run the cell's plan: numba on a CPU in float32, triton on a GPU, torch
+    anywhere.
 
     Args:
         like: the projection's weights, [R, I, G*H].
@@ -62,9 +63,12 @@ def pick(cell: Cell, like: Tensor, forced: Recurrence | None = None) -> Recurren
         if why := _hindrance(wanted, cell, like):
             raise SeqbenchError(f"{type(cell).__name__} cannot run by {wanted}: {why}")
         return wanted  # type: ignore[return-value]
-    if isinstance(cell, LinearCell):
-        return "scan"
-    ways: tuple[Recurrence, ...] = ("numba" if like.device.type == "cpu" else "triton", "torch")
+    linear = isinstance(cell, LinearCell)
+    ways: tuple[Recurrence, ...]
+    if like.device.type == "cpu":
+        ways = ("numba", "scan" if linear else "torch")
+    else:
+        ways = ("scan",) if linear else ("triton", "torch")
     for way in ways:
         if not (why := _hindrance(way, cell, like)):
             return way
@@ -85,17 +89,19 @@ def _hindrance(way: str, cell: Cell, like: Tensor) -> str:
         return "" if isinstance(cell, LinearCell) else "its memory is not linear in itself"
     if way == "loop":
         return ""
-    try:
-        planned(cell)
-    except Unsupported as reason:
-        return str(reason)
+    why = ""
     if way == "numba":
-        return no_numba(like)
-    if way == "triton":
+        why = no_numba(like)
+    elif way == "triton":
         from seqbench.kernels import lower_triton
 
-        return lower_triton.supported(like.device, like.dtype, like.shape[-1] // cell.gates) or ""
-    return ""
+        why = lower_triton.supported(like.device, like.dtype, like.shape[-1] // cell.gates) or ""
+    if not why:
+        try:
+            planned(cell)
+        except Unsupported as reason:
+            return str(reason)
+    return why
 
 
 def no_numba(like: Tensor) -> str:

@@ -137,6 +137,11 @@ class _Tracer(TorchDispatchMode):
         # The tensors are held, so that no other can have their ids.
         self.held = {id(tensor): (tensor, value) for tensor, value in known}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: skipping it, as torch's modes do, imports torch._dynamo, which takes seconds."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket

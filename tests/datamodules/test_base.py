@@ -22,16 +22,17 @@ def test_gather_is_the_naive_loop(synthetic, index):
     steps = max(lengths, default=2) - 1
     replicas, width = len(index), len(index[0])
     assert batch.x.shape == batch.y.shape == (steps, replicas, width, 88)
-    assert batch.x.dtype == batch.y.dtype == torch.uint8
+    assert batch.x.dtype == batch.y.dtype == torch.float32
+    assert synthetic.splits["train"].frames.dtype == torch.uint8  # what lies on the device
     assert batch.index.tolist() == index
     for r in range(replicas):
         for b in range(width):
             roll = sequences[index[r][b]] if index[r][b] >= 0 else torch.zeros(0, 88)
             for t in range(steps):
                 assert bool(batch.mask[t, r, b]) == (t + 1 < len(roll))
-                assert torch.equal(batch.x[t, r, b], roll[t] if t < len(roll) else torch.zeros(88, dtype=torch.uint8))
+                assert torch.equal(batch.x[t, r, b], roll[t].float() if t < len(roll) else torch.zeros(88))
                 if t + 1 < len(roll):
-                    assert torch.equal(batch.y[t, r, b], roll[t + 1])
+                    assert torch.equal(batch.y[t, r, b], roll[t + 1].float())
 
 
 def test_storage_has_no_padding(synthetic):

@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -139,6 +141,18 @@ def test_a_refused_cell_runs_in_the_loop_with_one_line_that_says_why(caplog):
         run_layer(cell, x, w)
     assert torch.equal(h, run_layer(cell, x, w, recurrence="loop")[0])
     assert [record.message for record in caplog.records].count(f"{_reason(cell)}; it runs in the loop") == 1
+
+
+def test_tracing_is_fast():
+    """torch's dispatch modes import torch._dynamo, which takes seconds; this one does not."""
+    code = """
+import sys
+from seqbench.cells import find
+from seqbench.kernels.planner import plan
+plan(find("GRU")())
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def _reason(cell):
