@@ -50,8 +50,9 @@ class PianoRolls(SequenceData[Sequences]):
         return Task(self.name, KEYS, KEYS, "Bernoulli", "nats/frame", self.digest, next_frame=True)
 
     def gather(self, split: Split, index: Tensor) -> Batch:
-        """x is frames 1..T-1, y frames 2..T, uint8 views of one gathered tensor [T, R, B, 88]."""
+        """x is frames 1..T-1, y frames 2..T, float32 views of one gathered tensor [T, R, B, 88]."""
         frames, present = self.splits[split].gather(index, at_least=2)
+        frames = frames.float()  # once for both
         return Batch(frames[:-1], frames[1:], present[1:], index.to(frames.device))
 
     def floors(self) -> dict[str, Score]:

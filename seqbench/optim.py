@@ -100,9 +100,10 @@ class PerReplica(Optimizer):
         params = [p for group in self.param_groups for p in group["params"]]
         old = torch._foreach_add(params, 0)
         self.base.step()
-        for p, o in zip(params, old, strict=True):
-            moved = torch.addcmul(o, p - o, over_replicas(self.rates, p).to(p.dtype))
-            p.copy_(torch.where(over_replicas(self.alive, p), moved, o))
+        rates = [over_replicas(self.rates, p).to(p.dtype) for p in params]
+        moved = torch._foreach_addcmul(old, torch._foreach_sub(params, old), rates)
+        for p, o, new in zip(params, old, moved, strict=True):
+            torch.where(over_replicas(self.alive, p), new, o, out=p)
         return loss
 
     def keep(self, slots: Tensor, alive: Tensor) -> None:
