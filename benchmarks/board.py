@@ -58,11 +58,12 @@ def main() -> None:
         started = time.monotonic()
         subprocess.run([sys.executable, "-c", BUILD, str(folder / "records"), str(folder / "out")], check=True)
         seconds = time.monotonic() - started
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         page = (folder / "out/index.html").stat().st_size
         print(
-            f"{len(list((folder / 'records').iterdir()))} records of {size / count / 1000:.1f} kB: {seconds:.1f} s, "
-            f"{memory:.2f} GiB, page {page / 1e6:.1f} MB, {len(list((folder / 'out/figures').iterdir()))} figures"
+            f"{len(list((folder / 'records').iterdir()))} records of {size / count / 1000:.1f} kB, "
+            f"{len(list((folder / 'out/figures').iterdir()))} figures: {seconds:.1f} s, of CPU "
+            f"{used.ru_utime + used.ru_stime:.1f} s; {used.ru_maxrss / 2**20:.2f} GiB; page of {page / 1e6:.1f} MB"
         )
 
 

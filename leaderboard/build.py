@@ -84,7 +84,7 @@ def read_one(path: Path, folder: Path) -> Record:
     Raises:
         SeqbenchError: it is none, or a link out of the folder.
     """
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise SeqbenchError(f"{path} is a link out of {folder}: copy the record there instead")
     record = load(path)
     curve = record.curve
@@ -97,10 +97,8 @@ def read_one(path: Path, folder: Path) -> Record:
 
 def links(sources: list[Source], records: Path, out: Path) -> dict[str, str]:
     """Run id -> its record's address, as seen from the page."""
-    return {
-        record.run_id: quote(Path(os.path.relpath((records / name).resolve(), out.resolve())).as_posix())
-        for name, record in sources
-    }
+    base = Path(os.path.relpath(records.resolve(), out.resolve()))
+    return {record.run_id: quote((base / name).as_posix()) for name, record in sources}
 
 
 def render(board: Board, links: dict[str, str]) -> dict[str, bytes]:

@@ -139,25 +139,27 @@ def _errors(values: list[Floats]) -> Floats:
 def behrens_fisher(D: Floats, s1: Floats, n1: int, s2: Floats, n2: int) -> Floats:
     """P(|s1 t(n1) + s2 t(n2)| > D) for D >= 0, all arrays alike; 1 where D is 0, 0 where D is not and both s are."""
     import numpy as np
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     # The narrower of the two is averaged over, so that what is averaged is smooth; Gauss-Legendre over its quantiles.
     swap = s1 > s2
     narrow, wide = np.where(swap, s2, s1), np.where(swap, s1, s2)
     few, many = np.where(swap, n2, n1), np.where(swap, n1, n2)
-    x, weights = _nodes()
     p = np.zeros(len(D))
     for k in np.flatnonzero(wide):
-        quantiles = stdtrit(few[k], (x + 1) / 2) if narrow[k] else np.zeros(NODES)
+        quantiles, weights = _nodes(int(few[k]) if narrow[k] else 1)
         p[k] = weights @ stdtr(many[k], (narrow[k] * quantiles - D[k]) / wide[k])
     return np.where(D == 0, 1.0, p)
 
 
 @lru_cache
-def _nodes() -> tuple[Floats, Floats]:
+def _nodes(degrees: int) -> tuple[Floats, Floats]:
+    """Quantiles of t, and the weights that give twice the mean over them."""
     import numpy as np
+    from scipy.special import stdtrit
 
-    return np.polynomial.legendre.leggauss(NODES)
+    x, weights = np.polynomial.legendre.leggauss(NODES)
+    return stdtrit(degrees, (x + 1) / 2), weights
 
 
 def shares(difference: Floats, frames: Floats) -> Floats:
