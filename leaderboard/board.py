@@ -19,7 +19,7 @@ from seqbench.task import SeqbenchError
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
-NO_CURVE = Curve([], [], [], [], [])
+NO_CURVE = Curve(0, [], [], [])
 
 
 def assemble(sources: Sequence[Source]) -> Board:

@@ -69,7 +69,8 @@ def find(folder: Path) -> list[Path]:
     Raises:
         SeqbenchError: nothing there.
     """
-    found = list(folder.glob("*.json"))
+    # A sweep's own files lie beside its runs.
+    found = [] if (folder / "sweep.json").exists() else list(folder.glob("*.json"))
     for inner, _, names in os.walk(folder):
         if "record.json" in names and Path(inner) != folder:
             found.append(Path(inner, "record.json"))
@@ -88,7 +89,7 @@ def read_one(path: Path, folder: Path) -> Record:
         raise SeqbenchError(f"{path} is a link out of {folder}: copy the record there instead")
     record = load(path)
     curve = record.curve
-    if len({len(values) for values in vars(curve).values()}) > 1:
+    if len({len(curve.seconds), len(curve.train), len(curve.valid)}) > 1:
         raise SeqbenchError(f"{path}: the curve's lists differ in length: train that run again")
     if record.best_epoch is not None and record.best_epoch not in curve.epoch:
         raise SeqbenchError(f"{path}: the best epoch is not in the curve: train that run again")

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from seqbench.task import SeqbenchError
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["finished", "diverged", "interrupted", "failed"]
 
 SECTIONS = ("data", "model", "trainer", "run")
@@ -61,11 +61,20 @@ class PartedScore(Score):
 class Curve:
     """One entry an epoch, from 0. `train` is measured while training (weight noise on), `valid` after the epoch."""
 
-    epoch: list[int]
-    step: list[int]
+    steps: int  # of the optimiser in an epoch
     seconds: list[float]
     train: list[float | None]  # None: not finite
     valid: list[float | None]
+
+    @property
+    def epoch(self) -> list[int]:
+        """0, 1, 2, ..."""
+        return list(range(len(self.valid)))
+
+    @property
+    def step(self) -> list[int]:
+        """Steps done by the end of each epoch."""
+        return [self.steps * (epoch + 1) for epoch in self.epoch]
 
 
 @dataclass(frozen=True)
@@ -268,9 +277,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where}: missing or unknown fields: {wrong}")
         return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
     if origin is list and isinstance(value, list):
-        if args[0] is float and all(type(v) is float for v in value) and math.isfinite(sum(value)):
-            return value  # most of a record are such lists
-        if args[0] is int and all(type(v) is int for v in value):
+        if _is_plain(args[0], value):
             return value
         return [_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -286,3 +293,14 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if type(value) is kind:
         return value
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
+
+
+def _is_plain(kind: Any, values: list[Any]) -> bool:
+    """Whether a list, as most of a record is, holds what it should and nothing is to be made of it."""
+    if kind is int:
+        return all(type(v) is int for v in values)
+    if kind == float | None:
+        values = [v for v in values if v is not None]
+    elif kind is not float:
+        return False
+    return all(type(v) is float for v in values) and math.isfinite(sum(values))

@@ -228,8 +228,7 @@ class Recorder(L.Callback):
     def _curve(self, k: int) -> rec.Curve:
         rows = [row for row in self.replicas.curve if row[0] <= self.replicas.last_epoch[k]]
         return rec.Curve(
-            epoch=[row[0] for row in rows],
-            step=[row[1] for row in rows],
+            steps=rows[0][1] // (rows[0][0] + 1) if rows else 0,
             seconds=[round(row[2], 2) for row in rows],
             train=[_finite(row[3][k]) for row in rows],
             valid=[_finite(row[4][k]) for row in rows],

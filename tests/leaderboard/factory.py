@@ -65,8 +65,7 @@ def make(
         ),
         seconds=round(epochs * epoch_seconds, 3),
         curve=R.Curve(
-            epoch=list(range(epochs)),
-            step=[15 * e for e in range(1, epochs + 1)],
+            steps=15,
             seconds=[round(epoch_seconds * e, 3) for e in range(1, epochs + 1)],
             train=[round(v, 6) for v in train],
             valid=[round(v, 6) for v in valid],
@@ -83,7 +82,7 @@ def make(
 
 def diverged(cell: str = "tanh", seed: int = 0, **changes: Any) -> R.Record:
     """A run whose loss was no longer finite in epoch 2."""
-    curve = R.Curve([0, 1], [15, 30], [0.5, 1.0], [11.0, None], [10.0, None])
+    curve = R.Curve(15, [0.5, 1.0], [11.0, None], [10.0, None])
     message = "training loss not finite in epoch 2"
     return make(cell, seed, status="diverged", message=message, test=None, curve=curve, best_epoch=0, **changes)
 

@@ -161,7 +161,7 @@ def test_no_records(make, tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"seconds":24.6', '"seconds":NaN'), ('"schema":1', '"schema":99'), ('"status":', '"state":'), ("{", "")],
+    [('"seconds":24.6', '"seconds":NaN'), ('"schema":2', '"schema":99'), ('"status":', '"state":'), ("{", "")],
 )
 def test_a_bad_record_is_refused_by_name(old, new, factory, tmp_path):
     folder = factory.write(tmp_path / "records", factory.make("LSTM"), factory.make("GRU", epochs=41))

@@ -18,15 +18,15 @@ from seqbench import record as rec
 from seqbench.task import SeqbenchError
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = ROOT / "leaderboard/records"
+PUBLISHED = Path(__file__).parent / "records"
 
 
 @pytest.fixture
 def records(tmp_path):
-    """Six published records: GRU and tanh on JSB, three seeds."""
+    """Six records that were published once: GRU and tanh on JSB, three seeds."""
     folder = tmp_path / "records"
     folder.mkdir()
-    for path in [*PUBLISHED.glob("jsb-gru-*.json"), *PUBLISHED.glob("jsb-tanh-*.json")]:
+    for path in PUBLISHED.glob("*.json"):
         shutil.copy(path, folder)
     return folder
 
@@ -70,8 +70,6 @@ def test_sound_records_give_no_findings(records):
         (("test", "first", 3), "test.nll_first"),
         (("best_epoch",), "best_epoch"),
         (("curve", "valid", 146), "best_valid"),
-        (("curve", "step", 30), "curve.step"),
-        (("curve", "epoch", 30), "curve.epoch"),
         (("parameters", "recurrent"), "parameters.recurrent"),
         (("parameters", "total"), "parameters.total"),
         (("cell", "hidden"), "cell.hidden"),
@@ -93,7 +91,14 @@ def test_one_digit_of_a_record_is_found_and_named(records, keys, field):
 
 
 @pytest.mark.parametrize(
-    "keys", [("curve", "train", 5), ("curve", "valid", 9), ("environment", "threads"), ("curve", "seconds", 8)]
+    "keys",
+    [
+        ("curve", "train", 5),
+        ("curve", "valid", 9),
+        ("curve", "steps"),
+        ("curve", "seconds", 8),
+        ("environment", "threads"),
+    ],
 )
 def test_digits_that_nothing_depends_on_are_found_by_the_sums(records, keys):
     add_sums(records, [])
