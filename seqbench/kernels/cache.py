@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,10 @@ def folder() -> Path:
         path = Path(tempfile.gettempdir(), f"seqbench-{os.getuid()}")
         path.mkdir(exist_ok=True)
     return path
+
+
+_loading = threading.Lock()  # nobody gets a module that is half made
+_loaded: dict[str, ModuleType] = {}
 
 
 @functools.cache
@@ -51,8 +56,13 @@ def source_module(stem: str, text: str) -> ModuleType:
         text: Python source; NAME in it becomes the module's name.
     """
     name = f"{stem}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _loading:
+        if name not in _loaded:
+            _loaded[name] = _load(name, text)
+        return _loaded[name]
+
+
+def _load(name: str, text: str) -> ModuleType:
     path = folder() / f"{name}.py"
     content = text.replace("NAME", name)
     if not path.is_file() or path.read_text(encoding="utf-8") != content:

@@ -289,6 +289,13 @@ def _power(tracer: _Tracer, out: Tensor, x: Any, exponent: float) -> _Planes:
     return tracer.elementwise(lambda v: v * v, x)
 
 
+def _detach(tracer: _Tracer, out: Tensor, x: Any) -> _Planes:
+    """torch's zeros_like and ones_like call it too."""
+    if isinstance(x, _Planes) and all(plane.value is not None for plane in x.planes):
+        return x
+    raise _Refused("detach: the loop would have no gradient through it")
+
+
 def _filled(value: float) -> Callable[..., _Planes]:
     return lambda tracer, out, x, **kwargs: _Planes([constant(value) for _ in x.planes])
 
@@ -306,7 +313,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     aten.addcmul: _elementwise(lambda x, y, z: x + y * z), aten.silu: _elementwise(lambda x: x * apply("sigmoid", x)),
     aten.sigmoid: _named("sigmoid"), aten.tanh: _named("tanh"), aten.exp: _named("exp"), aten.sqrt: _named("sqrt"),
     aten.relu: _named("relu"), aten.abs: _named("absolute"), aten.maximum: _named("maximum"),
-    aten.minimum: _named("minimum"), aten.zeros_like: _filled(0.0), aten.ones_like: _filled(1.0),
+    aten.minimum: _named("minimum"), aten.detach: _detach, aten.zeros_like: _filled(0.0), aten.ones_like: _filled(1.0),
     aten.split: _split, aten.split_with_sizes: _split, aten.slice: _slice, aten.cat: _cat,
     aten.view: _same, aten._unsafe_view: _same, aten.expand: _same, aten.alias: _same, aten.clone: _same,
     aten.bmm: _product, aten.baddbmm: _product_onto,

@@ -39,7 +39,7 @@ class Odd(Cell):
 
 
 class Constant(Cell):
-    """A state that does not change, one that is a leaf, and a gate that nothing is multiplied with."""
+    """A state that does not change, one that is a leaf, a gate that nothing is multiplied with, constants."""
 
     gates, states = 2, 3
     paper = "none"
@@ -50,7 +50,7 @@ class Constant(Cell):
     def step(self, a, state, w):
         h, old, _ = state
         x, y = a.chunk(2, -1)
-        return torch.tanh(x + h @ w.U) + old, old, y
+        return torch.tanh(x + h @ w.U) + old * torch.ones_like(old), old, y + torch.zeros_like(y)
 
 
 CELLS = {name: kind() for name, kind in cells().items() if name != "LRU"}  # whose step has a cosine: it is scanned

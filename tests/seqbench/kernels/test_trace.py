@@ -88,6 +88,13 @@ class NoGradient(Plain):
         return (torch.tanh(a + state[0] @ w.U) + kept,)
 
 
+class Detached(Plain):
+    """detach"""
+
+    def step(self, a, state, w):
+        return (torch.tanh(a + state[0].detach() @ w.U),)  # here
+
+
 class NumberOfShape(Plain):
     """a number taken from a shape"""
 
@@ -113,8 +120,8 @@ class WrongStates(Plain):
 
 
 BAD = [
-    BranchOnValue, MeanOverH, InPlace, RandomDraw, TensorInside, CutBlock, Transposed, NoGradient, NumberOfShape,
-    UnusedWeight, WrongStates,
+    BranchOnValue, MeanOverH, InPlace, RandomDraw, TensorInside, CutBlock, Transposed, NoGradient, Detached,
+    NumberOfShape, UnusedWeight, WrongStates,
 ]  # fmt: skip
 
 
