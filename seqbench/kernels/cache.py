@@ -23,9 +23,14 @@ def folder() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
-        path = Path(tempfile.gettempdir(), f"seqbench-{os.getuid()}")
-        path.mkdir(exist_ok=True)
+        return _temporary()
     return path
+
+
+@functools.cache
+def _temporary() -> Path:
+    """Of this process and user alone: what lies there is executed."""
+    return Path(tempfile.mkdtemp(prefix="seqbench-kernels-"))
 
 
 _loading = threading.Lock()  # nobody gets a module that is half made

@@ -238,6 +238,7 @@ def test_cells_compiled_in_separate_processes_and_loaded_in_one(tmp_path):
         subprocess.run([sys.executable, "-c", TRAIN, *names], env=environment, check=True, timeout=120)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12's, and the point
 def test_after_a_fork_and_from_several_threads(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     cell = CELLS["GRU"]
