@@ -24,7 +24,7 @@ def folder() -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
         return _temporary()
-    return path
+    return path if os.access(path, os.W_OK) else _temporary()
 
 
 @functools.cache
