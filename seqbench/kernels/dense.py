@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from seqbench.kernels import cache, threads
 from seqbench.kernels.product import product_address
 
-ROWS = 512  # of a piece of work
+ROWS = 2048  # of a piece of work
 SOURCE = '''"""Made by seqbench."""
 from numba import njit
 from seqbench.kernels.product import call_product, call_product_transposed

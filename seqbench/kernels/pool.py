@@ -16,17 +16,22 @@ _lock = threading.Lock()
 def take(*shape: int) -> Tensor:
     """A float32 tensor of that shape on the CPU, its values undefined."""
     size = math.prod(shape)
-    # A tensor of inference mode could not be written outside of it.
-    with _lock, torch.inference_mode(False):
+    with _lock:
         fitting = [k for k, buffer in enumerate(_free) if size <= buffer.numel() <= 2 * size + 4096]
-        buffer = _free.pop(fitting[0]) if fitting else torch.empty(size + size // 8 + 16)
-        return buffer[:size].view(shape)
+        buffer = _free.pop(fitting[0]) if fitting else _new(size + size // 8 + 16)
+    return buffer[:size].view(shape)
+
+
+def _new(size: int) -> Tensor:
+    # A tensor of inference mode could not be written outside of it.
+    with torch.inference_mode(False):
+        return torch.empty(size)
 
 
 def give(*tensors: Tensor) -> None:
     """Takes buffers back that nobody uses any more."""
-    with _lock, torch.inference_mode(False):
-        _free.extend(torch.empty(0).set_(tensor.untyped_storage()) for tensor in tensors)
+    with _lock:
+        _free.extend(tensor if tensor._base is None else tensor._base for tensor in tensors)
         del _free[:-KEPT]
 
 
