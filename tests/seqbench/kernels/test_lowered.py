@@ -11,6 +11,7 @@ import torch
 
 from seqbench.cells import Cell, Weight, cells, find
 from seqbench.kernels import cpu, pool, threads
+from seqbench.kernels.bernoulli import bernoulli_nats
 from seqbench.kernels.sequence import pick
 from seqbench.recurrence import project, run_layer
 from seqbench.task import SeqbenchError
@@ -212,6 +213,32 @@ def test_project_equals_torch_in_float64():
         weight = torch.randn(out.shape, generator=g)
         ours = [out, *torch.autograd.grad(out, [x, W, b], weight)]
         assert_close(ours, [expected, *torch.autograd.grad(expected, exact, weight.double())], 1e-6)
+
+
+@pytest.mark.parametrize(("T", "R", "shared"), [(1, 1, False), (300, 3, True), (300, 3, False)])
+def test_bernoulli_nats_equal_torch_in_float64(T, R, shared):
+    g = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(T, R, 5, 88, generator=g)).requires_grad_()
+    targets = (torch.rand(T, 1 if shared else R, 5, 88, generator=g) < 0.3).float()
+    exact = logits.detach().double().requires_grad_()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        exact, targets.double().expand_as(exact), reduction="none"
+    ).sum(-1)
+    ours = bernoulli_nats(logits, targets)
+    weight = torch.randn(ours.shape, generator=g)
+    grads = [
+        torch.autograd.grad(out, z, w)[0] for out, z, w in ((ours, logits, weight), (expected, exact, weight.double()))
+    ]
+    torch.testing.assert_close(ours.double(), expected, rtol=3e-7, atol=1e-6)
+    torch.testing.assert_close(grads[0].double(), grads[1], rtol=1e-6, atol=1e-6)
+
+
+def test_bernoulli_nats_at_the_ends():
+    logits = torch.tensor([0.0, 1e-30, 88, -88, -120, 1e30, -1e30, float("nan")])[:, None, None, None]
+    off, on = (bernoulli_nats(logits, torch.full_like(logits, y)).flatten() for y in (0.0, 1.0))
+    ln2 = 0.6931471805599453
+    torch.testing.assert_close(off, torch.tensor([ln2, ln2, 88, 0, 0, 1e30, 0, float("nan")]), equal_nan=True)
+    torch.testing.assert_close(on, torch.tensor([ln2, ln2, 0, 88, 120, 0, 1e30, float("nan")]), equal_nan=True)
 
 
 TRAIN = """
