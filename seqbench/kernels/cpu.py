@@ -79,6 +79,15 @@ class _Layout:
         """(replica, first row, rows) of each piece of work."""
         return [(r, b, min(TILE, self.B - b)) for r in range(self.R) for b in range(0, self.B, TILE)]
 
+    def pieces(self, buffer: Tensor) -> list[Tensor]:
+        """Of a buffer [R*B, steps, H], each piece of work's own part, [steps, rows, H]."""
+        parts = buffer.split([rows for _, _, rows in self.tiles])
+        return [part.view(buffer.shape[1], part.shape[0], self.H) for part in parts]
+
+    def together(self, parts: list[Tensor]) -> Tensor:
+        """Of each piece of work [rows, H], as [R, B, H]."""
+        return torch.cat(parts).view(self.R, self.B, self.H)
+
     @property
     def ld(self) -> int:
         """From row to row of slots."""
@@ -110,28 +119,32 @@ class _Sequence(torch.autograd.Function):
         size = _Layout(plan, x.shape[0], R, B, x.shape[-1], H)
         keep = any(ctx.needs_input_grad)
         x = x.contiguous()
-        states = [(torch.empty if k == 0 else pool.take)(size.T + 1, R, B, H) for k in range(plan.states)]
-        for state, s in zip(states, first, strict=True):
-            state[0] = s
+        h = torch.empty(size.T + 1, R, B, H)
+        h[0] = first[0]
+        # What nobody else sees lies together for each piece of work: its steps follow each other in memory.
+        states = [pool.take(R * B, size.T + 1, H) for _ in first[1:]]
+        for state, s in zip(states, first[1:], strict=True):
+            for steps, (r, begin, height) in zip(size.pieces(state), size.tiles, strict=True):
+                steps[0] = s[r, begin : begin + height]
         held = size.T if keep else 1
-        slots = pool.take(held if plan.keeps_slots else 1, R, B, size.ld)
-        saved = pool.take(plan.saved, held, R, B, H) if plan.saved else slots
-        used = [slots, *states[1:], *([saved] if plan.saved else [])]
+        slots = pool.take(R * B, held if plan.keeps_slots else 1, size.ld)
+        saved = pool.take(plan.saved, R * B, held, H) if plan.saved else slots
+        used = [slots, *states, *([saved] if plan.saved else [])]
         matrices = {name: _padded(_matrix(plan, w, name, H)) for name in plan.matrices}
         rows = {name: w[name].reshape(R, -1).contiguous() for name in plan.rows}
         projection = _padded(W), _padded(b)
-        records = _forward_records(size, x, projection, states, slots, saved, matrices, rows)
+        records = _forward_records(size, x, projection, [h, *states], slots, saved, matrices, rows)
         code = _code(plan)
         threads.run(lambda piece: code.forward(records[piece]), len(records))
-        last = [state[-1].clone() for state in states]
+        last = [h[-1].clone(), *(size.together([steps[-1] for steps in size.pieces(state)]) for state in states)]
         if keep:
             ctx.save_for_backward(x, W)
             ctx.lease = pool.Lease(*used)
             # The last two are only held: their addresses are in the records.
-            ctx.kept = size, matrices, rows, records, {n: w[n].shape for n in names}, states, projection
+            ctx.kept = size, matrices, rows, records, {n: w[n].shape for n in names}, h, projection
         else:
             pool.give(*used)
-        return states[0][1:], *last
+        return h[1:], *last
 
     @staticmethod
     @once_differentiable
@@ -179,11 +192,10 @@ def _forward_records(
     per_step = size.R * B
     entries = {
         "product": product_address(), "T": size.T, "I": I, "H": H, "step": per_step * H, "x_step": x.stride(0),
-        "ldw": W.shape[-1], "ld": size.ld, "slot_step": per_step * size.ld if slots.shape[0] > 1 else 0,
-        "saved_plane": saved.stride(0) if plan.saved else 0,
-        "saved_step": per_step * H if plan.saved and saved.shape[1] > 1 else 0,
+        "ldw": W.shape[-1], "ld": size.ld, "saved_plane": saved.stride(0) if plan.saved else 0,
+        "state0": states[0].data_ptr(),
     }  # fmt: skip
-    entries |= {f"state{k}": state.data_ptr() for k, state in enumerate(states)}
+    held_slots, held = slots.shape[1], saved.shape[2] if plan.saved else 1
     entries |= {f"ld_{name}": matrix.shape[-1] for name, matrix in matrices.items()}
     records, fields = [], _code(plan).forward_fields
     for r, begin, height in size.tiles:
@@ -192,8 +204,11 @@ def _forward_records(
             "B": height, "first": row * H,
             "x": x.data_ptr() + 4 * ((r if x.shape[1] > 1 else 0) * B + begin) * I,
             "W": _of_replica(W, r), "b": _of_replica(b, r),
-            "slots": slots.data_ptr() + 4 * row * size.ld, "saved": saved.data_ptr() + 4 * row * H,
+            "slots": slots.data_ptr() + 4 * row * held_slots * size.ld,
+            "slot_step": height * size.ld if held_slots > 1 else 0,
+            "saved": saved.data_ptr() + 4 * row * held * H, "saved_step": height * H if held > 1 else 0,
         }  # fmt: skip
+        own |= {f"state{k}": s.data_ptr() + 4 * row * (size.T + 1) * H for k, s in enumerate(states[1:], 1)}
         own |= {f"U_{name}": _of_replica(matrix, r) for name, matrix in matrices.items()}
         own |= {f"row_{name}": _of_replica(weight, r) for name, weight in rows.items()}
         records.append([(entries | own)[field] for field in fields])

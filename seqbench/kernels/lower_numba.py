@@ -27,15 +27,17 @@ SIZES = [
 BACK_SIZES = [
     "dh", "chunk", "dslots", "carry", "back", "ones", "dW", "db", "dx", "dx_step", "W_T", "ldw_T", "first_too",
 ]  # fmt: skip
-STEP = ["o = 4 * (first + t * step)", "s = slots + 4 * t * slot_step", "q = saved + 4 * t * saved_step"]
+STEP = [
+    "o = 4 * (first + t * step)", "p = 4 * t * B * H", "s = slots + 4 * t * slot_step", "q = saved + 4 * t * saved_step",
+]  # fmt: skip
 
 
 def forward_fields(plan: Plan) -> list[str]:
     """Names of a forward record's entries.
 
     product: the matrix product's address; B: rows of the tile; first, step: where the tile begins and how far it is
-    to the next step, in floats of states, saved planes and dh; *_step: likewise for others, 0 where every step uses
-    the same place.
+    to the next step, in floats of h and dh; *_step: likewise for others, which begin at their own address, 0 where
+    every step uses the same place. The other states' steps follow each other.
     """
     matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("U", "ld")]
     return SIZES + [f"state{k}" for k in range(plan.states)] + matrices + [f"row_{name}" for name in plan.rows]
@@ -101,6 +103,7 @@ class _Writer:
                 *_indented(each),
                 "steps = end - begin",
                 "o = 4 * (first + begin * step)",
+                "p = 4 * begin * B * H",
                 "s = slots + 4 * begin * slot_step",
                 "q = saved + 4 * begin * saved_step",
                 "d = dslots",
@@ -127,10 +130,11 @@ class _Writer:
         left, left_row = self.address(gradient.left)
         right, _ = self.address(gradient.right)
         steps = {"slot": "slot_step", "saved": "saved_step"}
+        otherwise = "B * H" if gradient.left.plane else "step"
         into = _corner(gradient.block, "dU")
         return _sum(
             "H", f"{gradient.block.width} * H", left, left_row, right, into, f"ld_{gradient.block.weight}",
-            steps.get(gradient.left.buffer, "step"),
+            steps.get(gradient.left.buffer, otherwise),
         )  # fmt: skip
 
     def address(self, place: Place) -> tuple[str, str]:
@@ -145,9 +149,9 @@ class _Writer:
             case "saved":
                 return f"q + {4 * k} * saved_plane" if k else "q", "H"
             case "state":
-                return f"state{k} + o", "H"
+                return f"state{k} + {'p' if k else 'o'}", "H"
             case "next":
-                return f"state{k} + o + 4 * step", "H"
+                return f"state{k} + p + 4 * B * H" if k else "state0 + o + 4 * step", "H"
             case "row":
                 return f"row_{place.weight}{right}", "0"
             case "drow":
