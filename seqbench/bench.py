@@ -31,6 +31,7 @@ from seqbench.stack import recurrent_matrices
 ROUNDS = 7
 FEWEST, SECONDS = 3, 8.0  # rounds after so many seconds; torch's two threads beside a busy neighbour never end
 BLOCK = 3
+REST = 0.03  # seconds
 REPLICAS = {"cpu": 4, "cuda": 32}
 # torch.nn has no peepholes, and resets a GRU after its product.
 TORCH = {"Tanh": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
@@ -85,10 +86,12 @@ class Report:
 def take_turns(contestants: Contestants, wait: Callable[[], object], advance: Callable[[], object]) -> Times:
     """Milliseconds of each, [rounds].
 
-    In each round everyone runs BLOCK times in a row, and the fastest counts.  The first of them finds its buffers gone
-    from the caches and torch's threads still spinning: that would be charged to whoever comes next.  Rounds go on in
-    turn, so that a drift of the machine hits all.
+    In each round everyone runs BLOCK times in a row after a rest, and the fastest counts.  The first of them finds its
+    buffers gone from the caches, and torch's threads spin on for a while: that would be charged to whoever comes next.
+    Rounds go on in turn, so that a drift of the machine hits all.  torch has its threads for its own modules and the
+    loop, and one beside the kernels, as in `seqbench fit`.
     """
+    torch_threads = torch.get_num_threads()
     times: Times = {name: [] for name in contestants}
     for run in contestants.values():
         run()
@@ -98,6 +101,8 @@ def take_turns(contestants: Contestants, wait: Callable[[], object], advance: Ca
         if number >= FEWEST and time.perf_counter() - started > SECONDS:
             continue
         for name, run in contestants.items():
+            torch.set_num_threads(torch_threads if name in ("nn", "loop") else 1)
+            time.sleep(REST)
             block = []
             for _ in range(BLOCK):
                 wait()
@@ -106,6 +111,7 @@ def take_turns(contestants: Contestants, wait: Callable[[], object], advance: Ca
                 wait()
                 block.append(1e3 * (time.perf_counter() - begin))
             times[name].append(min(block))
+    torch.set_num_threads(torch_threads)
     return times
 
 
