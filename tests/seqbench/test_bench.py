@@ -111,7 +111,7 @@ def test_turns(monkeypatch):
         clock[0] += len(rounds) / 10  # and the machine gets slower
         calls.append(name)
 
-    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: clock[0], sleep=lambda seconds: None))
     monkeypatch.setattr(bench, "SECONDS", 1e9)
     contestants = {"a": lambda: run("a", 0.5), "b": lambda: run("b", 2.0)}
     times = bench.take_turns(contestants, lambda: None, lambda: rounds.append(0))
