@@ -28,8 +28,11 @@ BACK_SIZES = [
     "dh", "chunk", "dslots", "carry", "back", "ones", "dW", "db", "dx", "dx_step", "W_T", "ldw_T", "first_too",
 ]  # fmt: skip
 STEP = [
-    "o = 4 * (first + t * step)", "p = 4 * t * B * H", "s = slots + 4 * t * slot_step", "q = saved + 4 * t * saved_step",
-]  # fmt: skip
+    "o = 4 * (first + t * step)",
+    "p = 4 * t * B * H",
+    "s = slots + 4 * t * slot_step",
+    "q = saved + 4 * t * saved_step",
+]
 
 
 def forward_fields(plan: Plan) -> list[str]:
