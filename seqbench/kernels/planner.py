@@ -186,7 +186,9 @@ class _Planner:
             before = len(self.saved)
             self.readers = {}
             seen: set[Expression] = set()
-            for e in [*self.dslot.values(), *self.drow.values(), *self.dstate]:
+            # A slot that is a left operand is read again for its weight's gradient.
+            slots = [left for left in self.lefts if left.op == "slot"]
+            for e in [*self.dslot.values(), *self.drow.values(), *self.dstate, *slots]:
                 self._read(e, None, seen)
             for level in range(max(self.level.values()) + 1):
                 seen = set()

@@ -1,12 +1,14 @@
 """From a cell's step to expressions: the step is run once on small tensors, and every operation it calls is looked at.
 
 A tensor [R, B, n*H] is a list of n planes; chunk, split, slice and cat only move planes about. A weight is followed
-through its views by the numbers of its elements, so any spelling of a block of it is understood.
+through its views by the numbers of its elements, so any spelling of a block of it is understood.  What each expression
+comes to is compared with what the operation returned, so a step that mixes sequences or replicas is found out.
 R replicas, B batch, H hidden, G gates.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqbench.cells import Cell
-from seqbench.kernels.expression import Expression, apply, constant, in_order, lift
+from seqbench.kernels.expression import OPERATIONS, Expression, apply, constant, in_order, lift
 
 aten = torch.ops.aten
 SIZES = (2, 3, 5), (3, 2, 7)  # R, B, H: all different, and twice, so that a number taken from a shape is found out
@@ -76,19 +78,14 @@ def trace(cell: Cell) -> Traced:
 def _trace(cell: Cell, R: int, B: int, H: int) -> Traced:
     shapes = {name: weight.shape for name, weight in cell.weights(H).items()}
     generator = torch.Generator().manual_seed(0)
-    draw = {name: torch.rand(R, *shape, generator=generator) for name, shape in shapes.items()}
-    a = torch.rand(R, B, cell.gates * H, generator=generator)
-    state = tuple(torch.rand(R, B, H, generator=generator) for _ in range(cell.states))
-    known: list[tuple[Tensor, Any]] = [(a, _Planes([Expression("input", key=(k,)) for k in range(cell.gates)]))]
-    known += [(s, _Planes([Expression("state", key=(k,))])) for k, s in enumerate(state)]
-    for name, tensor in draw.items():
-        elements = torch.arange(tensor[0].numel()).view(1, *shapes[name]).expand(R, *shapes[name])
-        known.append((tensor, _Weight(name, shapes[name][-1], elements)))
-    mode = _Tracer(H, known)
+    rand = functools.partial(torch.rand, generator=generator, dtype=torch.float64)
+    draw = {name: rand(R, *shape) for name, shape in shapes.items()}
+    a, state = rand(R, B, cell.gates * H), tuple(rand(R, B, H) for _ in range(cell.states))
+    mode = _Tracer(a, state, draw)
     try:
         with torch.enable_grad(), mode:
             new = cell.step(a, state, SimpleNamespace(**draw))
-        outputs = _outputs(mode, new, cell.states, (R, B, H))
+        outputs = _outputs(mode, new, state)
     except _Refused as error:
         raise Unsupported(f"{_where(cell, error)}: {error}") from None
     except RuntimeError as error:
@@ -105,10 +102,10 @@ def _trace(cell: Cell, R: int, B: int, H: int) -> Traced:
     return Traced(outputs, blocks)
 
 
-def _outputs(mode: _Tracer, new: Any, states: int, shape: tuple[int, ...]) -> tuple[Expression, ...]:
-    if not isinstance(new, tuple | list) or len(new) != states:
-        raise _Refused(f"it returns {len(new) if isinstance(new, tuple | list) else 'no tuple'}, not {states} states")
-    if bad := [k for k, s in enumerate(new) if tuple(s.shape) != shape]:
+def _outputs(mode: _Tracer, new: Any, old: tuple[Tensor, ...]) -> tuple[Expression, ...]:
+    if not isinstance(new, tuple | list) or len(new) != len(old):
+        raise _Refused(f"it returns {len(new) if isinstance(new, tuple | list) else 'no tuple'}, not {len(old)} states")
+    if bad := [k for k, (s, before) in enumerate(zip(new, old, strict=True)) if s.shape != before.shape]:
         raise _Refused(f"state {bad[0]} does not come back as [R, B, H]")
     return tuple(mode.planes(s)[0] for s in new)
 
@@ -131,9 +128,17 @@ def _where(cell: Cell, error: BaseException | None) -> str:
 class _Tracer(TorchDispatchMode):
     """Looks at each operation of a step: what it does to planes and to views of weights."""
 
-    def __init__(self, H: int, known: list[tuple[Tensor, Any]]) -> None:
+    def __init__(self, a: Tensor, state: tuple[Tensor, ...], draw: dict[str, Tensor]) -> None:
         super().__init__()
-        self.H = H
+        self.shape, self.H, self.draw = state[0].shape, state[0].shape[-1], draw
+        inputs = [Expression("input", key=(k,)) for k in range(a.shape[-1] // self.H)]
+        states = [Expression("state", key=(k,)) for k in range(len(state))]
+        self.numbers = dict(zip(inputs, a.split(self.H, -1), strict=True)) | dict(zip(states, state, strict=True))
+        known: list[tuple[Tensor, Any]] = [(a, _Planes(inputs))]
+        known += [(tensor, _Planes([e])) for tensor, e in zip(state, states, strict=True)]
+        for name, tensor in draw.items():
+            elements = torch.arange(tensor[0].numel()).view_as(tensor[:1]).expand_as(tensor)
+            known.append((tensor, _Weight(name, tensor.shape[-1], elements)))
         # The tensors are held, so that no other can have their ids.
         self.held = {id(tensor): (tensor, value) for tensor, value in known}
 
@@ -162,8 +167,39 @@ class _Tracer(TorchDispatchMode):
         else:
             raise _Refused(f"no rule for {name}")
         for tensor, value in zip(*((out, found) if isinstance(out, tuple | list) else ([out], [found])), strict=True):
+            if isinstance(value, _Planes):
+                self.check(tensor, value)
             self.held[id(tensor)] = (tensor, value)
         return out
+
+    def check(self, tensor: Tensor, found: _Planes) -> None:
+        """Refuses a tensor that its planes do not come to."""
+        R, B, H = self.shape
+        if tensor.shape[-1] != len(found.planes) * H:
+            raise _Refused("a reshape of the H axis")
+        if tuple(tensor.shape[:-1]) in ((R, B), (R, 1)):
+            numbers = torch.cat([self.number(plane).expand(self.shape) for plane in found.planes], -1)
+            if torch.allclose(tensor.expand_as(numbers), numbers, equal_nan=True):
+                return
+        raise _Refused("sequences or replicas are left out, mixed or rearranged")
+
+    def number(self, e: Expression) -> Tensor:
+        """What an expression comes to, [R, B, H] or [R, 1, H]."""
+        if e not in self.numbers:
+            args, H = [self.number(x) for x in e.args], self.H
+            if e.op == "constant":
+                self.numbers[e] = torch.full(self.shape, e.key[0], dtype=torch.float64)
+            elif e.op == "row":
+                name, k = e.key
+                self.numbers[e] = self.draw[name].view(self.shape[0], 1, -1)[..., k * H : (k + 1) * H]
+            elif e.op == "matmul":
+                name, row, column = e.key
+                block = self.draw[name].view(self.shape[0], -1, self.draw[name].shape[-1])
+                block = block[:, row * H : (row + 1) * H, column * H : (column + 1) * H]
+                self.numbers[e] = args[0].expand(self.shape) @ block
+            else:
+                self.numbers[e] = OPERATIONS[e.op].torch(*args)
+        return self.numbers[e]
 
     def value(self, x: Any) -> Any:
         """What a tensor stands for; numbers, shapes and lists of tensors likewise."""
@@ -215,6 +251,8 @@ class _Tracer(TorchDispatchMode):
         """left @ right, or onto + left @ right: planes times blocks of a weight."""
         if not isinstance(left, _Planes) or not isinstance(right, _Weight):
             raise _Refused("a product needs a state on the left and a weight on the right")
+        if any(plane.value is not None for plane in left.planes):
+            raise _Refused("a product of a constant")
         H, N, elements = self.H, right.columns, right.elements[0]
         rows, columns = elements.shape
         first_row, first_column = divmod(int(elements[0, 0]), N)
@@ -252,10 +290,10 @@ def _split(tracer: _Tracer, out: Any, x: _Planes, sizes: Any, dim: int = 0) -> l
 def _slice(
     tracer: _Tracer, out: Tensor, x: _Planes, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> _Planes:
+    if dim not in (2, -1):
+        return x
     begin = (start or 0) % (len(x.planes) * tracer.H)
-    if dim not in (2, -1) or step != 1 or begin % tracer.H or out.shape[-1] % tracer.H:
-        if (start or 0, step) == (0, 1) and out.shape[-1] == len(x.planes) * tracer.H and dim not in (2, -1):
-            return x
+    if step != 1 or begin % tracer.H or out.shape[-1] % tracer.H:
         raise _Refused("a slice that cuts a block of H")
     return _Planes(x.planes[begin // tracer.H :][: out.shape[-1] // tracer.H])
 
@@ -267,9 +305,7 @@ def _cat(tracer: _Tracer, out: Tensor, parts: list[Any], dim: int = 0) -> _Plane
 
 
 def _same(tracer: _Tracer, out: Tensor, x: Any, *sizes: Any, **kwargs: Any) -> _Planes:
-    """A view or copy of planes, as long as it keeps their order: axes of R and B may come and go around a product."""
-    if out.shape[-1] != len(x.planes) * tracer.H:
-        raise _Refused("a reshape of the H axis")
+    """A view or copy of planes that keeps them as they are."""
     return x
 
 

@@ -54,9 +54,26 @@ class Constant(Cell):
         return torch.tanh(x + h @ w.U) + old * torch.ones_like(old), old, y + torch.zeros_like(y)
 
 
+class ProductOfInput(Cell):
+    """A product whose left operand is a projected input, which no pass reads."""
+
+    gates = 2
+    paper = "none"
+
+    def weights(self, hidden):
+        square = Weight((hidden, hidden), "orthogonal")
+        return {"U": square, "V": square}
+
+    def step(self, a, state, w):
+        (h,) = state
+        x, y = a.chunk(2, -1)
+        z = torch.sigmoid(y + h @ w.U)
+        return (torch.lerp(h, torch.tanh(x @ w.V), z),)
+
+
 CELLS = {name: kind() for name, kind in cells().items() if name != "LRU"}  # whose step has a cosine: it is scanned
 CELLS |= {"LSTM without peepholes": find("LSTM")(peepholes=False), "GRU without biases": find("GRU")(bias=False)}
-CELLS |= {"Odd": Odd(), "Constant": Constant()}
+CELLS |= {"Odd": Odd(), "Constant": Constant(), "ProductOfInput": ProductOfInput()}
 SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 17)]  # T, R, B, I, H
 
 

@@ -95,6 +95,39 @@ class Detached(Plain):
         return (torch.tanh(a + state[0].detach() @ w.U),)  # here
 
 
+class OneSequence(Plain):
+    """left out, mixed or rearranged"""
+
+    def step(self, a, state, w):
+        first = state[0][:, :1]  # here
+        return (torch.tanh(a + state[0] @ w.U) + first,)
+
+
+class NextSequence(Plain):
+    """left out, mixed or rearranged"""
+
+    def step(self, a, state, w):
+        h = state[0]
+        rolled = torch.cat([h[:, 1:], h[:, :1]], 1)  # here
+        return (torch.tanh(a + rolled @ w.U),)
+
+
+class OtherReplica(Plain):
+    """left out, mixed or rearranged"""
+
+    def step(self, a, state, w):
+        h = state[0]
+        mixed = h.view(h.shape[1], h.shape[0], h.shape[2]).view(h.shape)  # here
+        return (torch.tanh(a + mixed @ w.U),)
+
+
+class ConstantProduct(Plain):
+    """a product of a constant"""
+
+    def step(self, a, state, w):
+        return (torch.tanh(a + state[0] @ w.U) + torch.ones_like(a) @ w.U,)  # here
+
+
 class NumberOfShape(Plain):
     """a number taken from a shape"""
 
@@ -121,7 +154,7 @@ class WrongStates(Plain):
 
 BAD = [
     BranchOnValue, MeanOverH, InPlace, RandomDraw, TensorInside, CutBlock, Transposed, NoGradient, Detached,
-    NumberOfShape, UnusedWeight, WrongStates,
+    OneSequence, NextSequence, OtherReplica, ConstantProduct, NumberOfShape, UnusedWeight, WrongStates,
 ]  # fmt: skip
 
 
