@@ -29,7 +29,7 @@ from seqbench.weights import initial_weights
 imported = time.perf_counter()
 for name in sys.argv[1].split(","):
     cell = cells.find(name)()
-    w = initial_weights(cell.layer(88, 36), [0])
+    w = {name: p.requires_grad_() for name, p in initial_weights(cell.layer(88, 36), [0]).items()}
     h, _ = run_layer(cell, torch.zeros(5, 1, 16, 88), SimpleNamespace(**w), recurrence="numba")
     torch.autograd.grad(h.sum(), list(w.values()))
 print(time.perf_counter() - begin, imported - begin)

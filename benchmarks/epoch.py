@@ -143,7 +143,7 @@ def stage_epochs(unit: str, name: str, epochs: int) -> dict[str, float]:
             with clock("backward"):
                 loss.backward()
             with clock("clipping"):
-                clip_per_replica(model.w.values(), 1.0)
+                clip_per_replica([model.rows], 1.0)
             with clock("optimizer"):
                 optimizer.step()
                 optimizer.zero_grad()

@@ -27,7 +27,8 @@ from seqbench.weights import initial_weights
 def compare(name: str, cell: LinearCell, options: argparse.Namespace) -> dict[str, float | str]:
     """Medians of seconds, and of the ratio within each round."""
     g = torch.Generator().manual_seed(0)
-    weights = {n: p for n, p in initial_weights(cell.layer(1, options.hidden), [0]).items() if n not in ("W", "b")}
+    weights = initial_weights(cell.layer(1, options.hidden), [0])
+    weights = {n: p.requires_grad_() for n, p in weights.items() if n not in ("W", "b")}
     a = torch.randn(options.steps, 1, options.batch, cell.gates * options.hidden, generator=g).requires_grad_()
     leaves = [a, *weights.values()]
 

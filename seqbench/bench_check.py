@@ -95,7 +95,7 @@ class Layer:
         """From a fixed seed, float32; no weight is zero, and first states are positive, as sLSTM's normaliser is."""
         g, H = torch.Generator().manual_seed(0), shape.size(cell)
         initial = initial_weights(cell.layer(shape.I, H), list(range(R)))
-        w = {name: p.detach() + torch.randn(p.shape, generator=g) / 20 for name, p in initial.items()}
+        w = {name: p + torch.randn(p.shape, generator=g) / 20 for name, p in initial.items()}
         state = tuple(torch.rand(R, shape.B, H, generator=g) + 0.5 for _ in range(cell.states))
         return cls(cell, torch.randn(shape.T, R, shape.B, shape.I, generator=g), w, state)
 

@@ -1,6 +1,7 @@
 """What Lightning does once for a model, done for each replica: best weights, early stop, curves.
 
-R replicas.  Everything here lives in checkpoints, so that a resumed run goes on as if nothing had happened.
+Everything here lives in checkpoints, so that a resumed run goes on as if nothing had happened.
+R replicas, P parameters.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Replicas(L.Callback):
         last_epoch: [R], the last epoch that a replica took part in.
         running: [R] bool, the replicas that take part in the next epoch.
         diverged: [R] bool.
-        weights: the weights at the best epoch, each [R, ...].
+        weights: [R, P], the weights at the best epoch.
     """
 
     def __init__(self, patience: int | None = None) -> None:
@@ -52,20 +53,20 @@ class Replicas(L.Callback):
         self.last_epoch = torch.empty(0)
         self.running = torch.empty(0)
         self.diverged = torch.empty(0)
-        self.weights: dict[str, Tensor] = {}
+        self.weights = torch.empty(0)
         self._seconds_before = 0.0
         self._started = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, SequenceModel)
-        if not self.weights:
+        if not self.weights.numel():
             R = pl_module.R
             self.best = torch.full((R,), math.inf, dtype=torch.float64)
             self.best_epoch = torch.full((R,), -1)
             self.last_epoch = torch.full((R,), -1)
             self.running = torch.ones(R, dtype=torch.bool)
             self.diverged = torch.zeros(R, dtype=torch.bool)
-            self.weights = {name: p.detach().clone() for name, p in pl_module.w.items()}
+            self.weights = pl_module.rows.detach().clone()
 
     @property
     def seconds(self) -> float:
@@ -109,10 +110,8 @@ class Replicas(L.Callback):
     def _keep_weights(self, module: SequenceModel, better: Tensor) -> None:
         """Of the replicas in `better`, counted as the group began."""
         held = torch.tensor([module.slots.index(k) for k in better.tolist()], device=module.device, dtype=torch.long)
-        for name, p in module.w.items():
-            kept = self.weights[name].to(p.device)
-            kept[better.to(p.device)] = p.detach()[held]
-            self.weights[name] = kept
+        self.weights = self.weights.to(module.device)
+        self.weights[better.to(module.device)] = module.rows.detach()[held]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compacts the group once half of it is done."""

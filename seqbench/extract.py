@@ -62,7 +62,7 @@ def _solo(saved: dict[str, Any], slot: int, held: int, replica: int, R: int) -> 
     ]
     key = Replicas().state_key
     state = saved["callbacks"][key]
-    cut = _cut(state, replica, R) | {"weights": _cut(state["weights"], replica, R)}
+    cut = _cut(state, replica, R)
     cut["curve"] = [(e, s, t, train[replica : replica + 1], valid[replica : replica + 1])
                     for e, s, t, train, valid in state["curve"]]  # fmt: skip
     solo["callbacks"] = saved["callbacks"] | {key: cut}

@@ -1,6 +1,7 @@
 """The model that Lightning trains: R runs of one unit side by side, each with its own seed and rate.
 
-Shapes: T time, R replicas, B batch, I inputs, H hidden, G gates, K targets.  A solo run is R = 1: the same code.
+Shapes: T time, R replicas, B batch, I inputs, H hidden, G gates, K targets, P parameters.
+A solo run is R = 1: the same code.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from seqbench.optim import ChungRMSProp, PerReplica, clip_per_replica
 from seqbench.recurrence import project
 from seqbench.stack import recurrent_matrices, run_stack, stack_weights
 from seqbench.task import Batch, SeqbenchError, Task
-from seqbench.weights import Perturbation, initial_weights
+from seqbench.weights import Layout, Perturbation, initial_weights
 
 
 def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int], list[float]]:
@@ -51,7 +52,7 @@ class SequenceModel(L.LightningModule):
     """Recurrent layers and a head, for R replicas.
 
     Attributes:
-        w: all weights by name, each [R, ...].
+        rows: [R, P], all weights, the only parameter; `w` has them by name.
         slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
         alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
         diverged: [R] bool.
@@ -113,8 +114,9 @@ class SequenceModel(L.LightningModule):
                 f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
                 f"matrices ({type(cell).__name__} has {len(recurrent)})"
             )
-        self.perturb = Perturbation(self.spec, recurrent, noise, dropout)
-        self.w = nn.ParameterDict(initial_weights(self.spec, self.seeds))
+        self.layout = Layout(self.spec)
+        self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
+        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds)))
         self.alive: Tensor
         self.diverged: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
@@ -137,22 +139,26 @@ class SequenceModel(L.LightningModule):
         """[R], of the replicas held."""
         return [self._rates[k] for k in self.slots]
 
+    @property
+    def w(self) -> dict[str, Tensor]:
+        """All weights by name, each [R, ...]: views of `rows`."""
+        return self.layout.views(self.rows)
+
     @torch.no_grad()
     def keep(self, held: Tensor) -> None:
-        """Goes on with the replicas `held` [R'], counted among those held now; the parameters stay the same objects."""
+        """Goes on with the replicas `held` [R'], counted among those held now; the parameter stays the same object."""
         self.slots = [self.slots[k] for k in held.tolist()]
-        self._replace({name: p[held] for name, p in self.w.items()}, self.alive[held], self.diverged[held])
+        self._replace(self.rows[held], self.alive[held], self.diverged[held])
 
     @torch.no_grad()
-    def restore(self, weights: dict[str, Tensor], diverged: Tensor) -> None:
-        """Takes all replicas in again, as the group began, with these weights, each [R, ...]."""
+    def restore(self, rows: Tensor, diverged: Tensor) -> None:
+        """Takes all replicas in again, as the group began, with these weights [R, P]."""
         self.slots = list(range(len(self._seeds)))
-        self._replace(weights, torch.zeros_like(diverged), diverged)
+        self._replace(rows, torch.zeros_like(diverged), diverged)
 
-    def _replace(self, weights: dict[str, Tensor], alive: Tensor, diverged: Tensor) -> None:
-        for name, p in self.w.items():
-            p.grad = None
-            p.data = weights[name].to(p.device).clone()
+    def _replace(self, rows: Tensor, alive: Tensor, diverged: Tensor) -> None:
+        self.rows.grad = None
+        self.rows.data = rows.to(self.device).clone()
         self.alive, self.diverged = alive.to(self.device), diverged.to(self.device)
         self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
 
@@ -169,7 +175,7 @@ class SequenceModel(L.LightningModule):
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
-        return SimpleNamespace(**self.perturb(dict(self.w), self.seeds, step))
+        return SimpleNamespace(**self.perturb(self.rows, self.seeds, step))
 
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
@@ -223,14 +229,14 @@ class SequenceModel(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips each replica's gradient by its own norm."""
-        norm = clip_per_replica(self.w.values(), gradient_clip_val)
+        norm = clip_per_replica([self.rows], gradient_clip_val)
         # A gradient scaler's first steps overflow by design, and it skips them.
         if self.trainer.scaler is None:
             self._mark_diverged(~norm.isfinite())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device)
-        return PerReplica(self.optimizer(self.w.values()), rates, self.alive)
+        return PerReplica(self.optimizer([self.rows]), rates, self.alive)
 
     # Evaluation
 

@@ -44,22 +44,15 @@ class ChungRMSProp(Optimizer):
         """One step; parameters without a gradient stay."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            for p in params:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
                 if not self.state[p]:
                     self.state[p] = {"v": torch.zeros_like(p), "m": torch.zeros_like(p)}
-            v = [self.state[p]["v"] for p in params]
-            m = [self.state[p]["m"] for p in params]
-            torch._foreach_mul_(v, group["rho"])
-            torch._foreach_addcmul_(v, grads, grads, 1 - group["rho"])
-            scale = torch._foreach_sqrt(v)
-            torch._foreach_clamp_min_(scale, group["floor"])
-            torch._foreach_mul_(m, group["momentum"])
-            torch._foreach_addcdiv_(m, grads, scale)
-            torch._foreach_add_(params, m, alpha=-group["lr"])
+                v, m = self.state[p]["v"], self.state[p]["m"]
+                v.mul_(group["rho"]).addcmul_(p.grad, p.grad, value=1 - group["rho"])
+                m.mul_(group["momentum"]).addcdiv_(p.grad, v.sqrt().clamp_min_(group["floor"]))
+                p.add_(m, alpha=-group["lr"])
         return loss
 
 
@@ -98,12 +91,11 @@ class PerReplica(Optimizer):
         """One step of every replica that is alive."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         params = [p for group in self.param_groups for p in group["params"]]
-        old = torch._foreach_add(params, 0)
+        before = [p.clone() for p in params]
         self.base.step()
-        rates = [over_replicas(self.rates, p).to(p.dtype) for p in params]
-        moved = torch._foreach_addcmul(old, torch._foreach_sub(params, old), rates)
-        for p, o, new in zip(params, old, moved, strict=True):
-            torch.where(over_replicas(self.alive, p), new, o, out=p)
+        for p, old in zip(params, before, strict=True):
+            moved = torch.addcmul(old, p - old, over_replicas(self.rates, p).to(p.dtype))
+            torch.where(over_replicas(self.alive, p), moved, old, out=p)
         return loss
 
     def keep(self, slots: Tensor, alive: Tensor) -> None:

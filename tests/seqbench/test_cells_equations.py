@@ -349,7 +349,7 @@ def test_lrus_first_values_are_the_papers_law():
     from seqbench.weights import initial_weights
 
     spec = find("LRU")().layer(I, 400)
-    w = {n: v.detach().double() for n, v in initial_weights(spec, [0, 1]).items()}
+    w = {n: v.double() for n, v in initial_weights(spec, [0, 1]).items()}
     radius = torch.exp(-torch.exp(w["nu"]))
     assert (radius < 1).all()
     torch.testing.assert_close(torch.exp(2 * w["log_gamma"]), 1 - radius**2, rtol=1e-3, atol=1e-6)
