@@ -281,6 +281,18 @@ def _polynomial(x: Vector, *coefficients: float) -> Vector:
 Pass = Callable[..., Sequence[Vector]]
 
 
+def _load_first(builder: IRBuilder, source: Value, count: int) -> Value:
+    """The vector whose first `count` lanes are at `source`; the others are 0."""
+    part = ir.VectorType(FLOAT, count)
+    lanes = ir.Constant(_INTS, [min(k, count) for k in range(WIDTH)])
+    return builder.shuffle_vector(builder.load(source, align=4, typ=part), ir.Constant(part, [0.0] * count), lanes)
+
+
+def _store_first(builder: IRBuilder, value: Value, target: Value, count: int) -> None:
+    lanes = ir.Constant(ir.VectorType(INT32, count), list(range(count)))
+    builder.store(builder.shuffle_vector(value, value, lanes), target, align=4)
+
+
 def elementwise(inputs: int, outputs: int, function: Pass, name: str) -> Any:
     """A numba function f(pointers, strides, rows, columns) that applies `function` to every element.
 
@@ -298,11 +310,20 @@ def elementwise(inputs: int, outputs: int, function: Pass, name: str) -> Any:
     """
     operands = inputs + outputs
 
-    def emit_row(builder: IRBuilder, rows: list[Value], at: Value, mask: Value | None) -> None:
+    def emit_row(builder: IRBuilder, rows: list[Value], at: Value, count: Value | int) -> None:
+        """A vector at column `at`, or its first lanes: `count` of them, known now or only when it runs."""
         places = [offset(builder, row, at) for row in rows]
-        results = function(*(Vector(builder, load(builder, place, mask)) for place in places[:inputs]))
+        if isinstance(count, int):
+            read = [_load_first(builder, place, count) for place in places[:inputs]]
+        else:
+            mask = first_lanes(builder, count)
+            read = [load(builder, place, mask) for place in places[:inputs]]
+        results = function(*(Vector(builder, value) for value in read))
         for result, place in zip(results, places[inputs:], strict=True):
-            store(builder, result.value, place, mask)
+            if isinstance(count, int):
+                _store_first(builder, result.value, place, count)
+            else:
+                store(builder, result.value, place, mask)
 
     def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
         pointers, strides, rows, columns = arguments
@@ -310,13 +331,26 @@ def elementwise(inputs: int, outputs: int, function: Pass, name: str) -> Any:
         steps = [builder.extract_value(strides, i) for i in range(operands)]
         whole = builder.udiv(columns, INT64(WIDTH))
         left = builder.urem(columns, INT64(WIDTH))
-        mask = first_lanes(builder, left)
+        end = builder.mul(whole, INT64(WIDTH))
         with cgutils.for_range(builder, rows) as row:
             places = [offset(builder, p, builder.mul(s, row.index)) for p, s in zip(starts, steps, strict=True)]
             with cgutils.for_range(builder, whole) as column:
-                emit_row(builder, places, builder.mul(column.index, INT64(WIDTH)), None)
-            with builder.if_then(builder.icmp_unsigned("!=", left, INT64(0))):
-                emit_row(builder, places, builder.mul(whole, INT64(WIDTH)), mask)
+                emit_row(builder, places, builder.mul(column.index, INT64(WIDTH)), WIDTH)
+            after = builder.append_basic_block()
+            masked = builder.append_basic_block()
+            rest = builder.switch(left, masked)
+            rest.add_case(INT64(0), after)
+            # A processor hands on what was just stored, but not what was stored under a mask.
+            for count in (WIDTH // 4, WIDTH // 2):
+                block = builder.append_basic_block()
+                rest.add_case(INT64(count), block)
+                with builder.goto_block(block):
+                    emit_row(builder, places, end, count)
+                    builder.branch(after)
+            with builder.goto_block(masked):
+                emit_row(builder, places, end, left)
+                builder.branch(after)
+            builder.position_at_end(after)
         return context.get_dummy_value()
 
     @intrinsic

@@ -74,7 +74,7 @@ class ProductOfInput(Cell):
 CELLS = {name: kind() for name, kind in cells().items() if name != "LRU"}  # whose step has a cosine: it is scanned
 CELLS |= {"LSTM without peepholes": find("LSTM")(peepholes=False), "GRU without biases": find("GRU")(bias=False)}
 CELLS |= {"Odd": Odd(), "Constant": Constant(), "ProductOfInput": ProductOfInput()}
-SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 17)]  # T, R, B, I, H
+SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 20)]  # T, R, B, I, H
 
 
 def problem(cell, T, R, B, I, H, dtype=torch.float32, shared=False):

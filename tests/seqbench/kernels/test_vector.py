@@ -175,7 +175,7 @@ def affine():
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_elementwise_writes_its_rows_only(affine, rows):
-    for columns in (0, 1, WIDTH - 1, WIDTH, WIDTH + 1, 3 * WIDTH, 3 * WIDTH + 5):
+    for columns in (*range(2 * WIDTH + 1), 3 * WIDTH, 3 * WIDTH + 5):
         x, y = (Buffer(normal(rows, columns, seed=i), gap=i, shift=i) for i in range(2))
         p, q = (Buffer(np.zeros((rows, columns)), gap=3 * i, guard=GUARD, shift=i) for i in range(2))
         buffers = (x, y, p, q)
@@ -186,24 +186,26 @@ def test_elementwise_writes_its_rows_only(affine, rows):
         assert q.untouched()
 
 
-def test_elementwise_in_place(affine):
-    x, y = (Buffer(normal(3, WIDTH + 5, seed=i), gap=2, guard=GUARD) for i in range(2))
+@pytest.mark.parametrize("left", [WIDTH // 4, WIDTH // 2, WIDTH // 2 + 1])
+def test_elementwise_in_place(affine, left):
+    x, y = (Buffer(normal(3, WIDTH + left, seed=i), gap=2, guard=GUARD) for i in range(2))
     before_x, before_y = x.inside.copy(), y.inside.copy()
-    affine((x.address, y.address, y.address, x.address), (x.step, y.step, y.step, x.step), 3, WIDTH + 5)
+    affine((x.address, y.address, y.address, x.address), (x.step, y.step, y.step, x.step), 3, WIDTH + left)
     np.testing.assert_allclose(y.inside, 2 * before_x + before_y, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(x.inside, before_x - before_y, rtol=1e-6, atol=1e-6)
     assert x.untouched()
     assert y.untouched()
 
 
-def test_stride_zero_is_one_row_again_and_again():
-    x = Buffer(normal(7, 2 * WIDTH + 3), gap=1)
-    bias, total = (Buffer(normal(1, 2 * WIDTH + 3, seed=i), guard=GUARD) for i in (1, 2))
+@pytest.mark.parametrize("left", [3, WIDTH // 4, WIDTH // 2])
+def test_stride_zero_is_one_row_again_and_again(left):
+    x = Buffer(normal(7, 2 * WIDTH + left), gap=1)
+    bias, total = (Buffer(normal(1, 2 * WIDTH + left, seed=i), guard=GUARD) for i in (1, 2))
     expected = total.inside[0].copy()
     for row in x.inside:
         expected += row - bias.inside[0]
     run = elementwise(3, 1, lambda total, row, bias: [total + (row - bias)], "test_column_sums")
-    run((total.address, x.address, bias.address, total.address), (0, x.step, 0, 0), 7, 2 * WIDTH + 3)
+    run((total.address, x.address, bias.address, total.address), (0, x.step, 0, 0), 7, 2 * WIDTH + left)
     assert total.inside[0].tolist() == expected.tolist()
     assert total.untouched()
 
@@ -215,7 +217,7 @@ def test_a_numbers_bits_do_not_depend_on_its_place():
 
     x, y = (normal(5 * WIDTH + 3, seed=i) for i in range(2))
     whole = apply(gated, x, y)
-    for first in range(1, WIDTH + 2):
+    for first in range(1, 2 * WIDTH):
         assert apply(gated, x[first:], y[first:]).tolist() == whole[first:].tolist()
 
 
