@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seqbench.kernels.expression import OPERATIONS
-from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
+from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, WeightGradient
 
 HEADER = '''"""Made by seqbench from a cell's step."""
 from numba import njit
@@ -122,10 +122,10 @@ class _Writer:
         into, into_step = self.address(op.into)
         start = into if op.add else "0"
         width = op.block.width
-        if isinstance(op, Product):
-            sizes, right = f"{width} * H, H", f"{_corner(op.block)}, ld_{op.block.weight}"
-        else:
+        if op.transposed:
             sizes, right = f"H, {width} * H", f"{_corner(op.block, transposed=True)}, ldt_{op.block.weight}"
+        else:
+            sizes, right = f"{width} * H, H", f"{_corner(op.block)}, ld_{op.block.weight}"
         operands = f"{left}, {left_step}, {right}, {into}, {into_step}, {start}, {into_step}"
         return f"call_product(product, B, {sizes}, {operands})"
 

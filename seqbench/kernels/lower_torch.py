@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqbench.cells import State
 from seqbench.kernels.expression import OPERATIONS, in_order
-from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
+from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan
 
 
 @dataclass
@@ -35,6 +35,37 @@ class Memory:
     rows: dict[str, Tensor]
     matrices: dict[str, Tensor]
 
+    @classmethod
+    def begun(cls, plan: Plan, slots: Tensor, saved: Tensor, w: dict[str, Tensor], first: State) -> Memory:
+        """Before the first step.  Args: w: the cell's weights, each [R, ...]; first: the state, each [R, B, H]."""
+        T, (R, B, H) = len(saved), first[0].shape
+        states = [saved.new_empty(T + 1, R, B, H) for _ in first]
+        for whole, one in zip(states, first, strict=True):
+            whole[0] = one
+        rows = {name: w[name].reshape(R, 1, -1).contiguous() for name in plan.rows}
+        matrices = {name: w[name].reshape(R, plan.blocks[name][0] * H, -1).contiguous() for name in plan.matrices}
+        return cls(slots, saved, states, rows, matrices)
+
+    def timed(self, place: Place) -> Tensor:
+        """[T, R, B, H] of a slot, a saved plane, or a state before or after the step."""
+        k, H = place.plane, self.states[0].shape[-1]
+        match place.buffer:
+            case "state":
+                return self.states[k][:-1]
+            case "next":
+                return self.states[k][1:]
+            case buffer:
+                return (self.slots if buffer == "slot" else self.saved)[..., k * H : (k + 1) * H]
+
+    def add_gradients(self, plan: Plan, dslots: Tensor, dw: dict[str, Tensor]) -> None:
+        """Onto dw, by matrix [R, n*H, m*H].  Args: dslots: [T, R, B, P*H]."""
+        H = self.states[0].shape[-1]
+        for gradient in plan.gradients:
+            block, left = gradient.block, self.timed(gradient.left)
+            right = dslots[..., gradient.right.plane * H :][..., : block.width * H]
+            into = dw[block.weight][:, block.row * H : (block.row + 1) * H, block.column * H :][..., : block.width * H]
+            into += torch.einsum("trbi,trbj->rij", left, right)
+
 
 def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> Memory:
     """All steps; the hidden states are states[0][1:].
@@ -45,12 +76,7 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> Memory
     H = state[0].shape[-1]
     slots = a.new_empty(T, R, B, plan.slots * H)
     slots[..., : plan.gates * H] = a
-    states = [a.new_empty(T + 1, R, B, H) for _ in state]
-    for whole, first in zip(states, state, strict=True):
-        whole[0] = first
-    rows = {name: w[name].reshape(R, 1, -1) for name in plan.rows}
-    matrices = {name: w[name].reshape(R, plan.blocks[name][0] * H, -1) for name in plan.matrices}
-    memory = Memory(slots, a.new_empty(T, R, B, plan.saved * H), states, rows, matrices)
+    memory = Memory.begun(plan, slots, a.new_empty(T, R, B, plan.saved * H), w, state)
     places = _Places(memory, H)
     operations = [places.bound(op) for op in plan.forward]
     for t in range(T):
@@ -78,8 +104,7 @@ def backward(
         for operation in operations:
             operation(t)
     dw = places.drows | {name: torch.zeros_like(matrix) for name, matrix in memory.matrices.items()}
-    for gradient in plan.gradients:
-        places.add_gradient(gradient, dw[gradient.block.weight])
+    memory.add_gradients(plan, places.dslots, dw)
     return places.dslots[..., : plan.gates * H], dw, places.carry
 
 
@@ -95,32 +120,18 @@ class _Places:
     def __init__(self, memory: Memory, H: int) -> None:
         self.memory, self.H = memory, H
 
-    def timed(self, place: Place, width: int = 1) -> Tensor | None:
-        """[T, R, B, width*H] of a place and its right neighbours; None if it is the same at all steps."""
-        m, k = self.memory, place.plane
-        planes = slice(k * self.H, (k + width) * self.H)
+    def steps(self, place: Place, width: int = 1) -> Sequence[Tensor]:
+        """By step [R, B, width*H] of a place and its right neighbours; of rows [R, 1, H]."""
+        planes = slice(place.plane * self.H, (place.plane + width) * self.H)
         match place.buffer:
             case "slot":
-                return m.slots[..., planes]
-            case "saved":
-                return m.saved[..., planes]
-            case "state":
-                return m.states[k][:-1]
-            case "next":
-                return m.states[k][1:]
+                return self.memory.slots[..., planes].unbind(0)
+            case "saved" | "state" | "next":
+                return self.memory.timed(place).unbind(0)
             case "dslot":
-                return self.dslots[..., planes]
+                return self.dslots[..., planes].unbind(0)
             case "dh":
-                return self.dh
-        return None
-
-    def steps(self, place: Place, width: int = 1) -> Sequence[Tensor]:
-        """By step [R, B, width*H], rows [R, 1, H]."""
-        timed = self.timed(place, width)
-        if timed is not None:
-            return timed.unbind(0)
-        planes = slice(place.plane * self.H, (place.plane + 1) * self.H)
-        match place.buffer:
+                return self.dh.unbind(0)
             case "row":
                 one = self.memory.rows[place.weight][..., planes]
             case "drow":
@@ -141,12 +152,10 @@ class _Places:
         """What an operation does at step t."""
         if isinstance(op, Pass):
             return self.elementwise(op)
-        wide, narrow = (op.into, op.left) if isinstance(op, Product) else (op.left, op.into)
-        wide_steps, narrow_steps = self.steps(wide, op.block.width), self.steps(narrow)
-        right = self.block(op.block)
-        if isinstance(op, Product):
-            return _product(narrow_steps, right, wide_steps, op.add)
-        return _product(wide_steps, right.mT, narrow_steps, op.add)
+        right, width = self.block(op.block), op.block.width
+        if op.transposed:
+            return _product(self.steps(op.left, width), right.mT, self.steps(op.into), op.add)
+        return _product(self.steps(op.left), right, self.steps(op.into, width), op.add)
 
     def elementwise(self, op: Pass) -> Callable[[int], None]:
         """All places read, then all written."""
@@ -177,14 +186,6 @@ class _Places:
                 into_t.copy_(value)
 
         return run
-
-    def add_gradient(self, gradient: WeightGradient, dw: Tensor) -> None:
-        H, block = self.H, gradient.block
-        left, right = self.timed(gradient.left), self.timed(gradient.right, block.width)
-        assert left is not None  # plan: saved, slot, state or next
-        assert right is not None
-        rows = slice(block.row * H, (block.row + 1) * H)
-        dw[:, rows, block.column * H : (block.column + block.width) * H] += torch.einsum("trbi,trbj->rij", left, right)
 
 
 def _product(left: Sequence[Tensor], right: Tensor, into: Sequence[Tensor], add: bool) -> Callable[[int], None]:

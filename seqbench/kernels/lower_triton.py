@@ -21,7 +21,7 @@ from torch import Tensor
 from seqbench.cells import State
 from seqbench.kernels.cache import source_module
 from seqbench.kernels.lower_torch import Memory
-from seqbench.kernels.plan import Pass, Plan, Product, WeightGradient
+from seqbench.kernels.plan import Pass, Plan, Product
 from seqbench.kernels.triton_source import kept, scratch_planes, source
 
 DTYPES = torch.float32, torch.bfloat16, torch.float16
@@ -143,13 +143,9 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State, launch: L
     H = state[0].shape[-1]
     empty = functools.partial(_empty, a.device)
     slots = empty(T, R, B, plan.slots * H if any(place.buffer == "slot" for place in kept(plan)) else 0)
-    states = [empty(T + 1, R, B, H) for _ in state]
-    for whole, first in zip(states, state, strict=True):
-        whole[0] = first
-    rows = {name: w[name].reshape(R, 1, -1).contiguous() for name in plan.rows}
-    matrices = {name: w[name].reshape(R, plan.blocks[name][0] * H, -1).contiguous() for name in plan.matrices}
-    memory = Memory(slots, empty(T, R, B, plan.saved * H), states, rows, matrices)
-    tensors = a.contiguous(), slots, memory.saved, *states, *rows.values(), *matrices.values()
+    memory = Memory.begun(plan, slots, empty(T, R, B, plan.saved * H), w, state)
+    weights = *memory.rows.values(), *memory.matrices.values()
+    tensors = a.contiguous(), slots, memory.saved, *memory.states, *weights
     _run("forward", plan, memory, tensors, launch or _chosen(plan, memory))
     return memory
 
@@ -174,8 +170,7 @@ def backward(
     _run("backward", plan, memory, tensors, launch)
     dw = {name: parts.sum(1, keepdim=True) for name, parts in drows.items()}
     dw |= {name: torch.zeros_like(matrix, dtype=torch.float32) for name, matrix in memory.matrices.items()}
-    for gradient in plan.gradients:
-        _add_gradient(gradient, memory, dslots, dw[gradient.block.weight])
+    memory.add_gradients(plan, dslots, dw)
     return dslots[..., : plan.gates * H], dw, carries
 
 
@@ -194,19 +189,3 @@ def _run(name: str, plan: Plan, memory: Memory, tensors: tuple[Tensor, ...], lau
     kernel = getattr(_module(plan, launch.resident), name)
     with torch.cuda.device_of(scratch):  # Triton would take the current one
         kernel[R, tiles](*tensors, scratch, steps - 1, R, B, **sizes)
-
-
-def _add_gradient(gradient: WeightGradient, memory: Memory, dslots: Tensor, dw: Tensor) -> None:
-    H = memory.states[0].shape[-1]
-    block, left, right = gradient.block, gradient.left, gradient.right
-    match left.buffer:
-        case "state":
-            lefts = memory.states[left.plane][:-1]
-        case "next":
-            lefts = memory.states[left.plane][1:]
-        case _:
-            whole = memory.slots if left.buffer == "slot" else memory.saved
-            lefts = whole[..., left.plane * H : (left.plane + 1) * H]
-    rights = dslots[..., right.plane * H : (right.plane + block.width) * H]
-    into = dw[:, block.row * H : (block.row + 1) * H, block.column * H : (block.column + block.width) * H]
-    into += torch.einsum("trbi,trbj->rij", lefts, rights)

@@ -46,28 +46,17 @@ class Block:
 
 @dataclass(frozen=True, order=True)
 class Product:
-    """into .. into + width (+)= left @ block."""
+    """into .. into + width (+)= left @ block; transposed: into (+)= left .. left + width @ block^T."""
 
     left: Place
     block: Block
     into: Place
     add: bool
+    transposed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.into} {'+=' if self.add else '='} {self.left} @ {self.block}"
-
-
-@dataclass(frozen=True, order=True)
-class BackProduct:
-    """into (+)= left .. left + width @ block^T."""
-
-    left: Place
-    block: Block
-    into: Place
-    add: bool
-
-    def __str__(self) -> str:
-        return f"{self.into} {'+=' if self.add else '='} {self.left} @ {self.block}^T"
+        sign, transposed = "+=" if self.add else "=", "^T" if self.transposed else ""
+        return f"{self.into} {sign} {self.left} @ {self.block}{transposed}"
 
 
 @dataclass(frozen=True, order=True)
@@ -127,7 +116,7 @@ class Pass:
         return lines, [called[e] for _, e in self.outputs]
 
 
-Operation = Product | BackProduct | Pass
+Operation = Product | Pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +130,9 @@ class Plan:
         keeps_slots: whether the backward pass reads slots, so that every step needs its own.
         blocks: of each weight (rows, columns), in blocks of H; (1, n) also for a weight used row by row.
         rows: names of the weights used elementwise.
-        forward: of one step, after the slots have been filled with the projected inputs.
+        forward: of one step, its products plain, after the slots have been filled with the projected inputs.
         backs: how many derivatives by left operands.
-        backward: of one step.
+        backward: of one step, its products transposed.
         carry: the products that end the backward step, onto "carry"; not needed at the first step where nobody asks
             for the derivative by the first state.
         gradients: of weights, from all steps.
@@ -159,7 +148,7 @@ class Plan:
     forward: tuple[Operation, ...]
     backs: int
     backward: tuple[Operation, ...]
-    carry: tuple[BackProduct, ...]
+    carry: tuple[Product, ...]
     gradients: tuple[WeightGradient, ...]
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from seqbench.cells import Cell
 from seqbench.kernels.expression import OPERATIONS, Expression, constant, in_order, substitute
-from seqbench.kernels.plan import BackProduct, Block, Operation, Pass, Place, Plan, Product, WeightGradient
+from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
 from seqbench.kernels.trace import trace
 
 
@@ -308,7 +308,7 @@ class _Planner:
             if roots:
                 yield self.elementwise(roots, level, {})
 
-    def backward(self) -> tuple[list[Operation], list[BackProduct]]:
+    def backward(self) -> tuple[list[Operation], list[Product]]:
         direct = [term for term in self.terms() if term[0].op == "state"]
         with_products = {term[0].key[0] for term in direct}
         last = [(Place("drow", e.key[1], e.key[0]), g) for e, g in self.drow.items()]
@@ -350,10 +350,10 @@ def _merged(
         yield left, Place("slot", slot), Block(weight, row, column, width), add
 
 
-def _transposed(terms: list[tuple[Expression, int, str, int, int, bool]], into: Place, add: bool) -> list[BackProduct]:
+def _transposed(terms: list[tuple[Expression, int, str, int, int, bool]], into: Place, add: bool) -> list[Product]:
     """The products that take the slots' derivatives back to one left operand."""
     anyhow = [(*term[:5], True) for term in terms]
     found = []
     for number, (_, slot, block, _) in enumerate(_merged(anyhow)):
-        found.append(BackProduct(Place("dslot", slot.plane), block, into, add or number > 0))
+        found.append(Product(Place("dslot", slot.plane), block, into, add or number > 0, transposed=True))
     return found

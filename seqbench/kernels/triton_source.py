@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from seqbench.kernels.expression import OPERATIONS
-from seqbench.kernels.plan import BackProduct, Block, Operation, Pass, Place, Plan, Product
+from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product
 
 HEADER = """\
 import triton
@@ -61,8 +61,8 @@ def kept(plan: Plan) -> list[Place]:
 
 def scratch_planes(plan: Plan) -> int:
     """How many planes [TILE, PADDED] of memory each program needs where weights are not resident."""
-    transposed = [done for done in (*plan.backward, *plan.carry) if isinstance(done, BackProduct)]
-    return max((done.block.width for done in transposed), default=1)
+    products = [done for done in (*plan.backward, *plan.carry) if isinstance(done, Product)]
+    return max((done.block.width for done in products), default=1)
 
 
 Term = tuple[Place, int, Block, bool]  # place added to, number of the left operand, one block, whether it holds a value
@@ -124,14 +124,14 @@ class _Kernel:
         for done in operations:
             if isinstance(done, Pass):
                 yield from _elementwise(done)
-            elif isinstance(done, Product):
-                blocks = enumerate(_single(done.block))
-                terms = [(_right(done.into, j), 0, one, done.add) for j, one in blocks]
-                yield from self.products([done.left], terms)
-            else:
+            elif done.transposed:
                 lefts = [_right(done.left, j) for j in range(done.block.width)]
                 terms = [(done.into, j, one, done.add or j > 0) for j, one in enumerate(_single(done.block))]
                 yield from self.products(lefts, terms)
+            else:
+                blocks = enumerate(_single(done.block))
+                terms = [(_right(done.into, j), 0, one, done.add) for j, one in blocks]
+                yield from self.products([done.left], terms)
 
     def products(self, lefts: list[Place], terms: list[Term]) -> Iterator[str]:
         for number, left in enumerate(lefts):
