@@ -67,26 +67,24 @@ def run_layer(
     own = {name: value for name, value in vars(w).items() if name not in ("W", "b")}
     b = getattr(w, "b", None)
     x = x.to(w.W.dtype)
+    # The state is in float32 at least, under autocast too: it sums over hundreds of steps.
+    state = state or initial_state(cell, at_least_float32(w.W[:, :1]).expand(-1, x.shape[2], -1))
     if recurrence == "numba":
         from seqbench.kernels import cpu
 
-        first = state or initial_state(cell, x.new_empty(w.W.shape[0], x.shape[2], w.W.shape[-1]))
-        return cpu.sequence(sequence.planned(cell), x, w.W, b, own, first)
+        return cpu.sequence(sequence.planned(cell), x, w.W, b, own, state)
     a = project(x, w.W, b)
     if recurrence == "triton":
-        # Its products are of numbers of the projection's precision, its states float32.
+        # Its products are of numbers of the projection's precision.
         own = {name: weight.to(a.dtype) for name, weight in own.items()}
-        first = state or initial_state(cell, a.float())
-        return sequence.unroll(recurrence, cell, a, own, first)
-    # The state stays in float32 under autocast: it sums over hundreds of steps.
+        return sequence.unroll(recurrence, cell, a, own, state)
     a = at_least_float32(a)
-    first = state or initial_state(cell, a)
     if recurrence == "scan":
         assert isinstance(cell, LinearCell)  # or pick would have refused
-        return scan(cell, a, w, first)
+        return scan(cell, a, w, state)
     if recurrence == "loop":
-        return loop(cell, a, w, first)
-    return sequence.unroll(recurrence, cell, a, own, first)
+        return loop(cell, a, w, state)
+    return sequence.unroll(recurrence, cell, a, own, state)
 
 
 def initial_state(cell: Cell, a: Tensor) -> State:

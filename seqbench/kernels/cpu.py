@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.cells import State
 from seqbench.kernels import cache, pool, threads
+from seqbench.kernels.dense import aligned, rounded, whole_bias
 from seqbench.kernels.lower_numba import backward_fields, forward_fields, source
 from seqbench.kernels.plan import Plan
 from seqbench.kernels.product import product_address
 
 TILE = 16  # sequences: enough for two threads at the usual 32, and no less than a tile of the product needs
 CHUNK = 256  # rows of derivatives that stay in the second cache until they go into the weights'
-LINE = 16  # floats of a cache line: rows of weights and slots begin at one
 
 
 def sequence(
@@ -45,8 +44,7 @@ def sequence(
     Returns:
         h [T, R, B, H] and the last state.
     """
-    bias = W.new_zeros(W.shape[0], 1, W.shape[-1]) if b is None else F.pad(b, (0, W.shape[-1] - b.shape[-1]))
-    h, *last = _Sequence.apply(plan, x, W, bias, list(w), *w.values(), *state)
+    h, *last = _Sequence.apply(plan, x, W, whole_bias(W, b), list(w), *w.values(), *state)
     return h, tuple(last)
 
 
@@ -92,16 +90,7 @@ class _Layout:
     def ld(self) -> int:
         """From row to row of slots."""
         width = self.plan.slots * self.H
-        return width if self.plan.slots == 1 else _rounded(width)
-
-
-def _rounded(columns: int) -> int:
-    return -(-columns // LINE) * LINE
-
-
-def _padded(matrix: Tensor) -> Tensor:
-    """[R, K, N] with rows that begin at cache lines."""
-    return F.pad(matrix, (0, _rounded(matrix.shape[-1]) - matrix.shape[-1])).contiguous()
+        return width if self.plan.slots == 1 else rounded(width)
 
 
 def _of_replica(tensor: Tensor, r: int) -> int:
@@ -130,9 +119,9 @@ class _Sequence(torch.autograd.Function):
         slots = pool.take(R * B, held if plan.keeps_slots else 1, size.ld)
         saved = pool.take(plan.saved, R * B, held, H) if plan.saved else slots
         used = [slots, *states, *([saved] if plan.saved else [])]
-        matrices = {name: _padded(_matrix(plan, w, name, H)) for name in plan.matrices}
+        matrices = {name: aligned(_matrix(plan, w, name, H)) for name in plan.matrices}
         rows = {name: w[name].reshape(R, -1).contiguous() for name in plan.rows}
-        projection = _padded(W), _padded(b)
+        projection = aligned(W), aligned(b)
         records = _forward_records(size, x, projection, [h, *states], slots, saved, matrices, rows)
         code = _code(plan)
         threads.run(lambda piece: code.forward(records[piece]), len(records))
@@ -240,14 +229,14 @@ class _Backward:
         self.carry = [torch.stack([d[r, begin : begin + rows] for d in dlast]) for r, begin, rows in size.tiles]
         self.back = torch.empty(pieces, max(1, plan.backs), height, H)
         self.ones = torch.ones(1)
-        self.dW, self.db = (torch.zeros(pieces, n, _rounded(W.shape[-1])) for n in (size.I, 1))
+        self.dW, self.db = (torch.zeros(pieces, n, rounded(W.shape[-1])) for n in (size.I, 1))
         self.dU = {name: torch.zeros(pieces, *matrix.shape[1:]) for name, matrix in matrices.items()}
         self.drows = {name: torch.zeros(pieces, row.shape[-1]) for name, row in rows.items()}
         self.transposed = {
-            name: _padded(matrix[..., : plan.blocks[name][1] * H].mT) for name, matrix in matrices.items()
+            name: aligned(matrix[..., : plan.blocks[name][1] * H].mT) for name, matrix in matrices.items()
         }
         self.dx = torch.empty(size.T, size.R, size.B, size.I) if wants_x else None
-        self.W_T = _padded(W.mT) if wants_x else W
+        self.W_T = aligned(W.mT) if wants_x else W
 
     def records(self, forward: Any) -> Any:
         """The forward records, each with what the backward pass needs."""

@@ -19,6 +19,7 @@ from seqbench.kernels import cache, threads
 from seqbench.kernels.product import product_address
 
 ROWS = 2048  # of a piece of work
+LINE = 16  # floats of a cache line: rows of weights and of their gradients begin at one
 SOURCE = '''"""Made by seqbench."""
 from numba import njit
 from seqbench.kernels.product import call_product, call_product_transposed
@@ -49,9 +50,23 @@ def dense(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     Returns:
         [T, R, B, N]
     """
-    bias = W.new_zeros(W.shape[0], 1, W.shape[-1]) if b is None else F.pad(b, (0, W.shape[-1] - b.shape[-1]))
-    out: Tensor = _Dense.apply(x, W, bias)
+    out: Tensor = _Dense.apply(x, W, whole_bias(W, b))
     return out
+
+
+def whole_bias(W: Tensor, b: Tensor | None) -> Tensor:
+    """[R, 1, N] with zeros for what b lacks."""
+    return W.new_zeros(W.shape[0], 1, W.shape[-1]) if b is None else F.pad(b, (0, W.shape[-1] - b.shape[-1]))
+
+
+def rounded(columns: int) -> int:
+    """As many as fill whole cache lines."""
+    return -(-columns // LINE) * LINE
+
+
+def aligned(matrix: Tensor) -> Tensor:
+    """[R, K, N] with rows that begin at cache lines."""
+    return F.pad(matrix, (0, rounded(matrix.shape[-1]) - matrix.shape[-1])).contiguous()
 
 
 @functools.cache
@@ -59,16 +74,11 @@ def _code() -> Any:
     return cache.numba_module("dense", SOURCE)
 
 
-def _aligned(matrix: Tensor) -> Tensor:
-    """Rows of whole cache lines."""
-    return F.pad(matrix, (0, -matrix.shape[-1] % 16)).contiguous()
-
-
 def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     """[T, R, B, N]"""
     T, Rx, B, K = x.shape
     R, _, N = W.shape
-    padded, bias = _aligned(W), None if b is None else b.contiguous()
+    padded, bias = aligned(W), None if b is None else b.contiguous()
     out = torch.empty(T, R, B, N)
     each = max(1, ROWS // B)
     pieces = [(r, t) for r in range(R) for t in range(0, T, each)]
@@ -94,7 +104,7 @@ def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
     _, R, _, N = dout.shape
     each = max(1, ROWS // B)
     starts = range(0, T, each)
-    width = N + -N % 16
+    width = rounded(N)
     dW, db = torch.empty(len(starts), R, K, width), torch.empty(len(starts), R, 1, width)
     ones, address = torch.ones(1), product_address()
 

@@ -337,8 +337,9 @@ def _merged(
 ) -> Iterator[tuple[Expression, Place, Block, bool]]:
     """Products of one left operand with neighbouring columns into neighbouring slots, as one."""
     runs: list[tuple[Expression, int, str, int, int, bool, int]] = []
+    number = {left: k for k, left in enumerate(dict.fromkeys(left for left, *_ in terms))}
     for left, slot, weight, row, column, add in sorted(
-        terms, key=lambda term: (repr(term[0]), term[2], term[3], term[5], term[1])
+        terms, key=lambda term: (number[term[0]], term[2], term[3], term[5], term[1])
     ):
         if runs:
             *same, width = runs[-1]

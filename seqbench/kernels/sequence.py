@@ -8,7 +8,7 @@ import logging
 import os
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -62,7 +62,7 @@ def pick(cell: Cell, like: Tensor, forced: Recurrence | None = None) -> Recurren
     if wanted:
         if why := _hindrance(wanted, cell, like):
             raise SeqbenchError(f"{type(cell).__name__} cannot run by {wanted}: {why}")
-        return wanted  # type: ignore[return-value]
+        return cast(Recurrence, wanted)
     linear = isinstance(cell, LinearCell)
     ways: tuple[Recurrence, ...]
     if like.device.type == "cpu":

@@ -10,6 +10,7 @@ Planes are padded to PADDED columns and TILE rows; what stands there is never st
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from seqbench.kernels.expression import OPERATIONS
@@ -68,7 +69,7 @@ def scratch_planes(plan: Plan) -> int:
 Term = tuple[Place, int, Block, bool]  # place added to, number of the left operand, one block, whether it holds a value
 
 
-class _Kernel:
+class _Kernel(ABC):
     """What both kernels have in common."""
 
     name: str
@@ -92,8 +93,9 @@ class _Kernel:
         for line in [*PROGRAM, *offsets, *self.load_weights(), *self.body()]:
             yield f"    {line}"
 
+    @abstractmethod
     def body(self) -> Iterator[str]:
-        raise NotImplementedError
+        """After the weights have been loaded."""
 
     def load_weights(self) -> Iterator[str]:
         """Rows, and resident matrices."""

@@ -182,9 +182,9 @@ def test_nothing_outside_of_a_buffer_is_read_or_written(monkeypatch):
 
         empty = staticmethod(take)
 
-    original = cpu._padded
+    original = cpu.aligned
     monkeypatch.setattr(cpu, "torch", Guarded())
-    monkeypatch.setattr(cpu, "_padded", padded)
+    monkeypatch.setattr(cpu, "aligned", padded)
     monkeypatch.setattr(pool, "take", take)
     monkeypatch.setattr(pool, "give", lambda *tensors: None)
     for name in ("LSTM", "GRU", "FGR", "Odd"):
