@@ -116,7 +116,7 @@ class Environment:
     device: str
     recurrence: str  # how it ran over time: loop, scan, torch, numba, triton
     precision: str  # effective, e.g. "bf16-mixed" where "16-mixed" was asked for on a CPU
-    threads: int
+    threads: int  # of the kernels, or of torch where it ran without them
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 import seqbench
 from seqbench import record as rec
 from seqbench.callbacks import Replicas, fitting
+from seqbench.kernels.threads import count as kernel_threads
 from seqbench.module import SequenceModel
 from seqbench.task import SeqbenchError, Task
 
@@ -287,7 +288,7 @@ def environment(trainer: L.Trainer, recurrence: str) -> rec.Environment:
         device=f"{device.type} ({name}) x {trainer.world_size}",
         recurrence=recurrence,
         precision=str(trainer.precision),
-        threads=torch.get_num_threads(),
+        threads=kernel_threads() if recurrence == "numba" else torch.get_num_threads(),
     )
 
 
