@@ -4,8 +4,8 @@
 
 All in one run, rounds in turn, so that a drift of the machine hits all; seconds are those of training and validation.
 
-kernels: the recurrent layer and the head's affine map, forward and backward, on the epoch's batches, gathered before;
-    forward only on the validation batches.  Nothing else.
+kernels: what is compiled, and nothing else: the recurrent layer and the head with its likelihood, forward and backward,
+    on the epoch's batches, gathered before; forward only on the validation batches.
 plain: what a run does and nothing else: batches gathered in the same order, weight noise, clipping, Chung's RMSProp,
     validation after each epoch.  It shares the unit's step and the way over time, and none of the replica axis,
     callbacks, records, checkpoints or TensorBoard.
@@ -33,11 +33,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from datamodules.base import SequenceData, Split
 from datamodules.listing import dataset
 from seqbench import record
+from seqbench.affine import project
 from seqbench.cells import Cell, find
 from seqbench.fitting import run
 from seqbench.module import SequenceModel
 from seqbench.optim import clip_per_replica
-from seqbench.recurrence import project, run_layer
+from seqbench.recurrence import run_layer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NOISE, RATE, RHO, FLOOR, MOMENTUM = 0.075, 6e-4, 0.95, 1e-2, 0.9
@@ -96,19 +97,29 @@ def plain_epochs(unit: str, name: str, epochs: int) -> float:
 def kernel_epochs(unit: str, name: str, epochs: int) -> float:
     """Seconds of so many epochs' layers and heads, and nothing else."""
     data, cell = loaded(name), find(unit)()
-    weights = {n: p.detach().clone().requires_grad_() for n, p in SequenceModel(cell, data.task).w.items()}
+    model = SequenceModel(cell, data.task)
+    weights = {n: p.detach().clone().requires_grad_() for n, p in model.w.items()}
     order, seconds = data.train_dataloader(), 0.0
-    held = [data.gather("valid", index).x.float() for index in data.val_dataloader()]
+
+    def gathered(split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+        batch = data.gather(split, index)
+        return batch.x.float(), batch.y.float()
+
+    def nats(x: Tensor, y: Tensor) -> Tensor:
+        h, _ = run_layer(cell, x, SimpleNamespace(**{n: weights[n] for n in cell.layer(1, 1)}))
+        return model.head.nats_of(h, weights["V"], weights["c"], y)
+
+    held = [gathered("valid", index) for index in data.val_dataloader()]
     for epoch in range(epochs):
         order.set_epoch(epoch)
-        batches = [data.gather("train", index).x.float() for index in order]
+        batches = [gathered("train", index) for index in order]
         start = time.perf_counter()
-        for x in batches:
-            out = logits(cell, x, weights)
+        for x, y in batches:
+            out = nats(x, y)
             torch.autograd.grad(out, list(weights.values()), out.detach())
         with torch.no_grad():
-            for x in held:
-                logits(cell, x, weights)
+            for x, y in held:
+                nats(x, y)
         seconds += time.perf_counter() - start
     return seconds
 
@@ -136,9 +147,10 @@ def stage_epochs(unit: str, name: str, epochs: int) -> dict[str, float]:
             with clock("weight noise"):
                 w = model.noisy_weights(step)
             with clock("layer and head, forward"):
-                out, _ = model(batch.x, w)
-            with clock("likelihood"):
-                nats = model.head.nats(out, batch.y).masked_fill(~batch.mask, 0.0).sum(0)
+                h, _ = model.run(batch.x, w)
+                each = model.head.nats_of(h, w.V, w.c, batch.y)
+            with clock("loss"):
+                nats = each.masked_fill(~batch.mask, 0.0).sum(0)
                 loss = (nats.sum(1) / batch.mask.sum(0).sum(1).clamp_min(1)).sum()
             with clock("backward"):
                 loss.backward()

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqbench.affine import project
 from seqbench.cells import Weight
 from seqbench.kernels.sequence import no_numba
 from seqbench.task import Task
 
 
 class Head(ABC):
-    """A distribution of the target given an affine map V h_t + c of the hidden state."""
+    """A distribution of the target given an affine map h_t V + c of the hidden state."""
 
     def __init__(self, task: Task) -> None:
         self.target_size = task.target_size
@@ -31,6 +32,10 @@ class Head(ABC):
     @abstractmethod
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
+
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`."""
+        return self.nats(project(h, V, c), y)
 
     @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
@@ -55,12 +60,16 @@ class Bernoulli(Head):
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """[T, R, B]; summed over the K targets, computed from logits, so exact however large they are."""
         out = at_least_float32(out)
-        y = y.to(out.dtype)
-        if not no_numba(out):
-            from seqbench.kernels.bernoulli import bernoulli_nats
+        y = y.to(out.dtype).expand_as(out)
+        return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
 
-            return bernoulli_nats(out, y)
-        return F.binary_cross_entropy_with_logits(out, y.expand_as(out), reduction="none").sum(-1)
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+        """[T, R, B]; on a CPU in float32 the logits never leave its cache."""
+        if no_numba(h):
+            return super().nats_of(h, V, c, y)
+        from seqbench.kernels.bernoulli import bernoulli_nats
+
+        return bernoulli_nats(h, V, c, y.float())
 
     def mean(self, out: Tensor) -> Tensor:
         """Probability of "on"."""

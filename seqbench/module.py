@@ -18,13 +18,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seqbench.affine import project
 from seqbench.budget import Count, count_parameters, hidden_for_budget
-from seqbench.cells import Cell
+from seqbench.cells import Cell, State
 from seqbench.heads import head_for
 from seqbench.kernels.sequence import Recurrence, pick
 from seqbench.metrics import NLL
 from seqbench.optim import ChungRMSProp, PerReplica, clip_per_replica
-from seqbench.recurrence import project
 from seqbench.stack import recurrent_matrices, run_stack, stack_weights
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.weights import Layout, Perturbation, initial_weights
@@ -166,12 +166,16 @@ class SequenceModel(L.LightningModule):
         """A group that had been compacted is loaded as small as it was saved."""
         self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
 
-    def forward(self, x: Tensor, w: SimpleNamespace | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor) -> tuple[Tensor, State]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
-        w = w or SimpleNamespace(**self.w)
-        self.recurrence = pick(self.cell, w.W, self.wanted_recurrence)
-        h, states = run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence)
+        w = SimpleNamespace(**self.w)
+        h, states = self.run(x, w)
         return project(h, w.V, w.c), states
+
+    def run(self, x: Tensor, w: SimpleNamespace) -> tuple[Tensor, State]:
+        """x [T, R or 1, B, I] -> hidden states of the highest layer [T, R, B, H], and the last states of all."""
+        self.recurrence = pick(self.cell, w.W, self.wanted_recurrence)
+        return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence)
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
@@ -179,8 +183,9 @@ class SequenceModel(L.LightningModule):
 
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
-        out, _ = self(batch.x, w)
-        nats = self.head.nats(out, batch.y).masked_fill(~batch.mask, 0.0)
+        w = w or SimpleNamespace(**self.w)
+        h, _ = self.run(batch.x, w)
+        nats = self.head.nats_of(h, w.V, w.c, batch.y).masked_fill(~batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 

@@ -7,6 +7,7 @@ lower_torch.py  a plan run in torch, any dtype: its proof
 lower_numba.py  a plan as numba source, on the vectors of vector.py and the matrix product of product.py; run by cpu.py
 lower_triton.py a plan as Triton source (triton_source.py, triton_blocks.py)
 sequence.py     which of these a layer takes, and its autograd
-dense.py, bernoulli.py   the projection and the likelihood beside the layer, on a CPU
+dense.py        the projection beside the layer, on a CPU
+bernoulli.py    the head of on/off targets, with the likelihood (likelihood.py), on a CPU
 cache.py, pool.py, threads.py   generated source on disk, buffers used again, threads of our own
 """

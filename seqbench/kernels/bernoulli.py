@@ -1,6 +1,6 @@
-"""The likelihood of on/off targets on a CPU, in float32: value and derivative in one pass over the logits.
+"""The head of on/off targets on a CPU, in float32: affine map, likelihood and derivatives, while they are in the cache.
 
-T time, R replicas, B batch, K targets.
+T time, R replicas, B batch, H hidden, K targets.
 """
 
 from __future__ import annotations
@@ -13,68 +13,115 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, pool, threads
+from seqbench.kernels.dense import aligned, rounded, whole_bias
+from seqbench.kernels.product import product_address
 
-LOGITS = 1 << 16  # of a piece of work
+ROWS = 512  # of a piece of work: as many as have their derivatives in the second cache
 SOURCE = '''"""Made by seqbench."""
 from numba import njit
-from seqbench.kernels.vector import elementwise, softplus_and_sigmoid
+from seqbench.kernels.likelihood import likelihood, scaled
+from seqbench.kernels.product import call_product, call_product_transposed
 
-def compute(logit, target):
-    value, slope = softplus_and_sigmoid(logit)
-    return [value - target * logit, slope - target]
-
-both = elementwise(2, 2, compute, "NAME_both")
-
-def NAME_nats(logits, targets, values, slopes, T, R, columns, target_step):
+def NAME_forward(record):
+    product, T, B, K, H, h, h_step, V, ldv, c, y, y_step, slopes, slope_step, nats, nats_step = record
     for t in range(T):
-        o = 4 * t * R * columns
-        places = (logits + o, targets + 4 * t * max(1, R * (target_step > 0)) * columns, values + o, slopes + o)
-        both(places, (columns, target_step, columns, columns), R, columns)
+        o = slopes + 4 * t * slope_step
+        call_product(product, B, K, H, h + 4 * t * h_step, H, V, ldv, o, K, c, 0)
+        likelihood(o, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)
 
-nats = njit("void({})", nogil=True, cache=True)(NAME_nats)
-'''.format(", ".join(["int64"] * 8))
+def NAME_backward(record):
+    product, T, B, K, H, h, h_step, V_T, ldv_T, slopes, slope_step, g, g_step, d, ones, dV, dc, ld, dh = record
+    for t in range(T):
+        d_t = d + 4 * t * B * ld
+        scaled(slopes + 4 * t * slope_step, g + 4 * t * g_step, d_t, ld, B, K)
+        if dh:
+            call_product(product, B, H, K, d_t, ld, V_T, ldv_T, dh + 4 * t * h_step, H, 0, 0)
+    call_product_transposed(product, H, K, B, h, H, d, ld, dV, ld, 0, 0, T, h_step, B * ld)
+    call_product_transposed(product, 1, K, B, ones, 0, d, ld, dc, ld, 0, 0, T, 0, B * ld)
+
+forward = njit("void(UniTuple(int64, 16))", nogil=True, cache=True, error_model="numpy")(NAME_forward)
+backward = njit("void(UniTuple(int64, 19))", nogil=True, cache=True, error_model="numpy")(NAME_backward)
+'''
 
 
-def bernoulli_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """-sum_k ln p(y_k): with o a logit and y its target, softplus(o) - y o; its derivative is sigmoid(o) - y.
+def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+    """-sum_k ln p(y_k | o): with o = h V + c, softplus(o) - y o; its derivative by o is sigmoid(o) - y.
 
     Args:
-        logits: [T, R, B, K] float32.
-        targets: [T, R or 1, B, K] float32, 0 or 1.
+        h: [T, R, B, H] float32.
+        V: [R, H, K].
+        c: [R, 1, K].
+        y: [T, R or 1, B, K] float32, 0 or 1.
 
     Returns:
         [T, R, B]
     """
-    nats: Tensor = _Bernoulli.apply(logits, targets)
+    nats: Tensor = _Head.apply(h, V, whole_bias(V, c), y)
     return nats
 
 
 @functools.cache
 def _code() -> Any:
-    return cache.numba_module("bernoulli", SOURCE)
+    return cache.numba_module("bernoulli", f"{SOURCE}\n# {cache.fingerprint(('likelihood.py',), ())}\n")
 
 
-class _Bernoulli(torch.autograd.Function):
+def _pieces(T: int, R: int, B: int) -> tuple[int, list[tuple[int, int]]]:
+    """Steps of a piece of work at most, and the (replica, first step) of each."""
+    each = max(1, ROWS // B)
+    return each, [(r, t) for r in range(R) for t in range(0, T, each)]
+
+
+class _Head(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        logits, targets = logits.contiguous(), targets.contiguous()
-        T, R, B, K = logits.shape
-        shared = targets.shape[1] < R
-        nats, slope = pool.take(*logits.shape), pool.take(*logits.shape)
-        steps = max(1, LOGITS // (R * B * K))
+    def forward(ctx: Any, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+        h, c, y, padded = h.contiguous(), c.contiguous(), y.contiguous(), aligned(V)
+        T, R, B, H = h.shape
+        K, Ry = V.shape[-1], y.shape[1]
+        slopes, nats = pool.take(T, R, B, K), torch.empty(T, R, B)
+        each, pieces = _pieces(T, R, B)
+        address = product_address()
 
         def work(piece: int) -> None:
-            t = piece * steps
-            places = [tensor.data_ptr() + 4 * t * tensor.stride(0) for tensor in (logits, targets, nats, slope)]
-            _code().nats(*places, min(steps, T - t), R, B * K, 0 if shared else B * K)
+            r, t = pieces[piece]
+            row = (t * R + r) * B
+            _code().forward((
+                address, min(each, T - t), B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
+                padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], c.data_ptr() + 4 * r * K,
+                y.data_ptr() + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, Ry * B * K,
+                slopes.data_ptr() + 4 * row * K, R * B * K, nats.data_ptr() + 4 * row, R * B,
+            ))  # fmt: skip
 
-        threads.run(work, -(-T // steps))
-        summed = nats.sum(-1)
-        pool.give(nats)
-        ctx.slope, ctx.lease = slope, pool.Lease(slope)
-        return summed
+        threads.run(work, len(pieces))
+        ctx.save_for_backward(h, V)
+        ctx.slopes, ctx.lease = slopes, pool.Lease(slopes)
+        return nats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return ctx.slope * g.unsqueeze(-1), None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        h, V = ctx.saved_tensors
+        g, slopes, (T, R, B, H), K = g.contiguous(), ctx.slopes, h.shape, V.shape[-1]
+        dh = torch.empty_like(h) if ctx.needs_input_grad[0] else None
+        V_T = aligned(V.mT)
+        each, pieces = _pieces(T, R, B)
+        ld = rounded(K)
+        dV, dc, ones = torch.empty(len(pieces), H, ld), torch.empty(len(pieces), 1, ld), torch.ones(1)
+        address = product_address()
+
+        def work(piece: int) -> None:
+            r, t = pieces[piece]
+            row, steps = (t * R + r) * B, min(each, T - t)
+            d = pool.take(each * B * ld)
+            _code().backward((
+                address, steps, B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
+                V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],
+                slopes.data_ptr() + 4 * row * K, R * B * K, g.data_ptr() + 4 * row, R * B,
+                d.data_ptr(), ones.data_ptr(), dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
+                0 if dh is None else dh.data_ptr() + 4 * row * H,
+            ))  # fmt: skip
+            pool.give(d)
+
+        threads.run(work, len(pieces))
+        # Added up in order, whatever thread did them.
+        dV, dc = (functools.reduce(torch.add, part.unflatten(0, (R, -1)).unbind(1))[..., :K] for part in (dV, dc))
+        return dh, dV, dc, None

@@ -92,6 +92,16 @@ def store(builder: IRBuilder, value: Value, target: Value, mask: Value | None = 
         call(builder, name, ir.VoidType(), [value, target, INT32(4), mask])
 
 
+def add_up(builder: IRBuilder, vector: Value) -> Value:
+    """The sum of a vector's lanes: halves, quarters and so on, always in that order."""
+    count = WIDTH
+    while count > 1:
+        count //= 2
+        other = ir.Constant(_INTS, [(k + count) % WIDTH for k in range(WIDTH)])
+        vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, other))
+    return builder.extract_element(vector, INT32(0))
+
+
 class Vector:
     """A vector while code is made: what is done to it becomes LLVM instructions.
 

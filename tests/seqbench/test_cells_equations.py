@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from seqbench.affine import project
 from seqbench.budget import count_parameters
 from seqbench.cells import Cell, find
-from seqbench.recurrence import initial_state, loop, project, run_layer
+from seqbench.recurrence import initial_state, loop, run_layer
 
 T, R, B, I, H = 9, 2, 3, 4, 5
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from seqbench.affine import project
 from seqbench.cells import LinearCell, cells, find
-from seqbench.recurrence import LinearScan, loop, project, run_layer, scan
+from seqbench.recurrence import LinearScan, loop, run_layer, scan
 
 R, B, I, H = 2, 3, 4, 5
 LINEAR = [name for name, kind in cells().items() if issubclass(kind, LinearCell)]

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from seqbench.affine import project
 from seqbench.cells import Cell, Weight, cells, find
 from seqbench.kernels import cpu, pool, threads
 from seqbench.kernels.bernoulli import bernoulli_nats
 from seqbench.kernels.sequence import pick
-from seqbench.recurrence import project, run_layer
+from seqbench.recurrence import run_layer
 from seqbench.task import SeqbenchError
 
 
@@ -232,27 +233,32 @@ def test_project_equals_torch_in_float64():
         assert_close(ours, [expected, *torch.autograd.grad(expected, exact, weight.double())], 1e-6)
 
 
-@pytest.mark.parametrize(("T", "R", "shared"), [(1, 1, False), (300, 3, True), (300, 3, False)])
-def test_bernoulli_nats_equal_torch_in_float64(T, R, shared):
-    g = torch.Generator().manual_seed(0)
-    logits = (5 * torch.randn(T, R, 5, 88, generator=g)).requires_grad_()
-    targets = (torch.rand(T, 1 if shared else R, 5, 88, generator=g) < 0.3).float()
-    exact = logits.detach().double().requires_grad_()
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(
-        exact, targets.double().expand_as(exact), reduction="none"
-    ).sum(-1)
-    ours = bernoulli_nats(logits, targets)
-    weight = torch.randn(ours.shape, generator=g)
-    grads = [
-        torch.autograd.grad(out, z, w)[0] for out, z, w in ((ours, logits, weight), (expected, exact, weight.double()))
-    ]
-    torch.testing.assert_close(ours.double(), expected, rtol=3e-7, atol=1e-6)
-    torch.testing.assert_close(grads[0].double(), grads[1], rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize(
+    ("T", "R", "B", "H", "shared"), [(1, 1, 1, 1, False), (300, 3, 5, 7, True), (70, 2, 17, 20, False)]
+)
+def test_bernoulli_nats_and_gradients_equal_torch_in_float64(T, R, B, H, shared):
+    for K in (88, 13):
+        g = torch.Generator().manual_seed(0)
+        h, V, c = (torch.randn(*s, generator=g).requires_grad_() for s in ((T, R, B, H), (R, H, K), (R, 1, K)))
+        y = (torch.rand(T, 1 if shared else R, B, K, generator=g) < 0.3).float()
+        exact = [leaf.detach().double().requires_grad_() for leaf in (h, V, c)]
+        logits = torch.einsum("trbh,rhk->trbk", *exact[:2]) + exact[2]
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, y.double().expand_as(logits), reduction="none"
+        ).sum(-1)
+        nats = bernoulli_nats(h, V, c, y)
+        weight = torch.randn(nats.shape, generator=g)
+        ours = [nats, *torch.autograd.grad(nats, [h, V, c], weight, retain_graph=True)]
+        assert_close(ours, [expected, *torch.autograd.grad(expected, exact, weight.double())], 1e-6)
+        assert torch.equal(torch.autograd.grad(nats, [V], weight)[0], ours[2])  # what is kept was not used up
+        alone = bernoulli_nats(h[:, :1], V[:1], c[:1], y[:, :1])
+        assert torch.equal(alone, nats[:, :1])
 
 
 def test_bernoulli_nats_at_the_ends():
     logits = torch.tensor([0.0, 1e-30, 88, -88, -120, 1e30, -1e30, float("nan")])[:, None, None, None]
-    off, on = (bernoulli_nats(logits, torch.full_like(logits, y)).flatten() for y in (0.0, 1.0))
+    one, zero = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+    off, on = (bernoulli_nats(logits, one, zero, torch.full_like(logits, y)).flatten() for y in (0.0, 1.0))
     ln2 = 0.6931471805599453
     torch.testing.assert_close(off, torch.tensor([ln2, ln2, 88, 0, 0, 1e30, 0, float("nan")]), equal_nan=True)
     torch.testing.assert_close(on, torch.tensor([ln2, ln2, 0, 88, 120, 0, 1e30, float("nan")]), equal_nan=True)
