@@ -78,8 +78,10 @@ def curve(record: Record) -> Iterator[Problem]:
     if (record.best_epoch is None) != (record.best_valid is None):
         yield "best_valid", "must be there where best_epoch is"
     elif record.best_epoch is not None and record.best_valid is not None:
-        there = told.valid[record.best_epoch] if record.best_epoch < len(told.valid) else None
-        least = min((v for v in told.valid if v is not None), default=math.inf)
+        # The epoch in which a run diverged is its last, and none of those that its weights are chosen from.
+        valid = told.valid[:-1] if record.status == "diverged" else told.valid
+        there = valid[record.best_epoch] if record.best_epoch < len(valid) else None
+        least = min((v for v in valid if v is not None), default=math.inf)
         if there is None or there > least + ROUNDED:
             yield "best_epoch", f"{record.best_epoch} has validation NLL {there}, but curve.valid falls to {least}"
         elif abs(there - record.best_valid) > ROUNDED:

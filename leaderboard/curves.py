@@ -10,7 +10,7 @@ from itertools import islice
 from leaderboard.rows import Row, Table
 
 MOST_CURVES = 12
-MOST_POINTS = 250
+MOST_POINTS = 150
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from leaderboard import checks
 from leaderboard.diff import diff
 from leaderboard.rerun import Rerun, rerun
 from leaderboard.submit import submit
@@ -131,6 +132,13 @@ def test_what_cannot_be_is_found_and_named(records, keys, value, field):
     path = sorted(records.glob("*.json"))[0]
     edit(path, *keys, value=value)
     assert (path.name, field) in told(records)
+
+
+def test_the_epoch_in_which_a_run_diverged_is_none_to_choose_from(factory):
+    curve = dataclasses.replace(factory.make().curve, seconds=[0.1, 0.2], train=[286.5, 480.8], valid=[666.3, 495.4])
+    run = factory.make(status="diverged", curve=curve, best_epoch=0, best_valid=666.3)
+    assert list(checks.curve(run)) == []
+    assert [field for field, _ in checks.curve(dataclasses.replace(run, status="finished"))] == ["best_epoch"]
 
 
 def test_another_floor_names_both_files(records):
