@@ -16,7 +16,7 @@ setup: .venv/installed  ## .venv with the pinned packages and the project
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
-run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build the leaderboard: about 4 minutes
+run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build the leaderboard: a minute or two
 	@for unit in $(UNITS); do \
 	  $(BIN)/seqbench fit -c configs/bach.yaml -c configs/chung2014.yaml -c configs/quick.yaml \
 	    --model.cell $$unit --run.overwrite true || exit $$?; \

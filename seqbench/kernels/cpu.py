@@ -145,7 +145,7 @@ class _Sequence(torch.autograd.Function):
         wants_first = any(ctx.needs_input_grad[5 + len(shapes) :])
         job = _Backward(size, x, W, matrices, rows, dh.contiguous(), dlast, wants_x, wants_first)
         code = _code(plan)
-        extended = job.records(records)
+        extended = job.records(records)[::-1]  # what was written last is still in a cache
         threads.run(lambda piece: code.backward(extended[piece]), len(extended))
         dW, db, dU, drows, dx, dfirst = job.results()
         pool.give(job.dslots)

@@ -208,7 +208,8 @@ class _Planner:
         if e in self.known and (by is None or self.level[e] < by):
             if e in self.outputs or e in self.saved:
                 return
-            if OPERATIONS[e.op].dear:
+            # Of what is kept anyhow it is computed again: that takes less time than to write and read it.
+            if OPERATIONS[e.op].dear and not all(x.op == "state" or x in self.outputs for x in e.args):
                 self.saved.append(e)
                 return
         for x in e.args:

@@ -267,7 +267,7 @@ def test_limits_cut_the_first_epochs_off_and_keep_the_rest(factory):
 
 def test_long_curves_are_thinned_to_the_last_point():
     kept = thin(4321)
-    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 250)
+    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 150)
     assert thin(3) == [0, 1, 2]
 
 
