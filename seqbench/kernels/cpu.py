@@ -93,9 +93,21 @@ class _Layout:
         return width if self.plan.slots == 1 else rounded(width)
 
 
-def _of_replica(tensor: Tensor, r: int) -> int:
-    """Where replica r's part of [R, ...] begins; a part that all share, where R is 1."""
-    return tensor.data_ptr() + 4 * (r if tensor.shape[0] > 1 else 0) * tensor.stride(0)
+# A number, or what 1, the replica, its first row, the number of rows and the piece's number are multiplied by.
+Entry = int | tuple[int, int, int, int, int]
+
+
+def _at(tensor: Tensor, replica: int = 0, row: int = 0, piece: int = 0) -> Entry:
+    """The address of a piece's part, which begins so many floats further for each replica, row and piece."""
+    return tensor.data_ptr(), 4 * replica, 4 * row, 0, 4 * piece
+
+
+def _records(size: _Layout, fields: list[str], entries: dict[str, Entry]) -> Any:
+    """int64 [pieces, fields]"""
+    found = (entries[field] for field in fields)
+    factors = np.array([(e, 0, 0, 0, 0) if isinstance(e, int) else e for e in found], dtype=np.int64)
+    pieces = np.array([(1, *tile, piece) for piece, tile in enumerate(size.tiles)], dtype=np.int64)
+    return pieces @ factors.T
 
 
 class _Sequence(torch.autograd.Function):
@@ -177,31 +189,24 @@ def _forward_records(
     rows: dict[str, Tensor],
 ) -> Any:
     """int64 [pieces, fields]"""
-    plan, W, b, H, B, I = size.plan, *projection, size.H, size.B, size.I
-    per_step = size.R * B
-    entries = {
-        "product": product_address(), "T": size.T, "I": I, "H": H, "step": per_step * H, "x_step": x.stride(0),
-        "ldw": W.shape[-1], "ld": size.ld, "saved_plane": saved.stride(0) if plan.saved else 0,
-        "state0": states[0].data_ptr(),
-    }  # fmt: skip
+    plan, W, b, H, B, I, ld = size.plan, *projection, size.H, size.B, size.I, size.ld
     held_slots, held = slots.shape[1], saved.shape[2] if plan.saved else 1
+    entries: dict[str, Entry] = {
+        "product": product_address(), "T": size.T, "B": (0, 0, 0, 1, 0), "I": I, "H": H,
+        "first": (0, B * H, H, 0, 0), "step": size.R * B * H,
+        "x": _at(x, replica=B * I if x.shape[1] > 1 else 0, row=I), "x_step": x.stride(0),
+        "W": _at(W, replica=W.stride(0)), "b": _at(b, replica=b.stride(0)), "ldw": W.shape[-1],
+        "slots": _at(slots, replica=B * held_slots * ld, row=held_slots * ld), "ld": ld,
+        "slot_step": (0, 0, 0, ld if held_slots > 1 else 0, 0),
+        "saved": _at(saved, replica=B * held * H, row=held * H), "saved_plane": saved.stride(0) if plan.saved else 0,
+        "saved_step": (0, 0, 0, H if held > 1 else 0, 0), "state0": states[0].data_ptr(),
+    }  # fmt: skip
+    steps = (size.T + 1) * H
+    entries |= {f"state{k}": _at(s, replica=B * steps, row=steps) for k, s in enumerate(states[1:], 1)}
     entries |= {f"ld_{name}": matrix.shape[-1] for name, matrix in matrices.items()}
-    records, fields = [], _code(plan).forward_fields
-    for r, begin, height in size.tiles:
-        row = r * B + begin
-        own = {
-            "B": height, "first": row * H,
-            "x": x.data_ptr() + 4 * ((r if x.shape[1] > 1 else 0) * B + begin) * I,
-            "W": _of_replica(W, r), "b": _of_replica(b, r),
-            "slots": slots.data_ptr() + 4 * row * held_slots * size.ld,
-            "slot_step": height * size.ld if held_slots > 1 else 0,
-            "saved": saved.data_ptr() + 4 * row * held * H, "saved_step": height * H if held > 1 else 0,
-        }  # fmt: skip
-        own |= {f"state{k}": s.data_ptr() + 4 * row * (size.T + 1) * H for k, s in enumerate(states[1:], 1)}
-        own |= {f"U_{name}": _of_replica(matrix, r) for name, matrix in matrices.items()}
-        own |= {f"row_{name}": _of_replica(weight, r) for name, weight in rows.items()}
-        records.append([(entries | own)[field] for field in fields])
-    return np.array(records, dtype=np.int64)
+    entries |= {f"U_{name}": _at(matrix, replica=matrix.stride(0)) for name, matrix in matrices.items()}
+    entries |= {f"row_{name}": _at(weight, replica=weight.stride(0)) for name, weight in rows.items()}
+    return _records(size, _code(plan).forward_fields, entries)
 
 
 class _Backward:
@@ -226,7 +231,11 @@ class _Backward:
         self.chunk = max(1, min(size.T, CHUNK // height))
         self.dslots = pool.take(pieces, self.chunk, height, size.ld)
         # Each tile's part lies together, as [states, rows, H].
-        self.carry = [torch.stack([d[r, begin : begin + rows] for d in dlast]) for r, begin, rows in size.tiles]
+        self.room = torch.empty(pieces, plan.states * height * H)
+        self.carry = []
+        for room, (r, begin, own) in zip(self.room, size.tiles, strict=True):
+            self.carry.append(room[: plan.states * own * H].view(-1, own, H))
+            torch.stack([d[r, begin : begin + own] for d in dlast], out=self.carry[-1])
         self.back = torch.empty(pieces, max(1, plan.backs), height, H)
         self.ones = torch.ones(1)
         self.dW, self.db = (torch.zeros(pieces, n, rounded(W.shape[-1])) for n in (size.I, 1))
@@ -240,26 +249,21 @@ class _Backward:
 
     def records(self, forward: Any) -> Any:
         """The forward records, each with what the backward pass needs."""
-        size, plan = self.size, self.size.plan
-        entries = {
+        size = self.size
+        entries: dict[str, Entry] = {
             "dh": self.dh.data_ptr(), "chunk": self.chunk, "ones": self.ones.data_ptr(), "dx": 0,
             "dx_step": size.R * size.B * size.I, "ldw_T": self.W_T.shape[-1], "first_too": int(self.wants_first),
+            "W_T": _at(self.W_T, replica=self.W_T.stride(0)),
         }  # fmt: skip
-        entries |= {f"ldt_{name}": matrix.shape[-1] for name, matrix in self.transposed.items()}
-        records, fields = [], _code(plan).backward_fields
-        for piece, (r, begin, _) in enumerate(size.tiles):
-            own = {
-                "dslots": _of_replica(self.dslots, piece), "carry": self.carry[piece].data_ptr(),
-                "back": _of_replica(self.back, piece), "dW": _of_replica(self.dW, piece),
-                "db": _of_replica(self.db, piece), "W_T": _of_replica(self.W_T, r),
-            }  # fmt: skip
-            if self.dx is not None:
-                own["dx"] = self.dx.data_ptr() + 4 * (r * size.B + begin) * size.I
-            own |= {f"UT_{name}": _of_replica(matrix, r) for name, matrix in self.transposed.items()}
-            own |= {f"dU_{name}": _of_replica(matrix, piece) for name, matrix in self.dU.items()}
-            own |= {f"drow_{name}": _of_replica(row, piece) for name, row in self.drows.items()}
-            records.append([(entries | own)[field] for field in fields])
-        return np.concatenate([forward, np.array(records, dtype=np.int64)], axis=1)
+        if self.dx is not None:
+            entries["dx"] = _at(self.dx, replica=size.B * size.I, row=size.I)
+        for name, matrix in self.transposed.items():
+            entries |= {f"ldt_{name}": matrix.shape[-1], f"UT_{name}": _at(matrix, replica=matrix.stride(0))}
+        own = {"dslots": self.dslots, "carry": self.room, "back": self.back, "dW": self.dW, "db": self.db}
+        own |= {f"dU_{name}": matrix for name, matrix in self.dU.items()}
+        own |= {f"drow_{name}": row for name, row in self.drows.items()}
+        entries |= {field: _at(tensor, piece=tensor.stride(0)) for field, tensor in own.items()}
+        return np.concatenate([forward, _records(size, _code(size.plan).backward_fields, entries)], axis=1)
 
     def results(self) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor], Tensor | None, list[Tensor]]:
         """dW, db, by matrix, by row, dx [T, R or 1, B, I], by first state."""
