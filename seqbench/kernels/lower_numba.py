@@ -27,6 +27,7 @@ SIZES = [
 BACK_SIZES = [
     "dh", "chunk", "dslots", "carry", "back", "ones", "dW", "db", "dx", "dx_step", "W_T", "ldw_T", "first_too",
 ]  # fmt: skip
+AHEAD = 8
 STEP = [
     "o = 4 * (first + t * step)",
     "p = 4 * t * B * H",
@@ -73,11 +74,18 @@ class _Writer:
 
     def forward(self) -> str:
         G = self.plan.gates
-        steps = [f"call_product(product, B, {G} * H, I, x + 4 * t * x_step, I, W, ldw, s, ld, b, 0)"]
-        steps += [self.operation(op) for op in self.plan.forward]
+        into = "slots + 4 * t * slot_step"
         return _function("forward", forward_fields(self.plan), [
-            "for t in range(T):",
-            *_indented(STEP + steps),
+            # Some steps ahead, so that W and the recurrent weights do not drive each other out of the first cache.
+            f"ahead = {AHEAD} if slot_step else 1",
+            "for begin in range(0, T, ahead):",
+            *_indented([
+                "end = min(begin + ahead, T)",
+                "for t in range(begin, end):",
+                f"    call_product(product, B, {G} * H, I, x + 4 * t * x_step, I, W, ldw, {into}, ld, b, 0)",
+                "for t in range(begin, end):",
+                *_indented(STEP + [self.operation(op) for op in self.plan.forward]),
+            ]),
         ])  # fmt: skip
 
     def backward(self) -> str:
