@@ -29,7 +29,10 @@ class Rerun:
         difference: rerun less recorded.
         recorded_on: device.
         rerun_on: device.
-        agrees: whether the difference is within AGREE; on another kind of device nothing is promised.
+        recorded_at: commit.
+        rerun_at: commit.
+        agrees: whether the difference is within AGREE; on another kind of device nothing is promised, and kernels of
+            another commit may round otherwise, which hundreds of steps at a high rate make visible.
     """
 
     run_id: str
@@ -38,11 +41,15 @@ class Rerun:
     difference: float
     recorded_on: str
     rerun_on: str
+    recorded_at: str
+    rerun_at: str
     agrees: bool
 
     def __str__(self) -> str:
         devices = self.rerun_on if self.same_device else f"{self.rerun_on}, recorded on {self.recorded_on}"
         verdict = "agrees" if self.agrees else "differs" if self.same_device else "differs, on another kind of device"
+        if not self.agrees and self.same_device and self.recorded_at not in ("", self.rerun_at):
+            verdict += f"; its own commit may not: git checkout {self.recorded_at}"
         return (
             f"{self.run_id}: test NLL {self.rerun:.6f}, recorded {self.recorded:.6f}, "
             f"difference {self.difference:+.6f}: {verdict} ({devices})"
@@ -81,6 +88,8 @@ def rerun(records: Path, run: str) -> Rerun:
         difference=difference,
         recorded_on=record.environment.device,
         rerun_on=again.environment.device,
+        recorded_at=record.environment.commit,
+        rerun_at=again.environment.commit,
         agrees=abs(difference) <= AGREE,
     )
 

@@ -266,11 +266,13 @@ def test_a_run_trained_again_gives_the_recorded_score(tmp_path):
 
 def test_a_rerun_says_how_far_it_is_off():
     cpu, gpu = "cpu (x86_64) x 1", "cuda (NVIDIA H100) x 1"
-    near = Rerun("a", 8.5, 8.5004, 4e-4, cpu, cpu, True)
-    far = Rerun("a", 8.5, 8.6, 0.1, cpu, cpu, False)
-    elsewhere = Rerun("a", 8.5, 8.6, 0.1, gpu, cpu, False)
+    near = Rerun("a", 8.5, 8.5004, 4e-4, cpu, cpu, "abc", "def", True)
+    far = Rerun("a", 8.5, 8.6, 0.1, cpu, cpu, "abc", "abc", False)
+    later = Rerun("a", 8.5, 8.6, 0.1, cpu, cpu, "abc", "def", False)
+    elsewhere = Rerun("a", 8.5, 8.6, 0.1, gpu, cpu, "abc", "def", False)
     assert str(near) == f"a: test NLL 8.500400, recorded 8.500000, difference +0.000400: agrees ({cpu})"
     assert str(far).endswith(f"difference +0.100000: differs ({cpu})")
+    assert str(later).endswith(f"differs; its own commit may not: git checkout abc ({cpu})")
     assert str(elsewhere).endswith(f"differs, on another kind of device ({cpu}, recorded on {gpu})")
 
 
