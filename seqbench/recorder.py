@@ -240,13 +240,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of `seqbench fit`, on the CPU; what a Recorder adds to it is under "seqbench".
 
     Raises:
-        SeqbenchError: it is none, or cannot be read.
+        SeqbenchError: it is none, cannot be read, or is too old.
     """
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         saved["seqbench"]
     except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
+    if "rows" not in saved["state_dict"]:
+        raise SeqbenchError(f"{path} was made by an older seqbench, before its weights were one tensor: train it again")
     return saved
 
 

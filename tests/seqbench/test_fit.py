@@ -226,6 +226,9 @@ def test_a_file_that_is_no_checkpoint_is_refused(capsys, monkeypatch, tmp_path):
         path.write_bytes(content) if content else torch.save({"state_dict": {}}, path)
         line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", "--ckpt_path", str(path))
         assert "not a checkpoint of seqbench" in line
+    torch.save({"state_dict": {"w.U": torch.zeros(1)}, "seqbench": {}}, path)
+    line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", "--ckpt_path", str(path))
+    assert "made by an older seqbench" in line
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
