@@ -51,10 +51,10 @@ def loaded(name: str) -> SequenceData:
     return data
 
 
-def logits(cell: Cell, x: Tensor, w: dict[str, Tensor]) -> Tensor:
-    """[T, 1, B, K], by the layer's weights and the head's."""
+def hidden(cell: Cell, x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    """[T, 1, B, H], by the layer's weights among w."""
     h, _ = run_layer(cell, x, SimpleNamespace(**{n: w[n] for n in cell.layer(1, 1)}))
-    return project(h, w["V"], w["c"])
+    return h
 
 
 def plain_epochs(unit: str, name: str, epochs: int) -> float:
@@ -68,7 +68,7 @@ def plain_epochs(unit: str, name: str, epochs: int) -> float:
 
     def nll(split: Split, index: Tensor, w: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         batch = data.gather(split, index)
-        out = logits(cell, batch.x.float(), w)
+        out = project(hidden(cell, batch.x.float(), w), w["V"], w["c"])
         each = binary_cross_entropy_with_logits(out, batch.y.float(), reduction="none").sum(-1)
         return (each * batch.mask).sum(), batch.mask.sum()
 
@@ -106,8 +106,7 @@ def kernel_epochs(unit: str, name: str, epochs: int) -> float:
         return batch.x.float(), batch.y.float()
 
     def nats(x: Tensor, y: Tensor) -> Tensor:
-        h, _ = run_layer(cell, x, SimpleNamespace(**{n: weights[n] for n in cell.layer(1, 1)}))
-        return model.head.nats_of(h, weights["V"], weights["c"], y)
+        return model.head.nats_of(hidden(cell, x, weights), weights["V"], weights["c"], y)
 
     held = [gathered("valid", index) for index in data.val_dataloader()]
     for epoch in range(epochs):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, pool, threads
-from seqbench.kernels.dense import aligned, rounded, whole_bias
+from seqbench.kernels.dense import aligned, in_pieces, rounded, summed
 from seqbench.kernels.product import product_address
 
 ROWS = 512  # of a piece of work: as many as have their derivatives in the second cache
@@ -56,19 +56,13 @@ def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
     Returns:
         [T, R, B]
     """
-    nats: Tensor = _Head.apply(h, V, whole_bias(V, c), y)
+    nats: Tensor = _Head.apply(h, V, c, y)
     return nats
 
 
 @functools.cache
 def _code() -> Any:
     return cache.numba_module("bernoulli", f"{SOURCE}\n# {cache.fingerprint(('likelihood.py',), ())}\n")
-
-
-def _pieces(T: int, R: int, B: int) -> tuple[int, list[tuple[int, int]]]:
-    """Steps of a piece of work at most, and the (replica, first step) of each."""
-    each = max(1, ROWS // B)
-    return each, [(r, t) for r in range(R) for t in range(0, T, each)]
 
 
 class _Head(torch.autograd.Function):
@@ -78,14 +72,14 @@ class _Head(torch.autograd.Function):
         T, R, B, H = h.shape
         K, Ry = V.shape[-1], y.shape[1]
         slopes, nats = pool.take(T, R, B, K), torch.empty(T, R, B)
-        each, pieces = _pieces(T, R, B)
+        steps, pieces = in_pieces(T, R, B, ROWS)
         address = product_address()
 
         def work(piece: int) -> None:
             r, t = pieces[piece]
             row = (t * R + r) * B
             _code().forward((
-                address, min(each, T - t), B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
+                address, min(steps, T - t), B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
                 padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], c.data_ptr() + 4 * r * K,
                 y.data_ptr() + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, Ry * B * K,
                 slopes.data_ptr() + 4 * row * K, R * B * K, nats.data_ptr() + 4 * row, R * B,
@@ -103,17 +97,17 @@ class _Head(torch.autograd.Function):
         g, slopes, (T, R, B, H), K = g.contiguous(), ctx.slopes, h.shape, V.shape[-1]
         dh = torch.empty_like(h) if ctx.needs_input_grad[0] else None
         V_T = aligned(V.mT)
-        each, pieces = _pieces(T, R, B)
+        steps, pieces = in_pieces(T, R, B, ROWS)
         ld = rounded(K)
         dV, dc, ones = torch.empty(len(pieces), H, ld), torch.empty(len(pieces), 1, ld), torch.ones(1)
         address = product_address()
 
         def work(piece: int) -> None:
             r, t = pieces[piece]
-            row, steps = (t * R + r) * B, min(each, T - t)
-            d = pool.take(each * B * ld)
+            row = (t * R + r) * B
+            d = pool.take(steps * B * ld)
             _code().backward((
-                address, steps, B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
+                address, min(steps, T - t), B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
                 V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],
                 slopes.data_ptr() + 4 * row * K, R * B * K, g.data_ptr() + 4 * row, R * B,
                 d.data_ptr(), ones.data_ptr(), dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
@@ -122,6 +116,4 @@ class _Head(torch.autograd.Function):
             pool.give(d)
 
         threads.run(work, len(pieces))
-        # Added up in order, whatever thread did them.
-        dV, dc = (functools.reduce(torch.add, part.unflatten(0, (R, -1)).unbind(1))[..., :K] for part in (dV, dc))
-        return dh, dV, dc, None
+        return dh, summed(dV, R)[..., :K], summed(dc, R)[..., :K], None

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from seqbench.cells import State
 from seqbench.kernels import cache, pool, threads
-from seqbench.kernels.dense import aligned, rounded, whole_bias
+from seqbench.kernels.dense import aligned, rounded, summed, whole_bias
 from seqbench.kernels.lower_numba import backward_fields, forward_fields, source
 from seqbench.kernels.plan import Plan
 from seqbench.kernels.product import product_address
@@ -72,7 +72,7 @@ class _Layout:
     I: int
     H: int
 
-    @property
+    @functools.cached_property
     def tiles(self) -> list[tuple[int, int, int]]:
         """(replica, first row, rows) of each piece of work."""
         return [(r, b, min(TILE, self.B - b)) for r in range(self.R) for b in range(0, self.B, TILE)]
@@ -269,16 +269,11 @@ class _Backward:
         """dW, db, by matrix, by row, dx [T, R or 1, B, I], by first state."""
         size, N = self.size, self.W.shape[-1]
         blocks = size.plan.blocks
-        dU = {name: self.summed(d)[..., : blocks[name][1] * size.H] for name, d in self.dU.items()}
-        drows = {name: self.summed(d) for name, d in self.drows.items()}
+        dU = {name: summed(d, size.R)[..., : blocks[name][1] * size.H] for name, d in self.dU.items()}
+        drows = {name: summed(d, size.R) for name, d in self.drows.items()}
         tiles = len(size.tiles) // size.R
         parts = [torch.cat(self.carry[r * tiles : (r + 1) * tiles], 1) for r in range(size.R)]
         return (
-            self.summed(self.dW)[..., :N], self.summed(self.db)[..., :N], dU, drows, self.dx,
+            summed(self.dW, size.R)[..., :N], summed(self.db, size.R)[..., :N], dU, drows, self.dx,
             list(torch.stack(parts, 1)),
         )  # fmt: skip
-
-    def summed(self, parts: Tensor) -> Tensor:
-        """[pieces, ...] as [R, ...], added up in the order of the tiles."""
-        by_tile = parts.unflatten(0, (self.size.R, -1)).unbind(1)
-        return functools.reduce(torch.add, by_tile)

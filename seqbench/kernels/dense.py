@@ -69,6 +69,17 @@ def aligned(matrix: Tensor) -> Tensor:
     return F.pad(matrix, (0, rounded(matrix.shape[-1]) - matrix.shape[-1])).contiguous()
 
 
+def in_pieces(T: int, R: int, B: int, rows: int) -> tuple[int, list[tuple[int, int]]]:
+    """Steps of a piece of work of about so many rows, and the (replica, first step) of each."""
+    steps = max(1, rows // B)
+    return steps, [(r, t) for r in range(R) for t in range(0, T, steps)]
+
+
+def summed(parts: Tensor, R: int) -> Tensor:
+    """[R * n, ...] as [R, ...]: each replica's n pieces added up in order, whatever thread they are from."""
+    return functools.reduce(torch.add, parts.unflatten(0, (R, -1)).unbind(1))
+
+
 @functools.cache
 def _code() -> Any:
     return cache.numba_module("dense", SOURCE)
@@ -80,15 +91,14 @@ def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     R, _, N = W.shape
     padded, bias = aligned(W), None if b is None else b.contiguous()
     out = torch.empty(T, R, B, N)
-    each = max(1, ROWS // B)
-    pieces = [(r, t) for r in range(R) for t in range(0, T, each)]
+    steps, pieces = in_pieces(T, R, B, ROWS)
     address = product_address()
 
     def work(piece: int) -> None:
         r, t = pieces[piece]
         start = 0 if bias is None else bias.data_ptr() + 4 * r * N
         _code().forward((
-            address, min(each, T - t), B, N, K,
+            address, min(steps, T - t), B, N, K,
             x.data_ptr() + 4 * ((t * Rx + (r if Rx > 1 else 0)) * B * K), Rx * B * K,
             padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], start,
             out.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
@@ -99,28 +109,25 @@ def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
 
 
 def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-    """Of W [R, K, N] and b [R, 1, N]: pieces of time added up in order."""
+    """Of W [R, K, N] and b [R, 1, N]."""
     T, Rx, B, K = x.shape
     _, R, _, N = dout.shape
-    each = max(1, ROWS // B)
-    starts = range(0, T, each)
+    steps, pieces = in_pieces(T, R, B, ROWS)
     width = rounded(N)
-    dW, db = torch.empty(len(starts), R, K, width), torch.empty(len(starts), R, 1, width)
+    dW, db = torch.empty(len(pieces), K, width), torch.empty(len(pieces), 1, width)
     ones, address = torch.ones(1), product_address()
 
     def work(piece: int) -> None:
-        r, i = piece // len(starts), piece % len(starts)
-        t = starts[i]
+        r, t = pieces[piece]
         _code().gradient((
-            address, min(each, T - t), B, N, K,
+            address, min(steps, T - t), B, N, K,
             x.data_ptr() + 4 * ((t * Rx + (r if Rx > 1 else 0)) * B * K), Rx * B * K,
             dout.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
-            dW.data_ptr() + 4 * (i * R + r) * K * width, width,
-            ones.data_ptr(), db.data_ptr() + 4 * (i * R + r) * width,
+            dW.data_ptr() + 4 * piece * K * width, width, ones.data_ptr(), db.data_ptr() + 4 * piece * width,
         ))  # fmt: skip
 
-    threads.run(work, R * len(starts))
-    return functools.reduce(torch.add, dW.unbind())[..., :N], functools.reduce(torch.add, db.unbind())[..., :N]
+    threads.run(work, len(pieces))
+    return summed(dW, R)[..., :N], summed(db, R)[..., :N]
 
 
 class _Dense(torch.autograd.Function):
