@@ -255,6 +255,24 @@ def test_bernoulli_nats_and_gradients_equal_torch_in_float64(T, R, B, H, shared)
         assert torch.equal(alone, nats[:, :1])
 
 
+@pytest.mark.parametrize(("T", "R", "shared"), [(1, 1, False), (300, 3, True), (300, 3, False)])
+def test_bernoulli_nats_of_given_logits_equal_torch_in_float64(T, R, shared):
+    g = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(T, R, 5, 88, generator=g)).requires_grad_()
+    targets = (torch.rand(T, 1 if shared else R, 5, 88, generator=g) < 0.3).float()
+    exact = logits.detach().double().requires_grad_()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        exact, targets.double().expand_as(exact), reduction="none"
+    ).sum(-1)
+    ours = bernoulli_nats(logits, torch.eye(88).expand(R, 88, 88), torch.zeros(R, 1, 88), targets)  # h is the logits
+    weight = torch.randn(ours.shape, generator=g)
+    grads = [
+        torch.autograd.grad(out, z, w)[0] for out, z, w in ((ours, logits, weight), (expected, exact, weight.double()))
+    ]
+    torch.testing.assert_close(ours.double(), expected, rtol=3e-7, atol=1e-6)
+    torch.testing.assert_close(grads[0].double(), grads[1], rtol=1e-6, atol=1e-6)
+
+
 def test_bernoulli_nats_at_the_ends():
     logits = torch.tensor([0.0, 1e-30, 88, -88, -120, 1e30, -1e30, float("nan")])[:, None, None, None]
     one, zero = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
