@@ -95,7 +95,7 @@ def _reduce(values: Sequence[float | None], of: str) -> float:
 
 
 def limits(shown: Sequence[Line]) -> tuple[float, float]:
-    """The range worth seeing: from the lowest value to where curves are after a twentieth of their epochs, or end."""
+    """The range worth seeing: from the lowest value to where most are after a twentieth of their epochs, or end."""
     every = finite(v for line in shown for v in (*line.train, *line.valid))
     if not every:
         return 0.0, 1.0
@@ -103,7 +103,7 @@ def limits(shown: Sequence[Line]) -> tuple[float, float]:
     for line in shown:
         start = min(len(line.epoch) - 1, max(1, len(line.epoch) // 20))
         late += finite(v for curve in (line.train, line.valid) for v in (curve[start], curve[-1]))
-    return padded(min(every), max(late or every))
+    return _most([min(every), *(late or every)])
 
 
 def sensitivities(table: Table) -> list[Sensitivity]:
@@ -128,14 +128,15 @@ def sensitivity(row: Row) -> Sensitivity:
 
 
 def rate_limits(shown: Sequence[Sensitivity]) -> tuple[float, float]:
-    """From the best value to a little above most: a rate at which nothing is learnt shall not flatten the others."""
-    every = sorted(v for one in shown for v in one.valid)
-    typical = every[(3 * len(every)) // 4]
-    return padded(every[0], min(every[-1], every[0] + 2 * (typical - every[0]) or every[-1]))
+    """The range worth seeing: from the best value to a little above most."""
+    return _most([v for one in shown for v in one.valid])
 
 
-def padded(low: float, high: float) -> tuple[float, float]:
-    """The range with a margin; never empty."""
+def _most(values: Iterable[float]) -> tuple[float, float]:
+    """From the lowest to a little above most, with a margin: what learns nothing shall not flatten the others."""
+    every = sorted(values)
+    low, typical = every[0], every[(3 * len(every)) // 4]
+    high = min(every[-1], low + 2 * (typical - low) or every[-1])
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
 

@@ -265,6 +265,14 @@ def test_limits_cut_the_first_epochs_off_and_keep_the_rest(factory):
     assert max(line.valid[10:]) < high < line.valid[0]
 
 
+def test_a_unit_that_learns_late_does_not_flatten_the_others(factory):
+    usual = [average(board_of(factory.make(cell, epochs=200)).tables[0].units[0]) for cell in ("GRU", "tanh", "LSTM")]
+    late = dataclasses.replace(usual[0], valid=[50.0] * 150 + usual[0].valid[150:])
+    low, high = limits(usual)
+    assert limits([*usual, late])[1] < high + 2 * (high - low) < 50
+    assert limits([*usual, late])[0] == pytest.approx(low, abs=1)
+
+
 def test_long_curves_are_thinned_to_the_last_point():
     kept = thin(4321)
     assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 150)
