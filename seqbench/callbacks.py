@@ -6,6 +6,7 @@ R replicas, P parameters.
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import time
@@ -76,10 +77,16 @@ class Replicas(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModel)
         self._keep_order(trainer, pl_module)  # a compacted group is resumed as small as it was saved
+        _compile(trainer, pl_module)
+        gc.freeze()  # what is imported by now need not be searched for garbage while training
         self._started = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._seconds_before, self._started = self.seconds, 0.0
+        gc.unfreeze()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        gc.unfreeze()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The end of an epoch, as Lightning validates before it calls the training epoch's own end."""
@@ -164,6 +171,15 @@ class Replicas(L.Callback):
         self.last_epoch, self.running = state_dict["last_epoch"], state_dict["running"]
         self.diverged, self.weights = state_dict["diverged"], state_dict["weights"]
         self._seconds_before = state_dict["seconds"]
+
+
+def _compile(trainer: L.Trainer, module: SequenceModel) -> None:
+    """Runs the first batch, for nothing: a unit's seconds are those of its training, not of a compiler."""
+    loader: Any = trainer.train_dataloader
+    with trainer.precision_plugin.forward_context():
+        batch = trainer.strategy.batch_to_device(next(iter(loader)))
+        nats, _ = module.sequence_nats(batch)
+    torch.autograd.grad(nats.sum(), module.rows)
 
 
 class EpochProgress(ProgressBar):

@@ -15,7 +15,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seqbench import cli, record
+from seqbench import cells, cli, record
 from seqbench.fitting import SeqbenchCLI
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -66,6 +66,21 @@ def test_a_run_leaves_record_curves_config_and_checkpoint(fit, tmp_path):
     assert events.Scalars("test/nll")[0].value == pytest.approx(found.test.nll, rel=1e-5)
     assert {p.name for p in (tmp_path / "runs" / name).iterdir()} >= {"record.json", "config.yaml", "checkpoints"}
     assert json.loads((tmp_path / "runs" / name / "record.json").read_text())["schema"] == record.SCHEMA
+
+
+def test_the_seconds_of_a_run_leave_out_what_is_compiled_for_its_first_batch(fit, monkeypatch):
+    step, calls = cells.Tanh.step, []
+
+    def slow_at_first(self, *arguments):
+        if not calls:
+            time.sleep(3)
+        calls.append(1)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(cells.Tanh, "step", slow_at_first)
+    (found,) = fit("--model.recurrence", "loop", unit="Tanh", epochs=1).values()
+    assert calls
+    assert found.seconds < 3
 
 
 def test_a_group_leaves_the_records_that_its_replicas_leave_alone(fit, monkeypatch, tmp_path):
