@@ -110,6 +110,8 @@ def share(batch: Tensor, rank: int, world_size: int) -> Tensor:
     Returns:
         [R, ceil(B / world_size)] int64.
     """
+    if world_size == 1:
+        return batch
     missing = -batch.shape[1] % world_size
     return torch.nn.functional.pad(batch, (0, missing), value=-1)[:, rank::world_size]
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -63,6 +65,13 @@ def _known_classes() -> dict[str, tuple[str, list[str]]]:
     """For each flag that takes a class: what it is and which there are."""
     data = [kind.__name__ for kind in datamodules.datasets().values()]
     return {"--model.cell": ("unit", list(cells.cells())), "--data": ("data set", data)}
+
+
+class Unwatched(PassThroughProfiler):
+    """Lightning's own for those who want none makes and runs a generator at each of forty places in a step."""
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
 
 
 class SeqbenchCLI(LightningCLI):
@@ -128,6 +137,8 @@ class SeqbenchCLI(LightningCLI):
             # With save_last and save_top_k=0 Lightning 2.6 saves at the end of a fit only.
             folder = self.recorder.group_folder / "checkpoints"
             callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
+        if config["trainer"]["profiler"] is None:
+            kwargs["profiler"] = Unwatched()
         own = self._get(self.config_init, "trainer")["callbacks"] or []
         own = own if isinstance(own, list) else [own]
         return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])

@@ -46,10 +46,10 @@ class NLL(Metric):
         """Adds sequences: nats [R, B] and frames [R, B], or [1, B] where all replicas see the same."""
         nats = nats.double()
         frames = frames.expand(nats.shape)
-        self.nats += nats.sum(1)
-        self.frames += frames.sum(1)
-        self.means += (nats / frames.clamp_min(1)).sum(1)
-        self.sequences += (frames > 0).sum(1)
+        self.nats.add_(nats.sum(1))
+        self.frames.add_(frames.sum(1))
+        self.means.add_((nats / frames.clamp_min(1)).sum(1))
+        self.sequences.add_((frames > 0).sum(1))
 
     def compute(self) -> dict[str, Tensor]:
         """[R] each; torchmetrics makes scalars of them where R is 1."""

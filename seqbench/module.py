@@ -124,6 +124,13 @@ class SequenceModel(L.LightningModule):
         self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes each hook's name here, some fifty times a step, a tenth of a millisecond by torch's way.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def R(self) -> int:  # noqa: N802 - the field's name for it
         """Number of replicas held."""
@@ -185,7 +192,7 @@ class SequenceModel(L.LightningModule):
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
         h, _ = self.run(batch.x, w)
-        nats = self.head.nats_of(h, w.V, w.c, batch.y).masked_fill(~batch.mask, 0.0)
+        nats = self.head.nats_of(h, w.V, w.c, batch.y).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 
@@ -220,12 +227,13 @@ class SequenceModel(L.LightningModule):
             # Gradients are averaged over processes; this makes the average the gradient of the whole batch.
             scored = self.trainer.strategy.reduce(scored, reduce_op="sum") / self.trainer.world_size
         loss = nats.sum(1) / scored.clamp_min(1)
-        self._mark_diverged(~(loss.detach() < 10 * self.task.target_size * math.log(2)))
+        self._check(loss.detach() < 10 * self.task.target_size * math.log(2))
         return loss.sum()
 
-    def _mark_diverged(self, bad: Tensor) -> None:
-        self.diverged |= bad & self.alive
-        self.alive &= ~bad
+    def _check(self, sound: Tensor) -> None:
+        """A replica that is not sound [R] has diverged; NaN compares as not sound."""
+        self.diverged.logical_or_(self.alive & ~sound)
+        self.alive.logical_and_(sound)
 
     def configure_gradient_clipping(
         self,
@@ -234,10 +242,15 @@ class SequenceModel(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips each replica's gradient by its own norm."""
-        norm = clip_per_replica([self.rows], gradient_clip_val)
+        assert self.rows.grad is not None
+        norm = clip_per_replica(self.rows.grad, gradient_clip_val)
         # A gradient scaler's first steps overflow by design, and it skips them.
         if self.trainer.scaler is None:
-            self._mark_diverged(~norm.isfinite())
+            self._check(norm < math.inf)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Without the optimizer's own bookkeeping for profilers."""
+        self.rows.grad = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device)

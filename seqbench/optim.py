@@ -114,13 +114,14 @@ class PerReplica(Optimizer):
 
 
 @torch.no_grad()
-def clip_per_replica(params: Iterable[Tensor], limit: float | None) -> Tensor:
-    """Rescales each replica's gradient to norm `limit` where it is larger; returns the norms [R] before."""
-    grads = [p.grad for p in params if p.grad is not None]
+def clip_per_replica(grad: Tensor, limit: float | None) -> Tensor:
+    """Rescales each replica's gradient, a row of [R, P], to norm `limit` where it is larger.
+
+    Returns:
+        The norms before, [R] float64.
+    """
     # In float64, so that a replica's norm does not depend on how many are summed beside it.
-    norm = torch.stack([g.flatten(1).norm(dim=1, dtype=torch.float64) for g in grads]).norm(dim=0)
+    norm = torch.linalg.vector_norm(grad, dim=1, dtype=torch.float64)
     if limit is not None:
-        scale = (limit / norm.clamp_min(limit)).to(grads[0].dtype)
-        for g in grads:
-            g.mul_(over_replicas(scale, g))
+        grad.mul_((limit / norm.clamp_min(limit)).to(grad.dtype)[:, None])
     return norm
