@@ -56,7 +56,10 @@ def dense(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
 
 def whole_bias(W: Tensor, b: Tensor | None) -> Tensor:
     """[R, 1, N] with zeros for what b lacks."""
-    return W.new_zeros(W.shape[0], 1, W.shape[-1]) if b is None else F.pad(b, (0, W.shape[-1] - b.shape[-1]))
+    if b is None:
+        return W.new_zeros(W.shape[0], 1, W.shape[-1])
+    missing = W.shape[-1] - b.shape[-1]
+    return F.pad(b, (0, missing)) if missing else b
 
 
 def rounded(columns: int) -> int:
@@ -66,7 +69,10 @@ def rounded(columns: int) -> int:
 
 def aligned(matrix: Tensor) -> Tensor:
     """[R, K, N] with rows that begin at cache lines."""
-    return F.pad(matrix, (0, rounded(matrix.shape[-1]) - matrix.shape[-1])).contiguous()
+    R, K, N = matrix.shape
+    padded = matrix.new_empty(R, K, rounded(N))
+    padded[..., :N] = matrix
+    return padded
 
 
 def in_pieces(T: int, R: int, B: int, rows: int) -> tuple[int, list[tuple[int, int]]]:
@@ -77,7 +83,13 @@ def in_pieces(T: int, R: int, B: int, rows: int) -> tuple[int, list[tuple[int, i
 
 def summed(parts: Tensor, R: int) -> Tensor:
     """[R * n, ...] as [R, ...]: each replica's n pieces added up in order, whatever thread they are from."""
-    return functools.reduce(torch.add, parts.unflatten(0, (R, -1)).unbind(1))
+    first, *others = parts.view(R, -1, *parts.shape[1:]).unbind(1)
+    if not others:
+        return first
+    total = first + others[0]
+    for other in others[1:]:
+        total += other
+    return total
 
 
 @functools.cache

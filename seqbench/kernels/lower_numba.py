@@ -21,7 +21,7 @@ from seqbench.kernels.vector import (
 )
 '''
 SIZES = [
-    "product", "T", "B", "I", "H", "first", "step", "x", "x_step", "W", "b", "ldw", "slots", "ld", "slot_step",
+    "product", "T", "B", "I", "H", "tile", "first", "step", "x", "x_step", "W", "b", "ldw", "slots", "ld", "slot_step",
     "saved", "saved_plane", "saved_step",
 ]  # fmt: skip
 BACK_SIZES = [
@@ -30,7 +30,7 @@ BACK_SIZES = [
 AHEAD = 8
 STEP = [
     "o = 4 * (first + t * step)",
-    "p = 4 * t * B * H",
+    "p = 4 * t * tile * H",
     "s = slots + 4 * t * slot_step",
     "q = saved + 4 * t * saved_step",
 ]
@@ -39,9 +39,9 @@ STEP = [
 def forward_fields(plan: Plan) -> list[str]:
     """Names of a forward record's entries.
 
-    product: the matrix product's address; B: rows of the tile; first, step: where the tile begins and how far it is
-    to the next step, in floats of h and dh; *_step: likewise for others, which begin at their own address, 0 where
-    every step uses the same place. The other states' steps follow each other.
+    product: the matrix product's address; B: rows of the tile; tile: rows that there is room for; first, step: where
+    the tile begins and how far it is to the next step, in floats of h and dh; *_step: likewise for others, which begin
+    at their own address, 0 where every step uses the same place. The other states' steps follow each other.
     """
     matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("U", "ld")]
     return SIZES + [f"state{k}" for k in range(plan.states)] + matrices + [f"row_{name}" for name in plan.rows]
@@ -93,7 +93,7 @@ class _Writer:
         into_x = f"call_product(product, B, I, {G} * H, d, ld, W_T, ldw_T, dx + 4 * t * dx_step, I, 0, 0)"
         each = [
             *STEP,
-            "d = dslots + 4 * (t - begin) * B * ld",
+            "d = dslots + 4 * (t - begin) * tile * ld",
             *(self.operation(op) for op in self.plan.backward),
             "if t > 0 or first_too:",
             *_indented([*(self.operation(op) for op in self.plan.carry), "pass"]),
@@ -114,7 +114,7 @@ class _Writer:
                 *_indented(each),
                 "steps = end - begin",
                 "o = 4 * (first + begin * step)",
-                "p = 4 * begin * B * H",
+                "p = 4 * begin * tile * H",
                 "s = slots + 4 * begin * slot_step",
                 "q = saved + 4 * begin * saved_step",
                 "d = dslots",
@@ -141,7 +141,7 @@ class _Writer:
         left, left_row = self.address(gradient.left)
         right, _ = self.address(gradient.right)
         steps = {"slot": "slot_step", "saved": "saved_step"}
-        otherwise = "B * H" if gradient.left.plane else "step"
+        otherwise = "tile * H" if gradient.left.plane else "step"
         into = _corner(gradient.block, "dU")
         return _sum(
             "H", f"{gradient.block.width} * H", left, left_row, right, into, f"ld_{gradient.block.weight}",
@@ -162,7 +162,7 @@ class _Writer:
             case "state":
                 return f"state{k} + {'p' if k else 'o'}", "H"
             case "next":
-                return f"state{k} + p + 4 * B * H" if k else "state0 + o + 4 * step", "H"
+                return f"state{k} + p + 4 * tile * H" if k else "state0 + o + 4 * step", "H"
             case "row":
                 return f"row_{place.weight}{right}", "0"
             case "drow":
@@ -170,7 +170,7 @@ class _Writer:
             case "dh":
                 return "dh + o", "H"
             case buffer:  # carry and back
-                return f"{buffer} + {4 * k} * B * H" if k else buffer, "H"
+                return f"{buffer} + {4 * k} * tile * H" if k else buffer, "H"
 
     def elementwise(self, op: Pass) -> str:
         """The call of a pass, whose own function goes in front."""
@@ -209,7 +209,7 @@ def _sum(
     """A weight's gradient: += the sum over the chunk's steps of left^T right."""
     return (
         f"call_product_transposed(product, {rows}, {columns}, B, {left}, {left_row}, {right}, ld, {into}, {into_row}, "
-        f"{into}, {into_row}, steps, {left_step}, B * ld)"
+        f"{into}, {into_row}, steps, {left_step}, tile * ld)"
     )
 
 

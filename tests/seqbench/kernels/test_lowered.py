@@ -72,9 +72,24 @@ class ProductOfInput(Cell):
         return (torch.lerp(h, torch.tanh(x @ w.V), z),)
 
 
+class Shared(Cell):
+    """A matrix used twice, and one of which only a half is used."""
+
+    gates, states = 1, 2
+    paper = "none"
+
+    def weights(self, hidden):
+        return {"U": Weight((hidden, hidden), "orthogonal"), "V": Weight((hidden, 2 * hidden), "orthogonal")}
+
+    def step(self, a, state, w):
+        h, c = state
+        c = torch.tanh(a + h @ w.U + c @ w.V.chunk(2, -1)[1])
+        return torch.sigmoid(c @ w.U), c
+
+
 CELLS = {name: kind() for name, kind in cells().items() if name != "LRU"}  # whose step has a cosine: it is scanned
 CELLS |= {"LSTM without peepholes": find("LSTM")(peepholes=False), "GRU without biases": find("GRU")(bias=False)}
-CELLS |= {"Odd": Odd(), "Constant": Constant(), "ProductOfInput": ProductOfInput()}
+CELLS |= {"Odd": Odd(), "Constant": Constant(), "ProductOfInput": ProductOfInput(), "Shared": Shared()}
 SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 20)]  # T, R, B, I, H
 
 
@@ -309,6 +324,7 @@ def test_cells_compiled_in_separate_processes_and_loaded_in_one(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12's, and the point
 def test_after_a_fork_and_from_several_threads(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    torch.set_num_threads(1)  # libgomp's own threads are gone in the child, which would wait for them
     cell = CELLS["GRU"]
     leaves, names = problem(cell, 20, 3, 33, 5, 17)
     expected = outcome(cell, "numba", leaves, names)
