@@ -8,40 +8,62 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, pool, threads
-from seqbench.kernels.dense import aligned, in_pieces, rounded, summed
+from seqbench.kernels.cache import numba_function
+from seqbench.kernels.dense import aligned, in_pieces, records, rounded, summed
 from seqbench.kernels.product import product_address
 
 ROWS = 512  # of a piece of work: as many as have their derivatives in the second cache
-SOURCE = '''"""Made by seqbench."""
-from numba import njit
+HEADER = """from numba import njit
 from seqbench.kernels.likelihood import likelihood, scaled
 from seqbench.kernels.product import call_product, call_product_transposed
-
-def NAME_forward(record):
-    product, T, B, K, H, h, h_step, V, ldv, c, y, y_step, slopes, slope_step, nats, nats_step = record
-    for t in range(T):
-        o = slopes + 4 * t * slope_step
-        call_product(product, B, K, H, h + 4 * t * h_step, H, V, ldv, o, K, c, 0)
-        likelihood(o, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)
-
-def NAME_backward(record):
-    product, T, B, K, H, h, h_step, V_T, ldv_T, slopes, slope_step, g, g_step, d, ones, dV, dc, ld, dh = record
-    for t in range(T):
-        d_t = d + 4 * t * B * ld
-        scaled(slopes + 4 * t * slope_step, g + 4 * t * g_step, d_t, ld, B, K)
-        if dh:
-            call_product(product, B, H, K, d_t, ld, V_T, ldv_T, dh + 4 * t * h_step, H, 0, 0)
-    call_product_transposed(product, H, K, B, h, H, d, ld, dV, ld, 0, 0, T, h_step, B * ld)
-    call_product_transposed(product, 1, K, B, ones, 0, d, ld, dc, ld, 0, 0, T, 0, B * ld)
-
-forward = njit("void(UniTuple(int64, 16))", nogil=True, cache=True, error_model="numpy")(NAME_forward)
-backward = njit("void(UniTuple(int64, 19))", nogil=True, cache=True, error_model="numpy")(NAME_backward)
-'''
+"""
+FORWARD = numba_function(
+    "forward", [
+        "product", "T", "B", "K", "H", "h", "h_step", "V", "ldv", "c", "y", "y_step", "slopes",
+        "slope_step", "nats", "nats_step",
+    ], [
+        "for t in range(T):",
+        "    o = slopes + 4 * t * slope_step",
+        "    call_product(product, B, K, H, h + 4 * t * h_step, H, V, ldv, o, K, c, 0)",
+        "    likelihood(o, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)",
+    ]
+)  # fmt: skip
+FIELDS = [
+    "product",
+    "T",
+    "B",
+    "K",
+    "H",
+    "h",
+    "h_step",
+    "V_T",
+    "ldv_T",
+    "slopes",
+    "slope_step",
+    "g",
+    "g_step",
+    "room",
+    "ones",
+    "dV",
+    "dc",
+    "ld",
+    "dh",
+]
+BACKWARD = numba_function("backward", FIELDS, [
+    "for t in range(T):",
+    "    d = room + 4 * t * B * ld",
+    "    scaled(slopes + 4 * t * slope_step, g + 4 * t * g_step, d, ld, B, K)",
+    "    if dh:",
+    "        call_product(product, B, H, K, d, ld, V_T, ldv_T, dh + 4 * t * h_step, H, 0, 0)",
+    "call_product_transposed(product, H, K, B, h, H, room, ld, dV, ld, 0, 0, T, h_step, B * ld)",
+    "call_product_transposed(product, 1, K, B, ones, 0, room, ld, dc, ld, 0, 0, T, 0, B * ld)",
+])  # fmt: skip
 
 
 def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
@@ -62,7 +84,8 @@ def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
 
 @functools.cache
 def _code() -> Any:
-    return cache.numba_module("bernoulli", f"{SOURCE}\n# {cache.fingerprint(('likelihood.py',), ())}\n")
+    text = f"{HEADER}{FORWARD}{BACKWARD}\n# {cache.fingerprint(('likelihood.py',), ())}\n"
+    return cache.numba_module("bernoulli", text)
 
 
 class _Head(torch.autograd.Function):
@@ -72,20 +95,16 @@ class _Head(torch.autograd.Function):
         T, R, B, H = h.shape
         K, Ry = V.shape[-1], y.shape[1]
         slopes, nats = pool.take(T, R, B, K), torch.empty(T, R, B)
-        steps, pieces = in_pieces(T, R, B, ROWS)
-        address = product_address()
-
-        def work(piece: int) -> None:
-            r, t = pieces[piece]
-            row = (t * R + r) * B
-            _code().forward((
-                address, min(steps, T - t), B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
-                padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], c.data_ptr() + 4 * r * K,
-                y.data_ptr() + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, Ry * B * K,
-                slopes.data_ptr() + 4 * row * K, R * B * K, nats.data_ptr() + 4 * row, R * B,
-            ))  # fmt: skip
-
-        threads.run(work, len(pieces))
+        r, t, steps = in_pieces(T, R, B, ROWS)
+        row = (t * R + r) * B
+        work = records(
+            len(t), product_address(), steps, B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
+            padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], c.data_ptr() + 4 * r * K,
+            y.data_ptr() + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, Ry * B * K,
+            slopes.data_ptr() + 4 * row * K, R * B * K, nats.data_ptr() + 4 * row, R * B,
+        )  # fmt: skip
+        run = _code().forward
+        threads.run(lambda piece: run(work[piece]), len(work))
         ctx.save_for_backward(h, V)
         ctx.slopes, ctx.lease = slopes, pool.Lease(slopes)
         return nats
@@ -97,23 +116,21 @@ class _Head(torch.autograd.Function):
         g, slopes, (T, R, B, H), K = g.contiguous(), ctx.slopes, h.shape, V.shape[-1]
         dh = torch.empty_like(h) if ctx.needs_input_grad[0] else None
         V_T = aligned(V.mT)
-        steps, pieces = in_pieces(T, R, B, ROWS)
-        ld = rounded(K)
-        dV, dc, ones = torch.empty(len(pieces), H, ld), torch.empty(len(pieces), 1, ld), torch.ones(1)
-        address = product_address()
+        r, t, steps = in_pieces(T, R, B, ROWS)
+        row, piece, ld = (t * R + r) * B, np.arange(len(t)), rounded(K)
+        dV, dc, ones = torch.empty(len(t), H, ld), torch.empty(len(t), 1, ld), torch.ones(1)
+        work = records(
+            len(t), product_address(), steps, B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
+            V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],
+            slopes.data_ptr() + 4 * row * K, R * B * K, g.data_ptr() + 4 * row, R * B, 0, ones.data_ptr(),
+            dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
+            0 if dh is None else dh.data_ptr() + 4 * row * H,
+        )  # fmt: skip
+        run, room = _code().backward, int(steps.max()) * B * ld
 
-        def work(piece: int) -> None:
-            r, t = pieces[piece]
-            row = (t * R + r) * B
-            d = pool.take(steps * B * ld)
-            _code().backward((
-                address, min(steps, T - t), B, K, H, h.data_ptr() + 4 * row * H, R * B * H,
-                V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],
-                slopes.data_ptr() + 4 * row * K, R * B * K, g.data_ptr() + 4 * row, R * B,
-                d.data_ptr(), ones.data_ptr(), dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
-                0 if dh is None else dh.data_ptr() + 4 * row * H,
-            ))  # fmt: skip
-            pool.give(d)
+        def backward(piece: int) -> None:
+            work[piece, FIELDS.index("room")] = pool.own(room).data_ptr()
+            run(work[piece])
 
-        threads.run(work, len(pieces))
+        threads.run(backward, len(work))
         return dh, summed(dV, R)[..., :K], summed(dc, R)[..., :K], None

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,16 @@ def fingerprint(sources: tuple[str, ...], packages: tuple[str, ...]) -> str:
     for package in packages:
         digest.update(version(package).encode())
     return digest.hexdigest()
+
+
+def numba_function(name: str, fields: Sequence[str], body: Sequence[str]) -> str:
+    """Source of a function that takes a record, an int64 array, and knows its entries by their names."""
+    lines = [f"{field} = record[{i}]" for i, field in enumerate(fields)] + list(body)
+    # Compiled code is found by its name: see `source_module`.
+    return (
+        f"\n\ndef NAME_{name}(record):\n" + "\n".join(f"    {line}" for line in lines)
+        + f"\n\n\n{name} = njit(nogil=True, cache=True, error_model='numpy')(NAME_{name})\n"
+    )  # fmt: skip
 
 
 def numba_module(stem: str, text: str) -> ModuleType:

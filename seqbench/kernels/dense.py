@@ -10,33 +10,33 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, threads
+from seqbench.kernels.cache import numba_function
 from seqbench.kernels.product import product_address
 
 ROWS = 2048  # of a piece of work
 LINE = 16  # floats of a cache line: rows of weights and of their gradients begin at one
-SOURCE = '''"""Made by seqbench."""
-from numba import njit
+HEADER = """from numba import njit
 from seqbench.kernels.product import call_product, call_product_transposed
-
-def NAME_forward(record):
-    product, T, M, N, K, x, x_step, W, ldw, start, out, out_step = record
-    for t in range(T):
-        call_product(product, M, N, K, x + 4 * t * x_step, K, W, ldw, out + 4 * t * out_step, N, start, 0)
-
-def NAME_gradient(record):
-    product, T, B, N, K, x, x_step, dout, dout_step, dW, ldw, ones, db = record
-    call_product_transposed(product, K, N, B, x, K, dout, N, dW, ldw, 0, 0, T, x_step, dout_step)
-    call_product_transposed(product, 1, N, B, ones, 0, dout, N, db, ldw, 0, 0, T, 0, dout_step)
-
-forward = njit("void(UniTuple(int64, 12))", nogil=True, cache=True, error_model="numpy")(NAME_forward)
-gradient = njit("void(UniTuple(int64, 13))", nogil=True, cache=True, error_model="numpy")(NAME_gradient)
-'''
+"""
+FORWARD = numba_function("forward", [
+    "product", "T", "M", "N", "K", "x", "x_step", "W", "ldw", "start", "out", "out_step",
+], [
+    "for t in range(T):",
+    "    call_product(product, M, N, K, x + 4 * t * x_step, K, W, ldw, out + 4 * t * out_step, N, start, 0)",
+])  # fmt: skip
+GRADIENT = numba_function("gradient", [
+    "product", "T", "B", "N", "K", "x", "x_step", "dout", "dout_step", "dW", "ldw", "ones", "db",
+], [
+    "call_product_transposed(product, K, N, B, x, K, dout, N, dW, ldw, 0, 0, T, x_step, dout_step)",
+    "call_product_transposed(product, 1, N, B, ones, 0, dout, N, db, ldw, 0, 0, T, 0, dout_step)",
+])  # fmt: skip
 
 
 def dense(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -75,10 +75,20 @@ def aligned(matrix: Tensor) -> Tensor:
     return padded
 
 
-def in_pieces(T: int, R: int, B: int, rows: int) -> tuple[int, list[tuple[int, int]]]:
-    """Steps of a piece of work of about so many rows, and the (replica, first step) of each."""
-    steps = max(1, rows // B)
-    return steps, [(r, t) for r in range(R) for t in range(0, T, steps)]
+@functools.lru_cache(512)  # sequences of a few hundred lengths come again every epoch
+def in_pieces(T: int, R: int, B: int, rows: int) -> tuple[Any, Any, Any]:
+    """Replica, first step and number of steps of each piece of work of about so many rows: int64 [pieces]"""
+    most = max(1, rows // B)
+    first = np.arange(0, T, most)
+    return np.repeat(np.arange(R), len(first)), np.tile(first, R), np.tile(np.minimum(most, T - first), R)
+
+
+def records(pieces: int, *fields: Any) -> Any:
+    """int64 [pieces, fields], from numbers and from arrays [pieces]."""
+    table = np.empty((pieces, len(fields)), dtype=np.int64)
+    for column, field in enumerate(fields):
+        table[:, column] = field
+    return table
 
 
 def summed(parts: Tensor, R: int) -> Tensor:
@@ -94,7 +104,7 @@ def summed(parts: Tensor, R: int) -> Tensor:
 
 @functools.cache
 def _code() -> Any:
-    return cache.numba_module("dense", SOURCE)
+    return cache.numba_module("dense", HEADER + FORWARD + GRADIENT)
 
 
 def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -103,20 +113,15 @@ def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     R, _, N = W.shape
     padded, bias = aligned(W), None if b is None else b.contiguous()
     out = torch.empty(T, R, B, N)
-    steps, pieces = in_pieces(T, R, B, ROWS)
-    address = product_address()
-
-    def work(piece: int) -> None:
-        r, t = pieces[piece]
-        start = 0 if bias is None else bias.data_ptr() + 4 * r * N
-        _code().forward((
-            address, min(steps, T - t), B, N, K,
-            x.data_ptr() + 4 * ((t * Rx + (r if Rx > 1 else 0)) * B * K), Rx * B * K,
-            padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], start,
-            out.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
-        ))  # fmt: skip
-
-    threads.run(work, len(pieces))
+    r, t, steps = in_pieces(T, R, B, ROWS)
+    work = records(
+        len(t), product_address(), steps, B, N, K,
+        x.data_ptr() + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, Rx * B * K,
+        padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1],
+        0 if bias is None else bias.data_ptr() + 4 * r * N, out.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
+    )  # fmt: skip
+    run = _code().forward
+    threads.run(lambda piece: run(work[piece]), len(work))
     return out
 
 
@@ -124,21 +129,17 @@ def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
     """Of W [R, K, N] and b [R, 1, N]."""
     T, Rx, B, K = x.shape
     _, R, _, N = dout.shape
-    steps, pieces = in_pieces(T, R, B, ROWS)
-    width = rounded(N)
-    dW, db = torch.empty(len(pieces), K, width), torch.empty(len(pieces), 1, width)
-    ones, address = torch.ones(1), product_address()
-
-    def work(piece: int) -> None:
-        r, t = pieces[piece]
-        _code().gradient((
-            address, min(steps, T - t), B, N, K,
-            x.data_ptr() + 4 * ((t * Rx + (r if Rx > 1 else 0)) * B * K), Rx * B * K,
-            dout.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
-            dW.data_ptr() + 4 * piece * K * width, width, ones.data_ptr(), db.data_ptr() + 4 * piece * width,
-        ))  # fmt: skip
-
-    threads.run(work, len(pieces))
+    r, t, steps = in_pieces(T, R, B, ROWS)
+    piece, width = np.arange(len(t)), rounded(N)
+    dW, db, ones = torch.empty(len(t), K, width), torch.empty(len(t), 1, width), torch.ones(1)
+    work = records(
+        len(t), product_address(), steps, B, N, K,
+        x.data_ptr() + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, Rx * B * K,
+        dout.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
+        dW.data_ptr() + 4 * piece * K * width, width, ones.data_ptr(), db.data_ptr() + 4 * piece * width,
+    )  # fmt: skip
+    run = _code().gradient
+    threads.run(lambda piece: run(work[piece]), len(work))
     return summed(dW, R)[..., :N], summed(db, R)[..., :N]
 
 

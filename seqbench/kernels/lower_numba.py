@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seqbench.kernels.cache import numba_function
 from seqbench.kernels.expression import OPERATIONS
 from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, WeightGradient
 
@@ -75,7 +76,7 @@ class _Writer:
     def forward(self) -> str:
         G = self.plan.gates
         into = "slots + 4 * t * slot_step"
-        return _function("forward", forward_fields(self.plan), [
+        return numba_function("forward", forward_fields(self.plan), [
             # Some steps ahead, so that W and the recurrent weights do not drive each other out of the first cache.
             f"ahead = {AHEAD} if slot_step else 1",
             "for begin in range(0, T, ahead):",
@@ -105,7 +106,7 @@ class _Writer:
             _sum("1", f"{G} * H", "ones", "0", "d", "db", "ldw", "0"),
             *(self.gradient(gradient) for gradient in self.plan.gradients),
         ]
-        return _function("backward", backward_fields(self.plan), [
+        return numba_function("backward", backward_fields(self.plan), [
             "end = T",
             "while end > 0:",
             *_indented([
@@ -211,16 +212,6 @@ def _sum(
         f"call_product_transposed(product, {rows}, {columns}, B, {left}, {left_row}, {right}, ld, {into}, {into_row}, "
         f"{into}, {into_row}, steps, {left_step}, tile * ld)"
     )
-
-
-def _function(name: str, fields: list[str], body: list[str]) -> str:
-    unpacked = [f"{field} = record[{i}]" for i, field in enumerate(fields)]
-    lines = _indented([*unpacked, *body])
-    # Compiled code is found by its name: see `source_module`.
-    return (
-        f"\n\ndef NAME_{name}(record):\n" + "\n".join(lines)
-        + f"\n\n\n{name} = njit(nogil=True, cache=True, error_model='numpy')(NAME_{name})\n"
-    )  # fmt: skip
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

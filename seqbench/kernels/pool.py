@@ -11,6 +11,7 @@ from torch import Tensor
 KEPT = 16  # as many as a deep stack's forward and backward hold at once
 _free: list[Tensor] = []
 _lock = threading.Lock()
+_own = threading.local()
 
 
 def take(*shape: int) -> Tensor:
@@ -33,6 +34,14 @@ def give(*tensors: Tensor) -> None:
     with _lock:
         _free.extend(tensor if tensor._base is None else tensor._base for tensor in tensors)
         del _free[:-KEPT]
+
+
+def own(size: int) -> Tensor:
+    """At least so many floats, this thread's until it asks again: what was in a cache is in it still."""
+    buffer: Tensor | None = getattr(_own, "buffer", None)
+    if buffer is None or buffer.numel() < size:
+        _own.buffer = buffer = _new(size)
+    return buffer
 
 
 class Lease:
