@@ -53,7 +53,7 @@ def bench(devices: list[str], names: list[str] | None, as_json: bool, into: Path
 
     Args:
         devices: "cpu", "cuda"; empty: what there is.
-        names: units, case matters; None: all.
+        names: units; None: all.
         into: a Markdown file, between whose markers the tables go too.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from seqbench.task import SeqbenchError, unknown_name
+from seqbench.task import SeqbenchError
 
 LONGEST = 32  # characters of a cell that a terminal gets
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -166,13 +166,9 @@ def _cells(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     from seqbench import engines, plan, sweep
-    from seqbench.cells import cells
+    from seqbench.cells import find
 
-    known = {name.lower(): name for name in cells()}
-    unknown = [name for name in options.cells.split(",") if name.lower() not in known]
-    if unknown:
-        raise unknown_name("unit", unknown[0], known.values())
-    units = [known[name.lower()] for name in options.cells.split(",")]
+    units = [find(name).__name__ for name in options.cells.split(",")]
     stages = options.stages.split(",")
     if not set(stages) <= set(plan.STAGES) or len(set(stages)) < len(stages):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")

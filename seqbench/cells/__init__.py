@@ -29,14 +29,15 @@ def cells() -> dict[str, type[Cell]]:
 
 
 def find(name: str) -> type[Cell]:
-    """The unit of that class name.
+    """The unit of that class name, in upper or lower case.
 
     Raises:
         SeqbenchError: there is none; names the nearest and all.
     """
-    if name not in _CELLS:
+    known = {known.lower(): unit for known, unit in _CELLS.items()}
+    if name.lower() not in known:
         raise unknown_name("unit", name, _CELLS)
-    return _CELLS[name]
+    return known[name.lower()]
 
 
 # seqbench.cells.GRU and the like work as class paths, in configs and in code.

@@ -23,7 +23,7 @@ def small(monkeypatch):
     monkeypatch.setattr(bench_report, "SHAPES", (SMALL,))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv(sequence.VARIABLE, raising=False)
-    monkeypatch.setattr(sys, "argv", ["seqbench", "bench", "--device", "cpu", "--cells", ",".join(UNITS)])
+    monkeypatch.setattr(sys, "argv", ["seqbench", "bench", "--device", "cpu", "--cells", ",".join(UNITS).lower()])
 
 
 def test_json_holds_ratios_and_errors(small, capsys):
