@@ -34,7 +34,7 @@ def find(name: str) -> type[Cell]:
     Raises:
         SeqbenchError: there is none; names the nearest and all.
     """
-    known = {known.lower(): unit for known, unit in _CELLS.items()}
+    known = {unit.lower(): kind for unit, kind in _CELLS.items()}
     if name.lower() not in known:
         raise unknown_name("unit", name, _CELLS)
     return known[name.lower()]

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, pool, threads
-from seqbench.kernels.cache import numba_function
 from seqbench.kernels.dense import aligned, in_pieces, records, rounded, summed
 from seqbench.kernels.product import product_address
 
 ROWS = 512  # of a piece of work: as many as have their derivatives in the second cache
-HEADER = """from numba import njit
+HEADER = """# Made by seqbench.
+from numba import njit
 from seqbench.kernels.likelihood import likelihood, scaled
 from seqbench.kernels.product import call_product, call_product_transposed
 """
-FORWARD = numba_function(
+FORWARD = cache.numba_function(
     "forward", [
         "product", "T", "B", "K", "H", "h", "h_step", "V", "ldv", "c", "y", "y_step", "slopes",
         "slope_step", "nats", "nats_step",
@@ -55,7 +55,7 @@ FIELDS = [
     "ld",
     "dh",
 ]
-BACKWARD = numba_function("backward", FIELDS, [
+BACKWARD = cache.numba_function("backward", FIELDS, [
     "for t in range(T):",
     "    d = room + 4 * t * B * ld",
     "    scaled(slopes + 4 * t * slope_step, g + 4 * t * g_step, d, ld, B, K)",
@@ -126,10 +126,10 @@ class _Head(torch.autograd.Function):
             dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
             0 if dh is None else dh.data_ptr() + 4 * row * H,
         )  # fmt: skip
-        run, room = _code().backward, int(steps.max()) * B * ld
+        run, room, column = _code().backward, int(steps.max()) * B * ld, FIELDS.index("room")
 
         def backward(piece: int) -> None:
-            work[piece, FIELDS.index("room")] = pool.own(room).data_ptr()
+            work[piece, column] = pool.own(room).data_ptr()
             run(work[piece])
 
         threads.run(backward, len(work))

@@ -49,7 +49,7 @@ class _Code:
         module = cache.numba_module("cpu", source(plan))
         self.forward, self.backward = module.forward, module.backward
         self.forward_fields = forward_fields(plan)
-        self.backward_fields = backward_fields(plan)[len(self.forward_fields) :]  # those that are added
+        self.backward_fields = backward_fields(plan)
 
 
 _code = functools.lru_cache(_Code)
@@ -69,7 +69,7 @@ class _Sequence(torch.autograd.Function):
         w, first = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
         R, B, H = first[0].shape
         T, Rx, _, I = x.shape
-        size = tiles(plan, T, R, B, I, H, Rx == 1, any(ctx.needs_input_grad))
+        size = tiles(plan, T, R, B, I, H, Rx == 1, any(ctx.needs_input_grad), ctx.needs_input_grad[1])
         x, pieces = x.contiguous(), len(size.pieces)
         h = torch.empty(T + 1, R, B, H)
         h[0] = first[0]
@@ -105,8 +105,8 @@ class _Sequence(torch.autograd.Function):
     def backward(ctx: Any, dh: Tensor | None, *dlast: Tensor | None) -> tuple[Any, ...]:
         size, matrices, records, shapes, _ = ctx.kept
         x, W = ctx.saved_tensors
-        wants_x, wants_first = ctx.needs_input_grad[1], any(ctx.needs_input_grad[5 + len(shapes) :])
-        job = _Backward(size, W, matrices, dh, dlast, wants_x, wants_first)
+        wants_first = any(ctx.needs_input_grad[5 + len(shapes) :])
+        job = _Backward(size, W, matrices, dh, dlast, wants_first)
         code = _code(size.plan)
         extended = np.concatenate([records, job.records(code.backward_fields)], axis=1)
         extended = extended[::-1]  # what was written last is still in a cache
@@ -139,7 +139,6 @@ class _Backward:
         matrices: dict[str, Tensor],
         dh: Tensor | None,
         dlast: tuple[Tensor | None, ...],
-        wants_x: bool,
         wants_first: bool,
     ) -> None:
         """Args: W: [R, I, G*H]; matrices: by name, aligned; dh, dlast: None for zeros."""
@@ -153,13 +152,12 @@ class _Backward:
                 self.carry[:, k] = size.cut(d)
         self.back = torch.empty(pieces, max(1, plan.backs), size.height, H)
         self.ones = torch.ones(1)
-        self.dx = torch.empty(size.T, size.R, size.B, size.I) if wants_x else None
-        self.W_T = aligned(W.mT) if wants_x else None
+        self.dx = torch.empty(size.T, size.R, size.B, size.I) if size.to_x else None
+        self.W_T = aligned(W.mT) if size.to_x else None
         self.transposed = {
             name: aligned(matrix[..., : plan.blocks[name][1] * H].mT) for name, matrix in matrices.items()
         }
-        (total, _, _) = size.weights[""]
-        self.weights = torch.zeros(pieces, total)
+        self.weights = torch.zeros(pieces, size.width)
 
     def records(self, fields: list[str]) -> Any:
         """What each piece's backward record has besides the forward one's."""
@@ -170,8 +168,8 @@ class _Backward:
         if self.dx is not None and self.W_T is not None:
             places |= {"dx": self.dx, "W_T": self.W_T}
         places |= {f"UT_{name}": matrix for name, matrix in self.transposed.items()}
-        places |= {name: self.weights for name in self.size.weights if name}
-        return self.size.backward(self.dx is not None) + _at(fields, places)
+        places |= dict.fromkeys(self.size.weights, self.weights)
+        return self.size.backward + _at(fields, places)
 
     def by_weight(self, columns: int, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         """dW [R, I, G*H], db [R, 1, G*H] for so many columns, and by name each weight's derivative in its shape."""

@@ -17,21 +17,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, threads
-from seqbench.kernels.cache import numba_function
 from seqbench.kernels.product import product_address
 
 ROWS = 2048  # of a piece of work
 LINE = 16  # floats of a cache line: rows of weights and of their gradients begin at one
-HEADER = """from numba import njit
+HEADER = """# Made by seqbench.
+from numba import njit
 from seqbench.kernels.product import call_product, call_product_transposed
 """
-FORWARD = numba_function("forward", [
+FORWARD = cache.numba_function("forward", [
     "product", "T", "M", "N", "K", "x", "x_step", "W", "ldw", "start", "out", "out_step",
 ], [
     "for t in range(T):",
     "    call_product(product, M, N, K, x + 4 * t * x_step, K, W, ldw, out + 4 * t * out_step, N, start, 0)",
 ])  # fmt: skip
-GRADIENT = numba_function("gradient", [
+GRADIENT = cache.numba_function("gradient", [
     "product", "T", "B", "N", "K", "x", "x_step", "dout", "dout_step", "dW", "ldw", "ones", "db",
 ], [
     "call_product_transposed(product, K, N, B, x, K, dout, N, dW, ldw, 0, 0, T, x_step, dout_step)",

@@ -49,14 +49,14 @@ def forward_fields(plan: Plan) -> list[str]:
 
 
 def backward_fields(plan: Plan) -> list[str]:
-    """Names of a backward record's entries: the forward ones and then
+    """Names of what a backward record has after the forward one's entries:
 
     dh; chunk: steps whose derivatives are held before they go into the weights'; dslots, carry, back: room for them;
     ones: address of a 1; dx: 0 if not wanted; W_T, U_T: transposed weights; first_too: whether the derivative by the
     first state is wanted.
     """
     matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("UT", "ldt", "dU")]
-    return forward_fields(plan) + BACK_SIZES + matrices + [f"drow_{name}" for name in plan.rows]
+    return BACK_SIZES + matrices + [f"drow_{name}" for name in plan.rows]
 
 
 def source(plan: Plan) -> str:
@@ -106,7 +106,7 @@ class _Writer:
             _sum("1", f"{G} * H", "ones", "0", "d", "db", "ldw", "0"),
             *(self.gradient(gradient) for gradient in self.plan.gradients),
         ]
-        return numba_function("backward", backward_fields(self.plan), [
+        return numba_function("backward", forward_fields(self.plan) + backward_fields(self.plan), [
             "end = T",
             "while end > 0:",
             *_indented([

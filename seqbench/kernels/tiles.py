@@ -39,6 +39,7 @@ class Tiles:
     Attributes:
         shared: whether all replicas read the same x.
         keep: whether a backward pass will follow.
+        to_x: whether it goes on to x.
     """
 
     plan: Plan
@@ -49,6 +50,7 @@ class Tiles:
     H: int
     shared: bool
     keep: bool
+    to_x: bool
 
     @functools.cached_property
     def pieces(self) -> list[tuple[int, int, int]]:
@@ -88,7 +90,7 @@ class Tiles:
 
     @functools.cached_property
     def weights(self) -> dict[str, tuple[int, int, int]]:
-        """Of each weight's derivative in a row of all: where it begins, its rows, from row to row; "": the end."""
+        """Of each weight's derivative in a row of all: where it begins, its rows, from row to row."""
         plan, H = self.plan, self.H
         sizes = {"dW": (self.I, plan.gates * H), "db": (1, plan.gates * H)}
         sizes |= {f"dU_{name}": (plan.blocks[name][0] * H, plan.blocks[name][1] * H) for name in plan.matrices}
@@ -97,7 +99,12 @@ class Tiles:
         for name, (rows, columns) in sizes.items():
             places[name] = start, rows, rounded(columns)
             start += rows * rounded(columns)
-        return places | {"": (start, 0, 0)}
+        return places
+
+    @functools.cached_property
+    def width(self) -> int:
+        """Floats of a row of all weights' derivatives."""
+        return sum(rows * ld for _, rows, ld in self.weights.values())
 
     @functools.cached_property
     def forward(self) -> Any:
@@ -122,32 +129,23 @@ class Tiles:
         entries |= {f"row_{name}": _strides(replica=plan.blocks[name][1] * H) for name in plan.rows}
         return self._table(forward_fields(plan), entries)
 
-    def backward(self, wants_x: bool) -> Any:
+    @functools.cached_property
+    def backward(self) -> Any:
         """What backward records have besides, likewise."""
-        return self._backward_to_x if wants_x else self._backward
-
-    @functools.cached_property
-    def _backward_to_x(self) -> Any:
-        into = {"dx": _strides(replica=self.B * self.I, row=self.I), "dx_step": self.R * self.B * self.I}
-        ldw_T = rounded(self.I)
-        return self._backward_table(into | {"W_T": _strides(replica=self.plan.gates * self.H * ldw_T), "ldw_T": ldw_T})
-
-    @functools.cached_property
-    def _backward(self) -> Any:
-        return self._backward_table({})
-
-    def _backward_table(self, entries: dict[str, Entry]) -> Any:
         plan, H, tile = self.plan, self.H, self.height * self.H
-        entries |= {
+        entries: dict[str, Entry] = {
             "chunk": self.chunk, "dslots": _strides(piece=self.chunk * self.height * self.ld),
             "carry": _strides(piece=plan.states * tile), "back": _strides(piece=max(1, plan.backs) * tile),
         }  # fmt: skip
-        (total, _, _) = self.weights[""]
-        entries |= {name: (4 * start, 0, 0, 0, 4 * total) for name, (start, _, _) in self.weights.items() if name}
+        if self.to_x:
+            ldw_T = rounded(self.I)
+            entries |= {"W_T": _strides(replica=plan.gates * H * ldw_T), "ldw_T": ldw_T}
+            entries |= {"dx": _strides(replica=self.B * self.I, row=self.I), "dx_step": self.R * self.B * self.I}
+        entries |= {name: (4 * start, 0, 0, 0, 4 * self.width) for name, (start, _, _) in self.weights.items()}
         for name in plan.matrices:
             rows, columns = (n * H for n in plan.blocks[name])
             entries |= {f"UT_{name}": _strides(replica=columns * rounded(rows)), f"ldt_{name}": rounded(rows)}
-        return self._table(backward_fields(plan)[len(forward_fields(plan)) :], entries)
+        return self._table(backward_fields(plan), entries)
 
     def _table(self, fields: list[str], entries: dict[str, Entry]) -> Any:
         found = (entries.get(field, 0) for field in fields)
