@@ -103,7 +103,7 @@ class Replicas(L.Callback):
         self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
         alive = torch.zeros(R, dtype=torch.bool)
         alive[slots] = pl_module.alive.cpu()
-        self.diverged[slots] = pl_module.diverged.cpu()
+        self.diverged |= self.running & ~alive
         better = alive & (valid < self.best)
         self.best = torch.where(better, valid, self.best)
         self.best_epoch[better] = epoch
@@ -151,7 +151,7 @@ class Replicas(L.Callback):
 
     def _load_best(self, module: L.LightningModule) -> None:
         assert isinstance(module, SequenceModel)
-        module.restore(self.weights, self.diverged)
+        module.restore(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         return {

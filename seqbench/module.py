@@ -55,7 +55,6 @@ class SequenceModel(L.LightningModule):
         rows: [R, P], all weights, the only parameter; `w` has them by name.
         slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
         alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
-        diverged: [R] bool.
         recurrence: how it ran over time, of the last batch.
     """
 
@@ -118,10 +117,8 @@ class SequenceModel(L.LightningModule):
         self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
         self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds)))
         self.alive: Tensor
-        self.diverged: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
-        self.register_buffer("diverged", torch.zeros(self.R, dtype=torch.bool))
-        self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
+        self.train_nll, self.valid_nll = NLL(), NLL()
         self._tested: list[tuple[Tensor, ...]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -155,19 +152,19 @@ class SequenceModel(L.LightningModule):
     def keep(self, held: Tensor) -> None:
         """Goes on with the replicas `held` [R'], counted among those held now; the parameter stays the same object."""
         self.slots = [self.slots[k] for k in held.tolist()]
-        self._replace(self.rows[held], self.alive[held], self.diverged[held])
+        self._replace(self.rows[held], self.alive[held])
 
     @torch.no_grad()
-    def restore(self, rows: Tensor, diverged: Tensor) -> None:
-        """Takes all replicas in again, as the group began, with these weights [R, P]."""
+    def restore(self, rows: Tensor) -> None:
+        """Takes all replicas in again, as the group began, with these weights [R, P], none of them alive."""
         self.slots = list(range(len(self._seeds)))
-        self._replace(rows, torch.zeros_like(diverged), diverged)
+        self._replace(rows, torch.zeros(self.R, dtype=torch.bool))
 
-    def _replace(self, rows: Tensor, alive: Tensor, diverged: Tensor) -> None:
+    def _replace(self, rows: Tensor, alive: Tensor) -> None:
         self.rows.grad = None
         self.rows.data = rows.to(self.device).clone()
-        self.alive, self.diverged = alive.to(self.device), diverged.to(self.device)
-        self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
+        self.alive = alive.to(self.device)
+        self.train_nll, self.valid_nll = NLL().to(self.device), NLL().to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A group that had been compacted is loaded as small as it was saved."""
@@ -227,13 +224,9 @@ class SequenceModel(L.LightningModule):
             # Gradients are averaged over processes; this makes the average the gradient of the whole batch.
             scored = self.trainer.strategy.reduce(scored, reduce_op="sum") / self.trainer.world_size
         loss = nats.sum(1) / scored.clamp_min(1)
-        self._check(loss.detach() < 10 * self.task.target_size * math.log(2))
+        # A replica whose loss leaves all bounds has diverged; NaN is within none.
+        self.alive.logical_and_(loss.detach() < 10 * self.task.target_size * math.log(2))
         return loss.sum()
-
-    def _check(self, sound: Tensor) -> None:
-        """A replica that is not sound [R] has diverged; NaN compares as not sound."""
-        self.diverged.logical_or_(self.alive & ~sound)
-        self.alive.logical_and_(sound)
 
     def configure_gradient_clipping(
         self,
@@ -246,7 +239,7 @@ class SequenceModel(L.LightningModule):
         norm = clip_per_replica(self.rows.grad, gradient_clip_val)
         # A gradient scaler's first steps overflow by design, and it skips them.
         if self.trainer.scaler is None:
-            self._check(norm < math.inf)
+            self.alive.logical_and_(norm < math.inf)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Without the optimizer's own bookkeeping for profilers."""
