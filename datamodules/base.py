@@ -18,6 +18,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from datamodules.order import EvaluationOrder, TrainOrder
+from seqbench.kernels import sequence
 from seqbench.record import Score
 from seqbench.task import Batch, SeqbenchError, Task
 
@@ -70,14 +71,19 @@ class Sequences(NamedTuple):
             at_least: The smallest T.
 
         Returns:
-            frames [T, R, B, I] and present [T, R, B] bool, T the longest of the batch.
+            frames [T, R, B, I] float32 and present [T, R, B] bool, T the longest of the batch.
         """
         device = self.frames.device
+        if device.type == "cpu" and sequence.installed("numba"):
+            from seqbench.kernels import loops
+
+            frames, present = loops.gather(*(part.numpy() for part in (*self, index)), at_least)
+            return torch.from_numpy(frames), torch.from_numpy(present)
         lengths = self.lengths[index.cpu()].where(index.cpu() >= 0, 0)  # [R,B]
         steps = torch.arange(max(int(lengths.max()), at_least), device=device)[:, None, None]  # [T,1,1]
         present = steps < lengths.to(device, non_blocking=True)  # [T,R,B]
         rows = torch.where(present, self.starts[index.to(device)] + steps, len(self.frames) - 1)  # [T,R,B]
-        return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape), present
+        return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape).float(), present
 
 
 class SequenceData(LightningDataModule, ABC, Generic[S]):

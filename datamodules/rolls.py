@@ -52,7 +52,6 @@ class PianoRolls(SequenceData[Sequences]):
     def gather(self, split: Split, index: Tensor) -> Batch:
         """x is frames 1..T-1, y frames 2..T, float32 views of one gathered tensor [T, R, B, 88]."""
         frames, present = self.splits[split].gather(index, at_least=2)
-        frames = frames.float()  # once for both
         return Batch(frames[:-1], frames[1:], present[1:], index.to(frames.device))
 
     def floors(self) -> dict[str, Score]:

@@ -10,5 +10,6 @@ lower_triton.py a plan as Triton source (triton_source.py, triton_blocks.py)
 sequence.py     which of these a layer takes, and its autograd
 dense.py        the projection beside the layer, on a CPU
 bernoulli.py    the head of on/off targets, with the likelihood (likelihood.py), on a CPU
+loops.py        gathering a batch and the step of Chung's RMSProp, on a CPU
 cache.py, pool.py, threads.py   generated source on disk, buffers used again, threads of our own
 """

@@ -108,10 +108,10 @@ def no_numba(like: Tensor) -> str:
     """Why code compiled for the CPU cannot take such tensors; "" if it can."""
     if like.device.type != "cpu" or like.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return "it is for float32 on a CPU, without autocast"
-    return "" if _installed("numba") else "numba is not installed: pip install numba"
+    return "" if installed("numba") else "numba is not installed: pip install numba"
 
 
-_installed = functools.cache(find_spec)
+installed = functools.cache(find_spec)
 
 
 def unroll(recurrence: Recurrence, cell: Cell, a: Tensor, w: dict[str, Tensor], state: State) -> tuple[Tensor, State]:

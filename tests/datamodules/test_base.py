@@ -14,8 +14,10 @@ from datamodules.synthetic import Synthetic
 from seqbench.task import SeqbenchError
 
 
+@pytest.mark.parametrize("numba", [True, False])
 @pytest.mark.parametrize("index", [[[2, -1, 0], [1, 1, 5]], [[-1, -1]], [[7]]])
-def test_gather_is_the_naive_loop(synthetic, index):
+def test_gather_is_the_naive_loop(synthetic, index, numba, monkeypatch):
+    monkeypatch.setattr("seqbench.kernels.sequence.installed", lambda name: numba)
     sequences = synthetic.load()["train"]
     batch = synthetic.gather("train", torch.tensor(index))
     lengths = [len(sequences[i]) for row in index for i in row if i >= 0]
@@ -51,6 +53,12 @@ def test_gather_and_floors_where_the_frames_were_moved(synthetic):
     there = synthetic.gather("test", index)
     assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
     assert synthetic.floors() == floors
+
+
+def test_gather_takes_an_index_that_is_a_part_of_another(synthetic):
+    whole = torch.tensor([[3, 1, 4, 1], [5, 2, 6, 0]])
+    for part in (whole[:, 1:3], whole.T):
+        assert torch.equal(synthetic.gather("train", part).x, synthetic.gather("train", part.contiguous()).x)
 
 
 def test_pack_of_one_frame():

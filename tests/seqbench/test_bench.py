@@ -145,7 +145,7 @@ def test_threads_are_given_back(monkeypatch):
 
 
 def test_without_numba_there_is_no_peak_of_the_cpu(monkeypatch):
-    monkeypatch.setattr(sequence, "_installed", lambda name: None)
+    monkeypatch.setattr(sequence, "installed", lambda name: None)
     assert bench.cpu_peak(1) is None
     assert picked(cells.GRU(), SMALL, "cpu") == "torch"
 

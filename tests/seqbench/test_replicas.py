@@ -80,18 +80,43 @@ def test_replica_equals_solo_in_float32_with_early_stop(unit):
 def test_a_diverging_replica_changes_no_other_by_a_bit(unit):
     calm, calm_state = train(unit, SEEDS, RATES, 5)
     wild, wild_state = train(unit, SEEDS, [RATES[0], 1e3, RATES[2]], 5)
-    assert wild.diverged.tolist() == [False, True, False]
+    assert wild_state.diverged.tolist() == [False, True, False]
     assert torch.equal(calm_state.weights[[0, 2]], wild_state.weights[[0, 2]])
     assert torch.equal(nll_of_test(calm)[[0, 2]], nll_of_test(wild)[[0, 2]])
 
 
-def test_a_replica_whose_gradient_is_not_finite_is_frozen():
-    p = torch.nn.Parameter(torch.ones(3, 2))
+@pytest.mark.parametrize("kind", [torch.optim.SGD, ChungRMSProp])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # of the latter none is compiled
+def test_a_replica_whose_gradient_is_not_finite_is_frozen(kind, dtype):
+    p = torch.nn.Parameter(torch.ones(3, 2, dtype=dtype))
     alive = torch.tensor([True, False, True])
-    optimizer = PerReplica(torch.optim.SGD([p]), torch.tensor([0.1, 0.1, 0.2]), alive)
-    p.grad = torch.tensor([[1.0, 1.0], [math.nan, math.inf], [1.0, 1.0]])
+    optimizer = PerReplica(kind([p]), torch.tensor([0.1, 0.1, 0.2]), alive)
+    p.grad = torch.tensor([[1.0, 1.0], [math.nan, math.inf], [1.0, 1.0]], dtype=dtype)
     optimizer.step()
-    torch.testing.assert_close(p.detach(), torch.tensor([[0.9, 0.9], [1.0, 1.0], [0.8, 0.8]]))
+    size = 1.0 if kind is torch.optim.SGD else 1 / math.sqrt(0.05)
+    expected = torch.tensor([1 - 0.1 * size, 1.0, 1 - 0.2 * size], dtype=dtype)
+    torch.testing.assert_close(p.detach(), expected[:, None].expand(3, 2))
+
+
+@pytest.mark.parametrize("shape", [(1, 30_011), (3, 5, 7)])
+def test_the_compiled_rmsprop_is_the_plain_one_in_float64(shape):
+    """The rate follows a schedule, and small gradients meet the floor."""
+    g = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=g)
+    rates, alive = torch.tensor([1e-3, 0.1, 0.01])[: shape[0]], torch.ones(shape[0], dtype=torch.bool)
+    grads = torch.randn(10, *shape, generator=g) * torch.logspace(-6, 1, shape[-1])
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        p = torch.nn.Parameter(start.clone().to(dtype))
+        optimizer = PerReplica(ChungRMSProp([p]), rates.double(), alive)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        for grad in grads:
+            p.grad = grad.to(dtype)
+            optimizer.step()
+            schedule.step()
+        found.append([p.detach(), *optimizer.state[p].values()])
+    for compiled, plain in zip(*found, strict=True):
+        torch.testing.assert_close(compiled.double(), plain, rtol=1e-5, atol=5e-6)  # m adds up numbers of about 4
 
 
 @pytest.mark.parametrize("name", LINEAR_IN_RATE)

@@ -390,5 +390,5 @@ class TestPick:
             pick(find("GRU")(), self.x.double(), way)
 
     def test_without_numba_the_plan_runs_in_torch(self, monkeypatch):
-        monkeypatch.setattr("seqbench.kernels.sequence._installed", lambda name: None)
+        monkeypatch.setattr("seqbench.kernels.sequence.installed", lambda name: None)
         assert pick(find("GRU")(), self.x) == "torch"
