@@ -9,7 +9,7 @@ lower_numba.py  a plan as numba source, on the vectors of vector.py and the matr
 lower_triton.py a plan as Triton source (triton_source.py, triton_blocks.py)
 sequence.py     which of these a layer takes, and its autograd
 dense.py        the projection beside the layer, on a CPU
-bernoulli.py    the head of on/off targets, with the likelihood (likelihood.py), on a CPU
+output.py       the head: affine map and likelihood (likelihood.py) in one, on a CPU
 loops.py        gathering a batch and the step of Chung's RMSProp, on a CPU
 cache.py, pool.py, threads.py   generated source on disk, buffers used again, threads of our own
 """

@@ -1,20 +1,26 @@
-"""The likelihood of on/off targets and its derivative, row by row, within compiled code.
+"""Likelihoods and their derivatives by what a head puts out, row by row, within compiled code.
 
 Addresses are integers, in bytes; matrices are float32.
 """
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite.ir import IRBuilder, Value
+import numpy as np
+from llvmlite.ir import DoubleType, IRBuilder, Value
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from seqbench.kernels import vector
 from seqbench.kernels.vector import FLOAT, FLOATS, INT64, WIDTH, Vector
+
+DOUBLE = DoubleType()
 
 
 def _along(builder: IRBuilder, columns: Value, each: Callable[[Value, Value | None], None]) -> None:
@@ -27,7 +33,7 @@ def _along(builder: IRBuilder, columns: Value, each: Callable[[Value, Value | No
 
 
 @intrinsic
-def likelihood(typingctx, logits, targets, nats, rows, columns):
+def bernoulli(typingctx, logits, targets, nats, rows, columns):
     """nats [rows] from logits and targets [rows, columns], addresses in bytes; the derivative replaces the logits."""
 
     def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
@@ -55,6 +61,89 @@ def likelihood(typingctx, logits, targets, nats, rows, columns):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), emit
+
+
+def mixture_of(components: int, least: float) -> Any:
+    """The likelihood of targets [K] under a mixture of M Gaussians, from logits [M], mu [K, M] and ln sigma [K, M].
+
+    a_m = l_m - sum_k [z_km^2 / 2 + s_km] with s = max(ln sigma, least), z = (y - mu) exp(-s);  nats =
+    K ln(2 pi) / 2 - ln sum_m exp(a_m) + ln sum_m exp(l_m).  With p = softmax(a), q = softmax(l) its derivatives are
+    q_m - p_m;  -p_m z_km exp(-s_km);  p_m (1 - z_km^2), or 0 where ln sigma < least.
+    """
+    M = components
+    parts = [(start, min(WIDTH, M - start)) for start in range(0, M, WIDTH)]
+
+    def density(builder: IRBuilder, o: Value, y: Value, K: Value, start: int, mask: Value | None) -> Vector:
+        """a of the components from `start`; leaves what is to be multiplied by p in place of mu and ln sigma."""
+        total = cgutils.alloca_once(builder, FLOATS)
+        builder.store(vector.constant(0), total)
+        with cgutils.for_range(builder, K) as target:
+            mean = vector.offset(builder, o, builder.add(INT64(M + start), builder.mul(target.index, INT64(M))))
+            deviation = vector.offset(builder, mean, builder.mul(K, INT64(M)))
+            number = builder.load(vector.offset(builder, y, target.index), align=4, typ=FLOAT)
+            log_sigma = Vector(builder, vector.load(builder, deviation, mask))
+            bounded = vector.maximum(log_sigma, least)
+            precision = vector.exp(-bounded)
+            mu = Vector(builder, vector.load(builder, mean, mask))
+            z = (Vector(builder, vector.broadcast(builder, number)) - mu) * precision
+            term = z * z * 0.5 + bounded
+            builder.store(builder.fadd(builder.load(total, typ=FLOATS), term.value), total)
+            vector.store(builder, (-(z * precision)).value, mean, mask)
+            slope = vector.choose(">=", log_sigma, log_sigma.like(least), 1.0 - z * z, log_sigma.like(0))
+            vector.store(builder, slope.value, deviation, mask)
+        logit = Vector(builder, vector.load(builder, vector.offset(builder, o, INT64(start)), mask))
+        return logit - Vector(builder, builder.load(total, typ=FLOATS))
+
+    def emit_row(builder: IRBuilder, o: Value, y: Value, K: Value) -> Value:
+        masks = [None if count == WIDTH else vector.first_lanes(builder, INT64(count)) for _, count in parts]
+        joint = [density(builder, o, y, K, start, mask) for (start, _), mask in zip(parts, masks, strict=True)]
+        places = [vector.offset(builder, o, INT64(start)) for start, _ in parts]
+        logits = [Vector(builder, vector.load(builder, place, mask)) for place, mask in zip(places, masks, strict=True)]
+        p, log_joint = _softmax(builder, joint, masks)
+        q, log_prior = _softmax(builder, logits, masks)
+        for (start, _), place, mask, p_m, q_m in zip(parts, places, masks, p, q, strict=True):
+            vector.store(builder, (q_m - p_m).value, place, mask)
+            with cgutils.for_range(builder, builder.mul(K, INT64(2))) as number:
+                at = builder.add(INT64(M + start), builder.mul(number.index, INT64(M)))
+                slope = vector.offset(builder, o, at)
+                product = Vector(builder, vector.load(builder, slope, mask)) * p_m
+                vector.store(builder, product.value, slope, mask)
+        constant = builder.fmul(builder.uitofp(K, DOUBLE), DOUBLE(0.5 * math.log(2 * math.pi)))
+        return builder.fptrunc(builder.fadd(constant, builder.fsub(log_prior, log_joint)), FLOAT)
+
+    @intrinsic
+    def mixture(typingctx, outputs, targets, nats, rows, columns):
+        """nats [rows] from outputs [rows, M (1 + 2 K)] and targets [rows, K]; derivatives replace the outputs."""
+
+        def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
+            *addresses, rows, K = arguments
+            outputs, targets, nats = (vector.pointer(builder, address) for address in addresses)
+            width = builder.mul(INT64(M), builder.add(INT64(1), builder.mul(INT64(2), K)))
+            with cgutils.for_range(builder, rows) as row:
+                o = vector.offset(builder, outputs, builder.mul(row.index, width))
+                y = vector.offset(builder, targets, builder.mul(row.index, K))
+                builder.store(emit_row(builder, o, y, K), vector.offset(builder, nats, row.index), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), emit
+
+    return mixture
+
+
+def _softmax(builder: IRBuilder, parts: list[Vector], masks: Sequence[Value | None]) -> tuple[list[Vector], Value]:
+    """Of all lanes that no mask leaves out, as vectors; and ln sum exp of them, a double."""
+    lowest = vector.constant(float(np.finfo(np.float32).min))
+    kept = [
+        part if mask is None else Vector(builder, builder.select(mask, part.value, lowest))
+        for part, mask in zip(parts, masks, strict=True)
+    ]
+    top = vector.largest(functools.reduce(vector.maximum, kept))
+    highest = Vector(builder, vector.broadcast(builder, top))
+    powers = [vector.exp(part - highest) for part in kept]
+    total = vector.add_up(builder, functools.reduce(operator.add, powers).value)
+    shares = [power / Vector(builder, vector.broadcast(builder, total)) for power in powers]
+    log_total = vector.call(builder, "llvm.log.f64", DOUBLE, [builder.fpext(total, DOUBLE)])
+    return shares, builder.fadd(builder.fpext(top, DOUBLE), log_total)
 
 
 @intrinsic

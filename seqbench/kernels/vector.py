@@ -102,6 +102,16 @@ def add_up(builder: IRBuilder, vector: Value) -> Value:
     return builder.extract_element(vector, INT32(0))
 
 
+def largest(x: Vector) -> Value:
+    """The largest of a vector's lanes, a scalar; NaN where one is."""
+    builder, count = x.builder, WIDTH
+    while count > 1:
+        count //= 2
+        other = ir.Constant(_INTS, [(k + count) % WIDTH for k in range(WIDTH)])
+        x = maximum(x, Vector(builder, builder.shuffle_vector(x.value, x.value, other)))
+    return builder.extract_element(x.value, INT32(0))
+
+
 class Vector:
     """A vector while code is made: what is done to it becomes LLVM instructions.
 
@@ -163,7 +173,7 @@ class Vector:
         return self._vector(other) / self
 
 
-def _choose(sign: str, a: Vector, b: Vector, yes: Vector, no: Vector) -> Vector:
+def choose(sign: str, a: Vector, b: Vector, yes: Vector, no: Vector) -> Vector:
     """`yes` where a `sign` b holds, else `no`; with a NaN nothing holds."""
     builder = a.builder
     return Vector(builder, builder.select(builder.fcmp_ordered(sign, a.value, b.value), yes.value, no.value))
@@ -175,8 +185,8 @@ def _extreme(sign: str, a: Vector | float, b: Vector | float) -> Vector:
     assert isinstance(a, Vector)
     other = a._vector(b)
     # NaN in `a` comes through as what no comparison chooses; NaN in a number does not happen.
-    chosen = _choose(sign, other, a, other, a)
-    return _choose("==", other, other, chosen, other) if isinstance(b, Vector) else chosen
+    chosen = choose(sign, other, a, other, a)
+    return choose("==", other, other, chosen, other) if isinstance(b, Vector) else chosen
 
 
 def maximum(a: Vector | float, b: Vector | float) -> Vector:
@@ -204,7 +214,7 @@ def relu(x: Vector) -> Vector:
 def sign(x: Vector) -> Vector:
     """-1, 0 or 1; NaN of NaN."""
     zero, one = x._vector(0.0), x._vector(1.0)
-    return _choose(">", x, zero, one, _choose("<", x, zero, -one, x))
+    return choose(">", x, zero, one, choose("<", x, zero, -one, x))
 
 
 def tanh(x: Vector) -> Vector:
@@ -255,7 +265,7 @@ def softplus_and_sigmoid(x: Vector) -> tuple[Vector, Vector]:
         0.999999995,
     )
     one = x._vector(1.0)
-    return p.fma(small, relu(x)), _choose(">=", x, x._vector(0.0), one, small) / (small + one)
+    return p.fma(small, relu(x)), choose(">=", x, x._vector(0.0), one, small) / (small + one)
 
 
 def _exp(x: Vector, *ln2: float) -> tuple[Vector, Value]:

@@ -12,7 +12,7 @@ import torch
 from seqbench.affine import project
 from seqbench.cells import Cell, Weight, cells, find
 from seqbench.kernels import cpu, pool, threads
-from seqbench.kernels.bernoulli import bernoulli_nats
+from seqbench.kernels.output import bernoulli_nats
 from seqbench.kernels.sequence import pick
 from seqbench.recurrence import run_layer
 from seqbench.task import SeqbenchError
