@@ -169,6 +169,7 @@ class SequenceModel(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A group that had been compacted is loaded as small as it was saved."""
         self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
+        checkpoint["state_dict"].pop("diverged", None)  # older checkpoints have it beside the callback's
 
     def forward(self, x: Tensor) -> tuple[Tensor, State]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
