@@ -18,7 +18,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from datamodules.order import EvaluationOrder, TrainOrder
-from seqbench.kernels import sequence
+from seqbench.kernels import cache, sequence
 from seqbench.record import Score
 from seqbench.task import Batch, SeqbenchError, Task
 
@@ -75,9 +75,7 @@ class Sequences(NamedTuple):
         """
         device = self.frames.device
         if device.type == "cpu" and sequence.installed("numba"):
-            from seqbench.kernels import loops
-
-            frames, present = loops.gather(*(part.numpy() for part in (*self, index)), at_least)
+            frames, present = cache.own_module("loops").gather(*(part.numpy() for part in (*self, index)), at_least)
             return torch.from_numpy(frames), torch.from_numpy(present)
         lengths = self.lengths[index.cpu()].where(index.cpu() >= 0, 0)  # [R,B]
         steps = torch.arange(max(int(lengths.max()), at_least), device=device)[:, None, None]  # [T,1,1]

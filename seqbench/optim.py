@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from seqbench.kernels import cache
 from seqbench.kernels.sequence import no_numba
 from seqbench.task import SeqbenchError
 
@@ -50,16 +51,19 @@ class ChungRMSProp(Optimizer):
             p.add_(m, alpha=-group["lr"])
         return loss
 
+    @property
+    def compiles(self) -> bool:
+        """Whether all parameters are where a compiled loop can take a step: on a CPU, in float32."""
+        return not any(no_numba(p) for group in self.param_groups for p in group["params"])
+
     @torch.no_grad()
     def step_compiled(self, rates: Tensor, alive: Tensor) -> None:
-        """One step of each replica that is alive [R] at its own rate [R], in one pass; on a CPU, in float32."""
-        from seqbench.kernels.loops import chung_rmsprop
-
+        """One step of each replica that is alive [R] at its own rate [R], all in one loop, where `compiles` says so."""
+        loop = cache.own_module("loops").chung_rmsprop
         for group, *tensors in self._parts():
             rows = [tensor.view(len(rates), -1).numpy() for tensor in tensors]
-            chung_rmsprop(
-                *rows, (group["lr"] * rates).numpy(), alive.numpy(), group["rho"], group["floor"], group["momentum"]
-            )
+            rules = group["rho"], group["floor"], group["momentum"]
+            loop(*rows, (group["lr"] * rates).double().numpy(), alive.numpy(), *rules)
 
     def _parts(self) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor, Tensor]]:
         """Each parameter that has a gradient: its group, itself, the gradient, v and m."""
@@ -99,6 +103,9 @@ class PerReplica(Optimizer):
             group["lr"] = 1.0
         self.base, self.rates, self.alive = base, rates, alive
         super().__init__(base.param_groups, {})
+        self._chung = base if isinstance(base, ChungRMSProp) else None
+        if self._chung and self._chung.compiles:
+            cache.own_module("loops")  # here, not in a step that is timed
         # One set of groups and one state: schedulers, gradient scalers and checkpoints see the base's.
         self.param_groups, self.state = base.param_groups, base.state
 
@@ -106,10 +113,10 @@ class PerReplica(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of every replica that is alive."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        params = [p for group in self.param_groups for p in group["params"]]
-        if isinstance(self.base, ChungRMSProp) and not any(no_numba(p) for p in params):
-            self.base.step_compiled(self.rates, self.alive)
+        if self._chung and self._chung.compiles:
+            self._chung.step_compiled(self.rates, self.alive)
             return loss
+        params = [p for group in self.param_groups for p in group["params"]]
         before = [p.clone() for p in params]
         self.base.step()
         for p, old in zip(params, before, strict=True):

@@ -64,6 +64,12 @@ def numba_module(stem: str, text: str) -> ModuleType:
     return source_module(stem, f"{text}\n# {fingerprint(('vector.py', 'product.py'), ('numba', 'llvmlite'))}\n")
 
 
+@functools.cache
+def own_module(name: str) -> ModuleType:
+    """A module of this folder that numba compiles, loaded as a copy among what is kept: numba writes beside it."""
+    return numba_module(name, Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+
+
 def source_module(stem: str, text: str) -> ModuleType:
     """The module of a generated source, named after its content: two that differ never share a name.
 
