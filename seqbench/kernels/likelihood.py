@@ -63,18 +63,20 @@ def bernoulli(typingctx, logits, targets, nats, rows, columns):
     return types.void(*[types.int64] * 5), emit
 
 
-def mixture_of(components: int, least: float) -> Any:
-    """The likelihood of targets [K] under a mixture of M Gaussians, from logits [M], mu [K, M] and ln sigma [K, M].
+class _Mixture:
+    """A row of outputs, logits [M], mu [K, M] and ln sigma [K, M], and of targets [K]: nats and derivatives.
 
     a_m = l_m - sum_k [z_km^2 / 2 + s_km] with s = max(ln sigma, least), z = (y - mu) exp(-s);  nats =
     K ln(2 pi) / 2 - ln sum_m exp(a_m) + ln sum_m exp(l_m).  With p = softmax(a), q = softmax(l) its derivatives are
     q_m - p_m;  -p_m z_km exp(-s_km);  p_m (1 - z_km^2), or 0 where ln sigma < least.
     """
-    M = components
-    parts = [(start, min(WIDTH, M - start)) for start in range(0, M, WIDTH)]
 
-    def density(builder: IRBuilder, o: Value, y: Value, K: Value, start: int, mask: Value | None) -> Vector:
+    def __init__(self, components: int, least: float) -> None:
+        self.M, self.least = components, least
+
+    def density(self, builder: IRBuilder, o: Value, y: Value, K: Value, start: int, mask: Value | None) -> Vector:
         """a of the components from `start`; leaves what is to be multiplied by p in place of mu and ln sigma."""
+        M = self.M
         total = cgutils.alloca_once(builder, FLOATS)
         builder.store(vector.constant(0), total)
         with cgutils.for_range(builder, K) as target:
@@ -82,21 +84,24 @@ def mixture_of(components: int, least: float) -> Any:
             deviation = vector.offset(builder, mean, builder.mul(K, INT64(M)))
             number = builder.load(vector.offset(builder, y, target.index), align=4, typ=FLOAT)
             log_sigma = Vector(builder, vector.load(builder, deviation, mask))
-            bounded = vector.maximum(log_sigma, least)
+            bounded = vector.maximum(log_sigma, self.least)
             precision = vector.exp(-bounded)
             mu = Vector(builder, vector.load(builder, mean, mask))
             z = (Vector(builder, vector.broadcast(builder, number)) - mu) * precision
             term = z * z * 0.5 + bounded
             builder.store(builder.fadd(builder.load(total, typ=FLOATS), term.value), total)
             vector.store(builder, (-(z * precision)).value, mean, mask)
-            slope = vector.choose(">=", log_sigma, log_sigma.like(least), 1.0 - z * z, log_sigma.like(0))
+            slope = vector.choose(">=", log_sigma, log_sigma.like(self.least), 1.0 - z * z, log_sigma.like(0))
             vector.store(builder, slope.value, deviation, mask)
         logit = Vector(builder, vector.load(builder, vector.offset(builder, o, INT64(start)), mask))
         return logit - Vector(builder, builder.load(total, typ=FLOATS))
 
-    def emit_row(builder: IRBuilder, o: Value, y: Value, K: Value) -> Value:
+    def row(self, builder: IRBuilder, o: Value, y: Value, K: Value) -> Value:
+        """The row's nats, a float32; leaves the derivatives in place of the outputs."""
+        M = self.M
+        parts = [(start, min(WIDTH, M - start)) for start in range(0, M, WIDTH)]
         masks = [None if count == WIDTH else vector.first_lanes(builder, INT64(count)) for _, count in parts]
-        joint = [density(builder, o, y, K, start, mask) for (start, _), mask in zip(parts, masks, strict=True)]
+        joint = [self.density(builder, o, y, K, start, mask) for (start, _), mask in zip(parts, masks, strict=True)]
         places = [vector.offset(builder, o, INT64(start)) for start, _ in parts]
         logits = [Vector(builder, vector.load(builder, place, mask)) for place, mask in zip(places, masks, strict=True)]
         p, log_joint = _softmax(builder, joint, masks)
@@ -111,6 +116,11 @@ def mixture_of(components: int, least: float) -> Any:
         constant = builder.fmul(builder.uitofp(K, DOUBLE), DOUBLE(0.5 * math.log(2 * math.pi)))
         return builder.fptrunc(builder.fadd(constant, builder.fsub(log_prior, log_joint)), FLOAT)
 
+
+def mixture_of(components: int, least: float) -> Any:
+    """The likelihood of targets under a mixture of so many Gaussians whose ln sigma are no less than `least`."""
+    M, parts = components, _Mixture(components, least)
+
     @intrinsic
     def mixture(typingctx, outputs, targets, nats, rows, columns):
         """nats [rows] from outputs [rows, M (1 + 2 K)] and targets [rows, K]; derivatives replace the outputs."""
@@ -122,7 +132,7 @@ def mixture_of(components: int, least: float) -> Any:
             with cgutils.for_range(builder, rows) as row:
                 o = vector.offset(builder, outputs, builder.mul(row.index, width))
                 y = vector.offset(builder, targets, builder.mul(row.index, K))
-                builder.store(emit_row(builder, o, y, K), vector.offset(builder, nats, row.index), align=4)
+                builder.store(parts.row(builder, o, y, K), vector.offset(builder, nats, row.index), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 5), emit
