@@ -20,6 +20,8 @@ def gather(frames, starts, lengths, index, at_least):
     """
     (R, B), I, T = index.shape, frames.shape[1], at_least
     for n in index.flat:
+        if n >= len(lengths):
+            raise IndexError("an index points behind the last sequence of its split")
         T = max(T, lengths[n] if n >= 0 else 0)
     out, present = np.empty((T, R, B, I), np.float32), np.empty((T, R, B), np.bool_)
     for t in range(T):

@@ -55,6 +55,13 @@ def test_gather_and_floors_where_the_frames_were_moved(synthetic):
     assert synthetic.floors() == floors
 
 
+@pytest.mark.parametrize("numba", [True, False])
+def test_an_index_behind_the_last_sequence_is_refused(synthetic, numba, monkeypatch):
+    monkeypatch.setattr("seqbench.kernels.sequence.installed", lambda name: numba)
+    with pytest.raises(IndexError):
+        synthetic.gather("train", torch.tensor([[0, len(synthetic.splits["train"].lengths)]]))
+
+
 def test_gather_takes_an_index_that_is_a_part_of_another(synthetic):
     whole = torch.tensor([[3, 1, 4, 1], [5, 2, 6, 0]])
     for part in (whole[:, 1:3], whole.T):
