@@ -16,13 +16,14 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x_t W + b for all t and replicas at once.
 
     Args:
-        x: [T, R, B, I], or R = 1 where all replicas see the same.
+        x: [T, R, B, I], or R = 1 where all replicas see the same; taken in the weight's precision.
         weight: [R, I, K].
         bias: [R, 1, K], or fewer columns, the first ones; or None.
 
     Returns:
         [T, R, B, K]
     """
+    x = x.to(weight.dtype)
     if not no_numba(x):
         from seqbench.kernels.dense import dense
 

@@ -117,7 +117,7 @@ class Replicas(L.Callback):
     def _keep_weights(self, module: SequenceModel, better: Tensor) -> None:
         """Of the replicas in `better`, counted as the group began."""
         held = torch.tensor([module.slots.index(k) for k in better.tolist()], device=module.device, dtype=torch.long)
-        self.weights = self.weights.to(module.device)
+        self.weights = self.weights.to(module.rows.detach())  # Lightning moves and converts after `setup`
         self.weights[better.to(module.device)] = module.rows.detach()[held]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

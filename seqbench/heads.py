@@ -65,7 +65,7 @@ class Bernoulli(Head):
 
     def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
         """[T, R, B]; on a CPU in float32 the logits never leave its cache."""
-        if no_numba(h):
+        if no_numba(V):
             return super().nats_of(h, V, c, y)
         from seqbench.kernels.output import bernoulli_nats
 
@@ -106,7 +106,7 @@ class GaussianMixture(Head):
 
     def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
         """[T, R, B]; on a CPU in float32 in one pass over the outputs, which torch takes a dozen for."""
-        if no_numba(h):
+        if no_numba(V):
             return super().nats_of(h, V, c, y)
         from seqbench.kernels.output import mixture_nats
 

@@ -54,11 +54,12 @@ def run_layer(
         own = {name: weight.to(a.dtype) for name, weight in own.items()}
         return sequence.unroll(recurrence, cell, a, own, state)
     a = at_least_float32(a)
+    own = {name: weight.to(a.dtype) for name, weight in own.items()}
     if recurrence == "scan":
         assert isinstance(cell, LinearCell)  # or pick would have refused
-        return scan(cell, a, w, state)
+        return scan(cell, a, SimpleNamespace(**own), state)
     if recurrence == "loop":
-        return loop(cell, a, w, state)
+        return loop(cell, a, SimpleNamespace(**own), state)
     return sequence.unroll(recurrence, cell, a, own, state)
 
 

@@ -71,7 +71,7 @@ class _Sequence(torch.autograd.Function):
         T, Rx, _, I = x.shape
         size = tiles(plan, T, R, B, I, H, Rx == 1, any(ctx.needs_input_grad), ctx.needs_input_grad[1])
         x, pieces = x.contiguous(), len(size.pieces)
-        h = torch.empty(T + 1, R, B, H)
+        h = torch.empty(T + 1, R, B, H, dtype=torch.float32)
         h[0] = first[0]
         # What nobody else sees lies together for each piece of work: its steps follow each other in memory.
         states = [pool.take(pieces, T + 1, size.height, H) for _ in first[1:]]
@@ -144,20 +144,20 @@ class _Backward:
         """Args: W: [R, I, G*H]; matrices: by name, aligned; dh, dlast: None for zeros."""
         plan, pieces, H = size.plan, len(size.pieces), size.H
         self.size, self.wants_first = size, wants_first
-        self.dh = torch.zeros(size.T, size.R, size.B, H) if dh is None else dh.contiguous()
+        self.dh = torch.zeros(size.T, size.R, size.B, H, dtype=torch.float32) if dh is None else dh.contiguous()
         self.dslots = pool.take(pieces, size.chunk, size.height, size.ld)
-        self.carry = torch.zeros(pieces, plan.states, size.height, H)
+        self.carry = torch.zeros(pieces, plan.states, size.height, H, dtype=torch.float32)
         for k, d in enumerate(dlast):
             if d is not None:
                 self.carry[:, k] = size.cut(d)
-        self.back = torch.empty(pieces, max(1, plan.backs), size.height, H)
-        self.ones = torch.ones(1)
-        self.dx = torch.empty(size.T, size.R, size.B, size.I) if size.to_x else None
+        self.back = torch.empty(pieces, max(1, plan.backs), size.height, H, dtype=torch.float32)
+        self.ones = torch.ones(1, dtype=torch.float32)
+        self.dx = torch.empty(size.T, size.R, size.B, size.I, dtype=torch.float32) if size.to_x else None
         self.W_T = aligned(W.mT) if size.to_x else None
         self.transposed = {
             name: aligned(matrix[..., : plan.blocks[name][1] * H].mT) for name, matrix in matrices.items()
         }
-        self.weights = torch.zeros(pieces, size.width)
+        self.weights = torch.zeros(pieces, size.width, dtype=torch.float32)
 
     def records(self, fields: list[str]) -> Any:
         """What each piece's backward record has besides the forward one's."""

@@ -112,7 +112,7 @@ def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     T, Rx, B, K = x.shape
     R, _, N = W.shape
     padded, bias = aligned(W), None if b is None else b.contiguous()
-    out = torch.empty(T, R, B, N)
+    out = torch.empty(T, R, B, N, dtype=torch.float32)
     r, t, steps = in_pieces(T, R, B, ROWS)
     work = records(
         len(t), product_address(), steps, B, N, K,
@@ -131,7 +131,11 @@ def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
     _, R, _, N = dout.shape
     r, t, steps = in_pieces(T, R, B, ROWS)
     piece, width = np.arange(len(t)), rounded(N)
-    dW, db, ones = torch.empty(len(t), K, width), torch.empty(len(t), 1, width), torch.ones(1)
+    dW, db, ones = (
+        torch.empty(len(t), K, width, dtype=torch.float32),
+        torch.empty(len(t), 1, width, dtype=torch.float32),
+        torch.ones(1, dtype=torch.float32),
+    )
     work = records(
         len(t), product_address(), steps, B, N, K,
         x.data_ptr() + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, Rx * B * K,

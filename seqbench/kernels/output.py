@@ -104,7 +104,7 @@ class _Head(torch.autograd.Function):
         h, c, y, padded = h.contiguous(), c.contiguous(), y.contiguous(), aligned(V)
         T, R, B, H = h.shape
         O, (_, Ry, _, K) = V.shape[-1], y.shape
-        slopes, nats = pool.take(T, R, B, O), torch.empty(T, R, B)
+        slopes, nats = pool.take(T, R, B, O), torch.empty(T, R, B, dtype=torch.float32)
         r, t, steps = in_pieces(T, R, B, ROWS)
         row = (t * R + r) * B
         work = records(
@@ -128,7 +128,11 @@ class _Head(torch.autograd.Function):
         V_T = aligned(V.mT)
         r, t, steps = in_pieces(T, R, B, ROWS)
         row, piece, ld = (t * R + r) * B, np.arange(len(t)), rounded(O)
-        dV, dc, ones = torch.empty(len(t), H, ld), torch.empty(len(t), 1, ld), torch.ones(1)
+        dV, dc, ones = (
+            torch.empty(len(t), H, ld, dtype=torch.float32),
+            torch.empty(len(t), 1, ld, dtype=torch.float32),
+            torch.ones(1, dtype=torch.float32),
+        )
         work = records(
             len(t), product_address(), steps, B, O, H, h.data_ptr() + 4 * row * H, R * B * H,
             V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],

@@ -26,7 +26,7 @@ def take(*shape: int) -> Tensor:
 def _new(size: int) -> Tensor:
     # A tensor of inference mode could not be written outside of it.
     with torch.inference_mode(False):
-        return torch.empty(size)
+        return torch.empty(size, dtype=torch.float32)
 
 
 def give(*tensors: Tensor) -> None:

@@ -156,6 +156,17 @@ def test_validate_scores_the_best_of_each_replica_of_a_compacted_group(fit, caps
         assert float(told[rate]) == pytest.approx(best, abs=1e-4)
 
 
+@pytest.mark.parametrize(("asked", "tolerance"), [("64-true", 1e-4), ("bf16-true", 0.03)])
+@pytest.mark.parametrize("unit", ["GRU", "MinGRU", "LSTM1997"])
+def test_weights_of_other_precisions_learn_the_same(fit, asked, tolerance, unit):
+    """Without noise, of which each precision draws its own."""
+    (full,) = fit("--model.noise", "0", unit=unit).values()
+    runs = fit("--model.noise", "0", "--trainer.precision", asked, unit=unit).values()
+    (other,) = (run for run in runs if run.run_id != full.run_id)
+    assert other.environment.precision == asked
+    assert other.test.nll == pytest.approx(full.test.nll, rel=tolerance)
+
+
 @pytest.mark.parametrize(("asked", "effective"), [("bf16-mixed", "bf16-mixed"), ("16-mixed", "bf16-mixed")])
 @pytest.mark.filterwarnings("ignore:You passed")
 def test_half_precision_trains_and_is_recorded_as_it_was(fit, asked, effective):

@@ -297,6 +297,26 @@ def test_bernoulli_nats_at_the_ends():
     torch.testing.assert_close(on, torch.tensor([ln2, ln2, 0, 88, 120, 0, 1e30, float("nan")]), equal_nan=True)
 
 
+def test_the_default_dtype_changes_no_figure():
+    """Lightning sets it for a whole run in half precision: buffers made by it would be too small."""
+    g = torch.Generator().manual_seed(0)
+    x, W, c = torch.randn(9, 1, 5, 7, generator=g), torch.randn(1, 7, 88, generator=g), torch.zeros(1, 1, 88)
+    y = (torch.rand(9, 1, 5, 88, generator=g) < 0.3).float()
+
+    def figures() -> list[torch.Tensor]:
+        w = W.clone().requires_grad_()
+        nats = bernoulli_nats(x, w, c, y)
+        return [project(x, W, c), nats, *torch.autograd.grad(nats.sum(), w)]
+
+    expected = figures()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = figures()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 TRAIN = """
 import sys, torch
 from types import SimpleNamespace
