@@ -182,7 +182,8 @@ def test_nothing_outside_of_a_buffer_is_read_or_written(monkeypatch):
         guarded.append((whole, size))
         return whole[64 : 64 + size]
 
-    def take(*shape):
+    def take(*shape, dtype=torch.float32):
+        assert dtype == torch.float32
         return between(torch.Size(shape).numel()).view(shape)
 
     def padded(matrix):
@@ -193,8 +194,8 @@ def test_nothing_outside_of_a_buffer_is_read_or_written(monkeypatch):
         def __getattr__(self, name):
             return getattr(torch, name)
 
-        def zeros(self, *shape):
-            return take(*shape).zero_()
+        def zeros(self, *shape, dtype):
+            return take(*shape, dtype=dtype).zero_()
 
         empty = staticmethod(take)
 
