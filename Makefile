@@ -24,7 +24,7 @@ run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build th
 	$(BIN)/seqbench leaderboard build --records runs --out runs/leaderboard
 
 test: setup lint  ## lint, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check
