@@ -42,9 +42,9 @@ class Head(ABC):
         """The expected target, [T, R, B, K]."""
 
     def weights(self, hidden: int) -> dict[str, Weight]:
-        """V [H, outputs] and c [1, outputs]."""
+        """V [H, outputs] and c [1, outputs]; weight noise is for the recurrent layers (Chung et al. 2014's code)."""
         return {
-            "V": Weight((hidden, self.outputs), "uniform"),
+            "V": Weight((hidden, self.outputs), "uniform", noisy=False),
             "c": Weight((1, self.outputs), "zeros", noisy=False),
         }
 

@@ -76,6 +76,12 @@ def draw_seed(seed: int, purpose: str, step: int = 0) -> int:
     return int.from_bytes(digest, "big")
 
 
+def draw_words(seed: int, purpose: str, step: int) -> tuple[int, int]:
+    """Two words of 32 bits for draws that need no generator: likewise a function of (seed, purpose, step)."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "big"), int.from_bytes(digest[4:], "big")
+
+
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     """A CPU generator for one draw; initial weights and permutations come from the CPU on every device."""
     import torch

@@ -6,20 +6,28 @@ R replicas; every weight is [R, ...], all of them together [R, P].
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
 
 import torch
 from torch import Tensor, nn
 
 from seqbench.cells import Weight
+from seqbench.cells.base import Draw
+from seqbench.draws import fill_normal
 from seqbench.task import draw_seed, generator
 
 
-def initial_weights(spec: dict[str, Weight], seeds: list[int]) -> dict[str, Tensor]:
-    """Each weight [R, ...], row k drawn on the CPU from seed k alone."""
+def initial_weights(spec: dict[str, Weight], seeds: list[int], sd: float | None = None) -> dict[str, Tensor]:
+    """Each weight [R, ...], row k drawn on the CPU from seed k alone: as the unit has it, or all from N(0, sd^2)."""
     generators = [generator(seed, "init") for seed in seeds]
+    if sd is not None:
+        spec = {name: dataclasses.replace(weight, init=normal(sd)) for name, weight in spec.items()}
     return {name: torch.stack([_initial(weight, g) for g in generators]) for name, weight in spec.items()}
+
+
+def normal(sd: float) -> Draw:
+    """An initial value: normal, with mean 0 and that standard deviation."""
+    return lambda shape, generator: torch.empty(shape).normal_(0, sd, generator=generator)
 
 
 def _initial(weight: Weight, g: torch.Generator) -> Tensor:
@@ -55,28 +63,10 @@ class Layout:
         return {n: part.view(-1, *weight.shape) for (n, weight), part in zip(self.spec.items(), parts, strict=True)}
 
 
-class Draws:
-    """Random numbers [R, P] of one kind, the first `count` of each row; the rest stays 0."""
-
-    def __init__(self, purpose: str, count: int, width: int, fill: Callable[..., Any]) -> None:
-        """Args: purpose: part of what starts the generators; width: P; fill: fill(row, generator=g)."""
-        self.purpose, self.count, self.width, self.fill = purpose, count, width, fill
-        self._buffer = torch.empty(0)
-
-    def draw(self, seeds: list[int], step: int, device: torch.device) -> Tensor:
-        """[R, P]; overwritten by the next draw."""
-        if self._buffer.device != device or len(self._buffer) != len(seeds):
-            self._buffer = torch.zeros(len(seeds), self.width, device=device)
-            self._generator = torch.Generator(device)
-        for row, seed in zip(self._buffer[:, : self.count], seeds, strict=True):
-            self.fill(row, generator=self._generator.manual_seed(draw_seed(seed, self.purpose, step)))
-        return self._buffer
-
-
 class Perturbation:
     """What training does to the weights before each batch.
 
-    noise: w + noise * N(0, 1) on matrices (Chung et al. 2014; Graves 2011).
+    noise: w + noise * N(0, 1) on the recurrent layers' matrices (Chung et al. 2014; Graves 2011).
     dropout: each entry of the recurrent matrices is 0 with that probability, the others are divided by 1 - dropout;
         one draw for all steps and sequences of a batch (DropConnect on U: Merity et al. 2017, "weight-dropped").
     """
@@ -85,19 +75,29 @@ class Perturbation:
         """Args: layout: of all weights; recurrent: names of those that dropout acts on."""
         self.layout, self.noise, self.dropout = layout, noise, dropout
         self.recurrent = Layout({name: layout.spec[name] for name in recurrent})
-        kept = sum(self.recurrent.sizes)
-        self._noise = Draws("noise", layout.noisy, sum(layout.sizes), torch.Tensor.normal_)
-        self._kept = Draws("dropout", kept, kept, self._keep)
-
-    def _keep(self, row: Tensor, generator: torch.Generator) -> None:
-        row.bernoulli_(1 - self.dropout, generator=generator).div_(1 - self.dropout)
+        self._draws = torch.empty(0)
 
     def __call__(self, rows: Tensor, seeds: list[int], step: int) -> dict[str, Tensor]:
         """The weights of training step `step`, each [R, ...], one seed a replica; `rows` [R, P] stay as they are."""
         if self.noise:
-            rows = torch.add(rows, self._noise.draw(seeds, step, rows.device), alpha=self.noise)
+            rows = torch.add(rows, self._normal(rows, seeds, step), alpha=self.noise)
         w = self.layout.views(rows)
         if self.dropout:
-            for name, draw in self.recurrent.views(self._kept.draw(seeds, step, rows.device)).items():
-                w[name] = w[name] * draw
+            for name, kept in self.recurrent.views(self._kept(rows, seeds, step)).items():
+                w[name] = w[name] * kept
         return w
+
+    def _normal(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:
+        """[R, P], 0 where no noise is added; overwritten by the next draw."""
+        if self._draws.device != rows.device or len(self._draws) != len(rows):
+            self._draws = torch.zeros(rows.shape, device=rows.device)
+        fill_normal(self._draws, self.layout.noisy, seeds, "noise", step)
+        return self._draws
+
+    def _kept(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:
+        """[R, K] over the recurrent matrices' entries: 0, or 1 / (1 - dropout)."""
+        draws = torch.empty(len(rows), sum(self.recurrent.sizes), device=rows.device)
+        g = torch.Generator(rows.device)
+        for row, seed in zip(draws, seeds, strict=True):
+            row.bernoulli_(1 - self.dropout, generator=g.manual_seed(draw_seed(seed, "dropout", step)))
+        return draws.div_(1 - self.dropout)

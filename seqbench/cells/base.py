@@ -32,7 +32,8 @@ class Weight:
         shape: Without the replica axis. A row (1, H) broadcasts over the batch.
         init: "orthogonal" (each H x H block by itself), "uniform" (+-0.1) or "zeros" (Chung et al. 2014's code); or a
             function of shape and CPU generator, where a paper has its own.
-        noisy: Whether it is a matrix, and weight noise is added in training; biases, peepholes and diagonals have none.
+        noisy: Whether weight noise is added in training, as to a recurrent layer's matrices; biases, peepholes,
+            diagonals and the output layer have none.
     """
 
     shape: tuple[int, ...]
