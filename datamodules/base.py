@@ -111,6 +111,7 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
     counts: ClassVar[dict[str, int]]
     longest: int
     input_size: int
+    places: ClassVar[tuple[str, ...]] = ()  # arguments that say where files are, not what is in them
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class WavFolder(ProtocolA, Speech):
     title = "A folder of recordings"
     origin = "your own, --data.root DIR; as many sequences as there are"
     corpus_rate = 8000
+    places = ("root", "files")
 
     def __init__(self, root: str = "", files: str = "", **options: Any) -> None:
         super().__init__(**options)

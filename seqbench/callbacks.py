@@ -7,10 +7,11 @@ R replicas, P parameters.
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -22,11 +23,39 @@ from torch import Tensor
 
 from seqbench.module import SequenceModel
 from seqbench.optim import PerReplica
+from seqbench.task import SeqbenchError
+
+OUT_OF_RANGE = 0.9  # share of the weights at the floor: the released rule has 0.04 to 0.5 on music
+log = logging.getLogger("seqbench")
 
 
 def fitting(trainer: L.Trainer) -> bool:
     """Whether this is `fit`, its validation included."""
     return trainer.state.fn == TrainerFn.FITTING
+
+
+class Epoch(NamedTuple):
+    """An entry of the curves; lists [R], NaN where a replica was dropped.
+
+    Attributes:
+        epoch: counted from 0.
+        step: of the optimiser, done so far.
+        seconds: of training and validation so far.
+        train: nats per frame, measured while training.
+        valid: nats per frame.
+        gradient: norm of the gradient before clipping; as the next two a mean over the steps since the last entry.
+        update: norm of the update over norm of the weights.
+        floored: share of the weights at the optimiser's floor; empty where it has none.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    train: list[float]
+    valid: list[float]
+    gradient: list[float]
+    update: list[float]
+    floored: list[float]
 
 
 class Replicas(L.Callback):
@@ -36,7 +65,7 @@ class Replicas(L.Callback):
     All attributes count the replicas as the group began, R of them.
 
     Attributes:
-        curve: one row an epoch: (epoch, step, seconds, train [R], valid [R]), nats per frame; NaN where dropped.
+        curve: one entry a validation.
         best: [R] float64, the lowest validation NLL; infinite before the first.
         best_epoch: [R], -1 before the first.
         last_epoch: [R], the last epoch that a replica took part in.
@@ -46,9 +75,15 @@ class Replicas(L.Callback):
     """
 
     def __init__(self, patience: int | None = None) -> None:
-        """Args: patience: epochs without a better validation NLL before a replica stops; None: never."""
+        """Args: patience: epochs without a better validation NLL before a replica stops; None: never.
+
+        Raises:
+            SeqbenchError: a patience below 1.
+        """
+        if patience is not None and patience < 1:
+            raise SeqbenchError(f"A patience of {patience} epochs cannot be: give 1 or more, or null for none")
         self.patience = patience
-        self.curve: list[tuple[int, int, float, list[float], list[float]]] = []
+        self.curve: list[Epoch] = []
         self.best = torch.empty(0)
         self.best_epoch = torch.empty(0)
         self.last_epoch = torch.empty(0)
@@ -93,15 +128,20 @@ class Replicas(L.Callback):
         assert isinstance(pl_module, SequenceModel)
         if trainer.sanity_checking or not fitting(trainer):
             return
-        R, epoch = len(self.best), trainer.current_epoch
-        slots = torch.tensor(pl_module.slots)  # of the replicas that the model still holds
-        train = torch.full((R,), math.nan, dtype=torch.float64)
-        train[slots] = pl_module.train_nll.per_replica()
-        valid = torch.full((R,), math.nan, dtype=torch.float64)
-        valid[slots] = pl_module.valid_nll.per_replica()
-        self.curve.append((epoch, trainer.global_step, self.seconds, train.tolist(), valid.tolist()))
+        epoch, slots = trainer.current_epoch, torch.tensor(pl_module.slots)
+        optimizer = trainer.optimizers[0]
+        assert isinstance(optimizer, PerReplica)
+        gradient, update, floored = optimizer.watch()
+        train, valid = (
+            self._all(slots, pl_module.train_nll.per_replica()),
+            self._all(slots, pl_module.valid_nll.per_replica()),
+        )
+        watched = [self._all(slots, figures).tolist() for figures in (gradient, update)]
+        watched.append([] if floored is None else self._all(slots, floored).tolist())
+        self.curve.append(Epoch(epoch, trainer.global_step, self.seconds, train.tolist(), valid.tolist(), *watched))
+        _warn(self.curve, pl_module)
         self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
-        alive = torch.zeros(R, dtype=torch.bool)
+        alive = torch.zeros(len(self.best), dtype=torch.bool)
         alive[slots] = pl_module.alive.cpu()
         self.diverged |= self.running & ~alive
         better = alive & (valid < self.best)
@@ -113,6 +153,12 @@ class Replicas(L.Callback):
         pl_module.alive.copy_(alive[slots])
         self.running = alive
         trainer.should_stop = trainer.should_stop or not bool(alive.any())
+
+    def _all(self, slots: Tensor, figures: Tensor) -> Tensor:
+        """Figures of the replicas in `slots` as [R] float64, NaN for those that were dropped."""
+        found = torch.full((len(self.best),), math.nan, dtype=torch.float64)
+        found[slots] = figures
+        return found
 
     def _keep_weights(self, module: SequenceModel, better: Tensor) -> None:
         """Of the replicas in `better`, counted as the group began."""
@@ -155,7 +201,7 @@ class Replicas(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "curve": self.curve,
+            "curve": [tuple(entry) for entry in self.curve],
             "best": self.best,
             "best_epoch": self.best_epoch,
             "last_epoch": self.last_epoch,
@@ -166,11 +212,20 @@ class Replicas(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.curve = [(int(e), int(s), float(t), list(a), list(b)) for e, s, t, a, b in state_dict["curve"]]
+        self.curve = [Epoch(*entry) for entry in state_dict["curve"]]
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.last_epoch, self.running = state_dict["last_epoch"], state_dict["running"]
         self.diverged, self.weights = state_dict["diverged"], state_dict["weights"]
         self._seconds_before = state_dict["seconds"]
+
+
+def _warn(curve: list[Epoch], module: SequenceModel) -> None:
+    """Says in one line, after the first epoch, that a rule of training is not what its name says."""
+    if len(curve) == 1 and curve[0].floored and (share := max(curve[0].floored)) > OUT_OF_RANGE:
+        log.warning(
+            f"{share:.0%} of the weights of {type(module.cell).__name__} sat at the optimiser's floor for the whole "
+            "first epoch: this is momentum SGD at rate / floor, not RMSProp; lower the floor"
+        )
 
 
 def _compile(trainer: L.Trainer, module: SequenceModel) -> None:
@@ -219,7 +274,7 @@ class EpochProgress(ProgressBar):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not self.replicas.curve or not fitting(trainer):
             return
-        epoch, _, seconds, train, valid = self.replicas.curve[-1]
+        epoch, _, seconds, train, valid, *_ = self.replicas.curve[-1]
         best = int(self.replicas.best.argmin())
         figures = f"train {train[best]:.3f}  valid {valid[best]:.3f}  best {self.replicas.best[best]:.3f}"
         if len(train) > 1:

@@ -81,9 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     sweep.epilog = "seqbench sweep status DIR [--json]: done, running, diverged, failed, missing."
     sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,lstm")
     sweep.add_argument(
-        "--rates", default="10", metavar="N|A,B", help="how many to draw from exp(U(-12,-6)), or the rates (default 10)"
-    )
-    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the best rate")
+        "--rates", default="10", metavar="N|A,B",
+        help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
+    )  # fmt: skip
+    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
     sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
     sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
     sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
@@ -173,8 +174,6 @@ def _sweep(options: argparse.Namespace) -> None:
     if not set(stages) <= set(plan.STAGES) or len(set(stages)) < len(stages):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
     rates = _rates(options.rates, options.sweep_seed)
-    if "search" not in stages and len(rates) > 1:
-        raise SeqbenchError("--stages report has nothing to choose a rate by: give one of --rates, or search too")
     size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
     whole = plan.Plan(options.rest, units, rates, options.seeds, stages, size)
     engine = {"local": engines.local, "ray": engines.ray}[options.engine]

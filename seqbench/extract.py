@@ -37,14 +37,15 @@ def extract(checkpoint: Path, replica: int, run_dir: Path) -> Path:
     if replica not in own["slots"]:
         raise SeqbenchError(f"Replica {replica} was done and dropped from the group; its record is complete")
     run_id, seed, rate = own["runs"][replica]
-    config = copy.deepcopy(own["config"])
+    config, identity = copy.deepcopy(own["config"]), copy.deepcopy(own["identity"])
     config["model"] |= {"seed": seed, "rate": rate}
+    identity["model"] |= {"seed": seed, "rate": rate}
     folder = run_dir / run_id
     path = folder / "checkpoints" / "last.ckpt"
     if path.exists():
         raise SeqbenchError(f"{path} is there already: give another --run-dir")
     solo = _solo(saved, own["slots"].index(replica), len(own["slots"]), replica, R)
-    solo["seqbench"] = own | {"config": config, "slots": [0], "runs": [[run_id, seed, rate]]}
+    solo["seqbench"] = own | {"config": config, "identity": identity, "slots": [0], "runs": [[run_id, seed, rate]]}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(solo, path)
     text = yaml.safe_dump(config | {"run": config["run"] | {"dir": str(run_dir)}}, sort_keys=False)
@@ -63,8 +64,10 @@ def _solo(saved: dict[str, Any], slot: int, held: int, replica: int, R: int) -> 
     key = Replicas().state_key
     state = saved["callbacks"][key]
     cut = _cut(state, replica, R)
-    cut["curve"] = [(e, s, t, train[replica : replica + 1], valid[replica : replica + 1])
-                    for e, s, t, train, valid in state["curve"]]  # fmt: skip
+    cut["curve"] = [
+        tuple(part[replica : replica + 1] if isinstance(part, list) else part for part in entry)
+        for entry in state["curve"]
+    ]
     solo["callbacks"] = saved["callbacks"] | {key: cut}
     return solo
 

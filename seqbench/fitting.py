@@ -54,6 +54,8 @@ def _mistake(message: str) -> SeqbenchError:
         name = (wrong[1] or wrong[2]).rpartition(".")[2]
         if name not in (known := _known_classes()[f"--{key[1]}"])[1]:
             return unknown_name(known[0], name, known[1])
+    if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
+        return SeqbenchError("The protocol was given before the data set: -c DATA.yaml comes before -c PROTOCOL.yaml")
     expected = re.findall(r"Expected an? (.*?)(?= Expected an? | Given value|$)", text)
     if key and given and expected:
         plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
@@ -125,6 +127,7 @@ class SeqbenchCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Adds the callbacks that are always there; here, as later a default ModelCheckpoint would be there too."""
         config = self.config[self.subcommand]
+        _refuse(config)
         self.replicas = Replicas(config["run"]["patience"])
         self.recorder = Recorder(
             self.replicas, self.resolved(), self.arguments, config["run"]["dir"], config["run"]["overwrite"]
@@ -205,6 +208,28 @@ class SeqbenchCLI(LightningCLI):
 
 
 rank_zero_print = rank_zero_only(print)
+
+
+def _refuse(config: Any) -> None:
+    """Settings that Lightning takes and that would not do here what they say.
+
+    Raises:
+        SeqbenchError: names the remedy.
+    """
+    trainer = config["trainer"]
+    remedies = {
+        "min_epochs": "an early stop is --run.patience",
+        "min_steps": "an early stop is --run.patience",
+        "gradient_clip_algorithm": "gradients are clipped by norm, each replica's by its own",
+        "val_check_interval": "epochs are validated at their end; --trainer.check_val_every_n_epoch leaves some out",
+    }
+    for flag, remedy in remedies.items():
+        if trainer[flag] not in (None, "norm", 1.0):
+            raise SeqbenchError(f"--trainer.{flag} {trainer[flag]} has no meaning here: {remedy}")
+    if (trainer["gradient_clip_val"] or 0) < 0:
+        raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
+    if config["seed_everything"] is not False:
+        raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
 
 
 def _check_names(arguments: list[str]) -> None:

@@ -5,40 +5,45 @@ R replicas, B batch, N sequences.  Sums only, in float64: never a mean of means.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 
 class NLL(Metric):
-    """Nats and frames per replica, summed over sequences.
+    """Nats and frames per replica, summed over sequences as they come: memory does not grow with the split.
 
     `compute` gives float64 figures: `nll`, total nats over total frames, and `nll_sequence`, the mean over
     sequences of each one's nats per frame.  An empty slot has 0 frames and counts nowhere.
     """
 
     full_state_update = False
-    nats: list[Tensor]
-    frames: list[Tensor]
+    sums: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, replicas: int) -> None:
         super().__init__()
-        # Of each batch [B, R], added up when asked for: in every step it would cost a tenth of a millisecond.
-        self.add_state("nats", [], dist_reduce_fx="cat")
-        self.add_state("frames", [], dist_reduce_fx="cat")
+        # [4, R]: nats, frames, sequences' means, sequences.
+        self.add_state("sums", torch.zeros(4, replicas, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Any, exclude_state: Sequence[str] = ()) -> Self:
+        """Moves with its model; in float64 whatever the model's precision is."""
+        super()._apply(fn, exclude_state)
+        self.sums = self.sums.double()
+        self._defaults["sums"] = torch.zeros_like(self.sums)
+        return self
 
     def update(self, nats: Tensor, frames: Tensor) -> None:
         """Adds sequences: nats [R, B] and frames [R, B], or [1, B] where all replicas see the same."""
-        self.nats.append(nats.mT)
-        self.frames.append(frames.expand(nats.shape).mT)
+        nats, frames = nats.double(), frames.double().expand(nats.shape)
+        self.sums += torch.stack([nats, frames, nats / frames.clamp_min(1), frames.clamp_max(1)]).sum(-1)
 
     def compute(self) -> dict[str, Tensor]:
         """[R] each; torchmetrics makes scalars of them where R is 1."""
-        nats, frames = dim_zero_cat(self.nats).double(), dim_zero_cat(self.frames)  # [N, R]
-        # A row for each replica, whose sum does not depend on how many are beside it.
-        nats, frames = nats.mT.contiguous(), frames.mT.contiguous()
-        means = (nats / frames.clamp_min(1)).sum(1) / (frames > 0).sum(1)
-        return {"nll": nats.sum(1) / frames.sum(1), "nll_sequence": means}
+        nats, frames, means, sequences = self.sums
+        return {"nll": nats / frames, "nll_sequence": means / sequences}
 
     def per_replica(self) -> Tensor:
         """`nll` as [R] on the CPU, whatever R is."""

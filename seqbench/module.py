@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from seqbench.affine import project
 from seqbench.budget import Count, count_parameters, hidden_for_budget
@@ -24,7 +24,7 @@ from seqbench.cells import Cell, State
 from seqbench.heads import head_for
 from seqbench.kernels.sequence import Recurrence, pick
 from seqbench.metrics import NLL
-from seqbench.optim import ChungRMSProp, PerReplica, clip_per_replica
+from seqbench.optim import ChungRMSProp, PerReplica
 from seqbench.stack import recurrent_matrices, run_stack, stack_weights
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.weights import Layout, Perturbation, initial_weights
@@ -53,6 +53,7 @@ class SequenceModel(L.LightningModule):
 
     Attributes:
         rows: [R, P], all weights, the only parameter; `w` has them by name.
+        matched: the budget that the hidden size follows from, and what it counts; None twice where the size was given.
         slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
         alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
         recurrence: how it ran over time, of the last batch.
@@ -71,8 +72,10 @@ class SequenceModel(L.LightningModule):
         layer_norm: bool = False,
         noise: float = 0.0,
         dropout: float = 0.0,
+        initial_sd: float | None = None,
         recurrence: Recurrence | None = None,
         optimizer: OptimizerCallable = ChungRMSProp,
+        schedule: LRSchedulerCallable | None = None,
     ) -> None:
         """Initial weights follow from each replica's seed alone.
 
@@ -86,25 +89,31 @@ class SequenceModel(L.LightningModule):
             hidden: hidden size, instead of a budget.
             layers: recurrent layers, all of the same size; the budget is for all of them together.
             layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/stack.py).
-            noise: standard deviation of the weight noise, drawn anew for every training batch.
+            noise: standard deviation of the weight noise on the recurrent layers' matrices, drawn anew for every
+                training batch.
             dropout: probability of each recurrent weight to be left out of a training batch (seqbench/weights.py).
+            initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
             recurrence: how it runs over time (loop, scan, torch, numba, triton); by default the fastest way there
                 is for the unit, device and precision. Figures differ by rounding only.
-            optimizer: any torch optimizer class whose step is linear in its rate.
+            optimizer: any torch optimizer class whose step is linear in its rate, or ChungRMSProp.
+            schedule: a class of torch.optim.lr_scheduler, stepped once an epoch; its length (total_iters, T_max) as -1
+                ends with the last epoch.
         """
         super().__init__()
-        self.cell, self.task, self.optimizer = cell, task, optimizer
+        self.cell, self.task, self.optimizer, self.schedule = cell, task, optimizer, schedule
         self.layers, self.layer_norm = layers, layer_norm
         self.wanted_recurrence, self.recurrence = recurrence, recurrence
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
-        if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1):
+        if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1) or (initial_sd or 1) < 0:
             raise SeqbenchError(
-                f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}"
+                f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}, "
+                f"initial_sd {initial_sd}"
             )
         self.head = head_for(task)
         sizes = task.input_size, self.head.outputs
         self.hidden = hidden or hidden_for_budget(cell, *sizes, budget, count, layers)
+        self.matched = (None, None) if hidden else (budget, count)
         self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs, layers)
         self.spec = stack_weights(cell, task.input_size, self.hidden, layers) | self.head.weights(self.hidden)
         recurrent = recurrent_matrices(cell, self.hidden, layers)
@@ -115,10 +124,10 @@ class SequenceModel(L.LightningModule):
             )
         self.layout = Layout(self.spec)
         self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
-        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds)))
+        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, initial_sd)))
         self.alive: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
-        self.train_nll, self.valid_nll = NLL(), NLL()
+        self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -164,12 +173,11 @@ class SequenceModel(L.LightningModule):
         self.rows.grad = None
         self.rows.data = rows.to(self.device).clone()
         self.alive = alive.to(self.device)
-        self.train_nll, self.valid_nll = NLL().to(self.device), NLL().to(self.device)
+        self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A group that had been compacted is loaded as small as it was saved."""
         self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
-        checkpoint["state_dict"].pop("diverged", None)  # older checkpoints have it beside the callback's
 
     def forward(self, x: Tensor) -> tuple[Tensor, State]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
@@ -208,39 +216,30 @@ class SequenceModel(L.LightningModule):
             raise SeqbenchError("16-mixed has one gradient scaler for all replicas: use bf16-mixed, or one replica")
         if self.R > 1 and self.trainer.world_size > 1:
             raise SeqbenchError("Replicas train on one device: give --trainer.devices 1, or a single seed and rate")
-        if self.trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
-            raise SeqbenchError(
-                "Gradients are clipped by norm, each replica's by its own: drop gradient_clip_algorithm"
-            )
 
     def on_train_epoch_start(self) -> None:
         self.train_nll.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum over replicas of each one's nats per frame: gradients do not mix, as weights do not."""
+        """Sum over replicas of each one's loss: gradients do not mix, as weights do not.
+
+        A replica's loss is nats summed over the frames of a sequence, averaged over the sequences of the batch: with
+        one sequence a batch that of Chung et al. 2014's code.  With a mean over frames a rule whose constants have a
+        scale, as ChungRMSProp's floor, becomes another one.
+        """
         nats, frames = self.sequence_nats(batch, self.noisy_weights(self.global_step))
         self.train_nll.update(nats.detach(), frames)
-        scored = frames.sum(1)
+        total, sequences = nats.sum(1), (frames > 0).sum(1)
+        # A replica whose loss leaves all bounds has diverged; NaN is within none.
+        bound = 10 * self.task.target_size * math.log(2) * frames.sum(1).clamp_min(1)
+        self.alive.logical_and_(total.detach() < bound)
         if self.trainer.world_size > 1:
             # Gradients are averaged over processes; this makes the average the gradient of the whole batch.
-            scored = self.trainer.strategy.reduce(scored, reduce_op="sum") / self.trainer.world_size
-        loss = nats.sum(1) / scored.clamp_min(1)
-        # A replica whose loss leaves all bounds has diverged; NaN is within none.
-        self.alive.logical_and_(loss.detach() < 10 * self.task.target_size * math.log(2))
-        return loss.sum()
+            sequences = self.trainer.strategy.reduce(sequences, reduce_op="sum") / self.trainer.world_size
+        return (total / sequences.clamp_min(1e-9)).sum()
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips each replica's gradient by its own norm."""
-        assert self.rows.grad is not None
-        norm = clip_per_replica(self.rows.grad, gradient_clip_val)
-        # A gradient scaler's first steps overflow by design, and it skips them.
-        if self.trainer.scaler is None:
-            self.alive.logical_and_(norm < math.inf)
+    def configure_gradient_clipping(self, optimizer: Optimizer, *arguments: Any, **named: Any) -> None:
+        """Nothing: the optimiser clips each replica's gradient by its own norm."""
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Without the optimizer's own bookkeeping for profilers."""
@@ -248,7 +247,22 @@ class SequenceModel(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device)
-        return PerReplica(self.optimizer([self.rows]), rates, self.alive)
+        optimizer = PerReplica(self.optimizer([self.rows]), rates, self.alive, self.trainer.gradient_clip_val)
+        if self.schedule is None:
+            return optimizer
+        schedule = self.schedule(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            raise SeqbenchError("ReduceLROnPlateau follows one figure, and each replica has its own: take another one")
+        for length in ("total_iters", "T_max"):
+            if getattr(schedule, length, 0) < 0:
+                setattr(schedule, length, self._last_epoch())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def _last_epoch(self) -> int:
+        """Counted from 0, but 1 at least, as a schedule divides by it."""
+        if not self.trainer.max_epochs or self.trainer.max_epochs < 0:
+            raise SeqbenchError("The schedule ends with the last epoch: give --trainer.max_epochs")
+        return max(1, self.trainer.max_epochs - 1)
 
     # Evaluation
 
@@ -261,11 +275,15 @@ class SequenceModel(L.LightningModule):
     def on_test_epoch_start(self) -> None:
         self._tested = []
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B]."""
         nats, frames = self.sequence_nats(batch)
         first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
-        index, frames = batch.index.expand_as(nats), frames.expand_as(nats)
-        self._tested.append((index, nats.double(), frames, first.double()))
+        return nats.double(), frames.expand_as(nats), first.double()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        nats, frames, first = self.score(batch)
+        self._tested.append((batch.index.expand_as(nats), nats, frames, first))
 
     def tested(self) -> tuple[Tensor, Tensor, Tensor]:
         """Nats, frames and frame 1's nats of each test sequence, [R, N] in the order of the split, on the CPU."""

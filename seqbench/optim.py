@@ -1,9 +1,10 @@
-"""Optimisers over a replica axis.  R replicas: every parameter is [R, ...] and has its own rate and clipping."""
+"""Optimisers over a replica axis.  R replicas: every parameter is [R, ...] and has its own rate, clipping and norm."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,9 +16,7 @@ from seqbench.kernels.sequence import no_numba
 from seqbench.task import SeqbenchError
 
 # Steps that are elementwise and linear in the rate; each is tested against a solo run at that rate.
-LINEAR_IN_RATE = (
-    "ChungRMSProp", "SGD", "RMSprop", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta",
-)  # fmt: skip
+LINEAR_IN_RATE = ("SGD", "RMSprop", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "Adadelta")
 
 
 def over_replicas(rate: Tensor, parameter: Tensor) -> Tensor:
@@ -25,10 +24,26 @@ def over_replicas(rate: Tensor, parameter: Tensor) -> Tensor:
     return rate.view(-1, *[1] * (parameter.ndim - 1))
 
 
-class ChungRMSProp(Optimizer):
-    """The RMSProp of Chung et al.'s released code; another rule than torch.optim.RMSprop.
+def norms(rows: Tensor) -> Tensor:
+    """[R] float64, of each replica's row of [R, P]."""
+    # In float64, so that a replica's norm does not depend on how many are summed beside it.
+    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
 
-    v = rho v + (1 - rho) g^2;   m = momentum m + g / max(sqrt(v), floor);   p = p - lr m
+
+class ChungRMSProp(Optimizer):
+    """The update of the code that Chung et al. 2014 released (librnn, pylearn2): RMSProp with a floor and a held norm.
+
+    v = rho v + (1 - rho) g^2;   m = momentum m - lr g / max(sqrt(v), floor);   p = p + m min(1, norm / |m|)
+
+    |m| is over all parameters of a replica; m itself is kept as it is.  Not linear in the rate.
+
+    Args:
+        params: one tensor [R, P], a row a replica.
+        lr: multiplies every replica's rate in `rates` [R], 1 unless set.
+        rho: of the mean of squares.
+        floor: the least divisor.
+        momentum: of m.
+        norm: the largest norm of an update.
     """
 
     def __init__(
@@ -38,61 +53,78 @@ class ChungRMSProp(Optimizer):
         rho: float = 0.95,
         floor: float = 1e-2,
         momentum: float = 0.9,
+        norm: float = 1.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "rho": rho, "floor": floor, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "rho": rho, "floor": floor, "momentum": momentum, "norm": norm})
+        if len(self.param_groups) != 1 or len(self.param_groups[0]["params"]) != 1:
+            raise SeqbenchError("ChungRMSProp holds the norm of one tensor's update: give it one, a row a replica")
+        self.parameter: Tensor = self.param_groups[0]["params"][0]
+        self.rates = torch.ones(len(self.parameter), dtype=torch.float64, device=self.parameter.device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; parameters without a gradient stay."""
+        """One step, each replica at its own rate."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        for group, p, g, v, m in self._parts():
-            v.mul_(group["rho"]).addcmul_(g, g, value=1 - group["rho"])
-            m.mul_(group["momentum"]).addcdiv_(g, v.sqrt().clamp_min_(group["floor"]))
-            p.add_(m, alpha=-group["lr"])
+        group, p, (v, m) = self.param_groups[0], self.parameter, self._averages()
+        g = p.grad
+        assert g is not None
+        v.mul_(group["rho"]).addcmul_(g, g, value=1 - group["rho"])
+        step = g / v.sqrt().clamp_min(group["floor"])
+        m.mul_(group["momentum"]).sub_(over_replicas((group["lr"] * self.rates).to(p.dtype), p) * step)
+        p.addcmul_(m, over_replicas((group["norm"] / norms(m).clamp_min(group["norm"])).to(p.dtype), p))
         return loss
+
+    def floored(self) -> Tensor:
+        """[R], the share of each replica's weights whose divisor was at the floor in the last step."""
+        v, _ = self._averages()
+        return (v.sqrt() <= self.param_groups[0]["floor"]).double().mean(1)
 
     @property
     def compiles(self) -> bool:
-        """Whether all parameters are where a compiled loop can take a step: on a CPU, in float32."""
-        return not any(no_numba(p) for group in self.param_groups for p in group["params"])
+        """Whether the parameter is where a compiled loop can take a step: on a CPU, in float32."""
+        return not no_numba(self.parameter)
 
     @torch.no_grad()
-    def step_compiled(self, rates: Tensor, alive: Tensor) -> None:
-        """One step of each replica that is alive [R] at its own rate [R], all in one loop, where `compiles` says so."""
-        loop = cache.own_module("loops").chung_rmsprop
-        for group, *tensors in self._parts():
-            rows = [tensor.view(len(rates), -1).numpy() for tensor in tensors]
-            rules = group["rho"], group["floor"], group["momentum"]
-            loop(*rows, (group["lr"] * rates).double().numpy(), alive.numpy(), *rules)
+    def step_compiled(self, alive: Tensor, clip: float, watched: Tensor) -> None:
+        """One step of each replica that is alive [R], all in one loop, where `compiles` says so; as PerReplica.step."""
+        loop, group, p = cache.own_module("loops").chung_rmsprop, self.param_groups[0], self.parameter
+        assert p.grad is not None
+        rows = [tensor.numpy() for tensor in (p.detach(), p.grad, *self._averages())]
+        rules = group["rho"], group["floor"], group["momentum"], group["norm"]
+        loop(*rows, (group["lr"] * self.rates).double().numpy(), alive.numpy(), clip, *rules, watched.numpy())
 
-    def _parts(self) -> Iterator[tuple[dict[str, Any], Tensor, Tensor, Tensor, Tensor]]:
-        """Each parameter that has a gradient: its group, itself, the gradient, v and m."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if not self.state[p]:
-                    self.state[p] = {"v": torch.zeros_like(p), "m": torch.zeros_like(p)}
-                yield group, p, p.grad, self.state[p]["v"], self.state[p]["m"]
+    def _averages(self) -> tuple[Tensor, Tensor]:
+        state = self.state[self.parameter]
+        if not state:
+            state |= {"v": torch.zeros_like(self.parameter), "m": torch.zeros_like(self.parameter)}
+        return state["v"], state["m"]
 
 
 class PerReplica(Optimizer):
-    """Any optimiser of LINEAR_IN_RATE, stepped at rate 1, its step then scaled by each replica's own rate.
+    """One optimiser for all replicas, each at its own rate and with its gradient clipped by its own norm.
 
+    ChungRMSProp knows the rates itself; any other, one of LINEAR_IN_RATE, is stepped at rate 1 and its step scaled.
     A replica that is not alive keeps its weights whatever its gradients are: rate 0 would not do, as 0 * NaN is NaN.
     A learning-rate scheduler works on the optimiser's own rate, which multiplies every replica's.
+
+    Attributes:
+        watched: [3, R] float64, sums over `steps` steps: the gradient's norm before clipping, the update's norm over
+            the weights', and the share of weights at the optimiser's floor; `watch` reads and clears them.
     """
 
-    def __init__(self, base: Optimizer, rates: Tensor, alive: Tensor) -> None:
-        """Args: base: over parameters [R, ...]; rates: [R]; alive: [R] bool, read at every step.
+    def __init__(self, base: Optimizer, rates: Tensor, alive: Tensor, clip: float | None = None) -> None:
+        """Args: base: over one parameter [R, P]; rates: [R]; alive: [R] bool, read at every step, and set to False
+        where a gradient is not finite; clip: the largest norm of a replica's gradient.
 
         Raises:
             SeqbenchError: the base's step is not linear in its rate, or a rate was given to it.
         """
         name = type(base).__name__
-        if name not in LINEAR_IN_RATE:
+        self._chung = base if isinstance(base, ChungRMSProp) else None
+        if not self._chung and name not in LINEAR_IN_RATE:
             raise SeqbenchError(
-                f"{name} cannot train replicas at rates of their own; use one of: {', '.join(LINEAR_IN_RATE)}"
+                f"{name} cannot train replicas at rates of their own; use one of: "
+                f"ChungRMSProp, {', '.join(LINEAR_IN_RATE)}"
             )
         default = inspect.signature(type(base)).parameters["lr"].default
         if any(group["lr"] not in (default, 1.0) for group in base.param_groups):
@@ -101,31 +133,57 @@ class PerReplica(Optimizer):
             )
         for group in base.param_groups:
             group["lr"] = 1.0
-        self.base, self.rates, self.alive = base, rates, alive
+        self.base, self.alive, self.clip = base, alive, clip or math.inf
+        self.parameter: Tensor = base.param_groups[0]["params"][0]
         super().__init__(base.param_groups, {})
-        self._chung = base if isinstance(base, ChungRMSProp) else None
         if self._chung and self._chung.compiles:
             cache.own_module("loops")  # here, not in a step that is timed
         # One set of groups and one state: schedulers, gradient scalers and checkpoints see the base's.
         self.param_groups, self.state = base.param_groups, base.state
+        self._take(rates, alive)
+
+    def _take(self, rates: Tensor, alive: Tensor) -> None:
+        self.rates, self.alive = rates, alive
+        if self._chung:
+            self._chung.rates = rates
+        self.steps, self.watched = 0, torch.zeros(3, len(rates), dtype=torch.float64, device=rates.device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of every replica that is alive."""
         loss = None if closure is None else torch.enable_grad()(closure)()
+        self.steps += 1
         if self._chung and self._chung.compiles:
-            self._chung.step_compiled(self.rates, self.alive)
+            self._chung.step_compiled(self.alive, self.clip, self.watched)
             return loss
-        params = [p for group in self.param_groups for p in group["params"]]
-        before = [p.clone() for p in params]
+        p = self.parameter
+        assert p.grad is not None
+        gradient = norms(p.grad)
+        self.alive.logical_and_(gradient < math.inf)
+        if self.clip < math.inf:
+            p.grad.mul_(over_replicas((self.clip / gradient.clamp_min(self.clip)).to(p.dtype), p))
+        old = p.clone()
         self.base.step()
-        for p, old in zip(params, before, strict=True):
-            moved = torch.addcmul(old, p - old, over_replicas(self.rates, p).to(p.dtype))
-            torch.where(over_replicas(self.alive, p), moved, old, out=p)
+        moved = p if self._chung else torch.addcmul(old, p - old, over_replicas(self.rates, p).to(p.dtype))
+        floored = self._chung.floored() if self._chung else torch.zeros_like(gradient)
+        self.watched += torch.stack([gradient, norms(moved - old) / norms(old), floored])
+        torch.where(over_replicas(self.alive, p), moved, old, out=p)
         return loss
 
     # Else torch wraps it into a record for its profiler, which costs more than the step of a solo run.
     step.hooked = True  # type: ignore[attr-defined]
+
+    def watch(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Means [R] over the steps since the last call, on the CPU.
+
+        Returns:
+            The gradient's norm, the update's over the weights', and the share of weights at the optimiser's floor, None
+            where it has none.
+        """
+        gradient, update, floored = (self.watched / max(1, self.steps)).cpu()
+        self.steps = 0
+        self.watched.zero_()
+        return gradient, update, floored if self._chung else None
 
     def keep(self, slots: Tensor, alive: Tensor) -> None:
         """Goes on with the replicas in `slots` alone, after their weights were cut; `alive` is theirs, [R']."""
@@ -134,23 +192,9 @@ class PerReplica(Optimizer):
             for name, value in state.items():
                 if torch.is_tensor(value) and value.ndim > 0 and len(value) == R:
                     state[name] = value[slots]
-        self.rates, self.alive = self.rates[slots], alive
+        self._take(self.rates[slots], alive)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Into the base, then shared again."""
         self.base.load_state_dict(state_dict)
         self.param_groups, self.state = self.base.param_groups, self.base.state
-
-
-@torch.no_grad()
-def clip_per_replica(grad: Tensor, limit: float | None) -> Tensor:
-    """Rescales each replica's gradient, a row of [R, P], to norm `limit` where it is larger.
-
-    Returns:
-        The norms before, [R] float64.
-    """
-    # In float64, so that a replica's norm does not depend on how many are summed beside it.
-    norm = torch.linalg.vector_norm(grad, dim=1, dtype=torch.float64)
-    if limit is not None:
-        grad.mul_((limit / norm.clamp_min(limit)).to(grad.dtype)[:, None])
-    return norm

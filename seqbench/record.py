@@ -16,27 +16,18 @@ import os
 import tempfile
 import types
 import typing
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from seqbench.task import SeqbenchError
 
-SCHEMA = 2
-Status = Literal["finished", "diverged", "interrupted", "failed"]
+SCHEMA = 3
+# stopped: it ended before its protocol's end and may go on from its checkpoint.
+Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
 
 SECTIONS = ("data", "model", "trainer", "run")
-# What changes where or how loudly a run happens, not its numbers; everything else is part of the run's identity.
-INCIDENTAL = {
-    "trainer": {
-        "accelerator", "strategy", "devices", "num_nodes", "logger", "fast_dev_run", "log_every_n_steps",
-        "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "profiler",
-        "detect_anomaly", "barebones", "plugins", "default_root_dir", "enable_autolog_hparams", "model_registry",
-        "benchmark", "inference_mode", "use_distributed_sampler", "sync_batchnorm", "max_time",
-    },
-    "model": {"recurrence"},
-    "run": {"dir", "overwrite"},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,21 +50,28 @@ class PartedScore(Score):
 
 @dataclass(frozen=True)
 class Curve:
-    """One entry an epoch, from 0. `train` is measured while training (weight noise on), `valid` after the epoch."""
+    """One entry a validation: `train` is measured while training (weight noise on), `valid` after it.
+
+    The last three tell whether the rule of training works, as means over the steps since the entry before.
+    """
 
     steps: int  # of the optimiser in an epoch
+    every: int  # epochs from one validation to the next
     seconds: list[float]
     train: list[float | None]  # None: not finite
     valid: list[float | None]
+    gradient: list[float | None]  # norm of the gradient, before clipping
+    update: list[float | None]  # norm of the update over norm of the weights
+    floored: list[float | None]  # share of the weights at the optimiser's floor; empty where it has none
 
     @property
     def epoch(self) -> list[int]:
-        """0, 1, 2, ..."""
-        return list(range(len(self.valid)))
+        """Counted from 0: 0, 1, 2, ... where every epoch is validated."""
+        return [self.every * (entry + 1) - 1 for entry in range(len(self.valid))]
 
     @property
     def step(self) -> list[int]:
-        """Steps done by the end of each epoch."""
+        """Steps done by the end of each entry's epoch."""
         return [self.steps * (epoch + 1) for epoch in self.epoch]
 
 
@@ -92,11 +90,13 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """The unit: class name, the options that differ from its defaults, its size."""
+    """The unit: class name, the options that differ from its defaults, its size and what that was chosen by."""
 
     name: str
     options: dict[str, Any]
     hidden: int
+    budget: int | None  # in parameters; None: the hidden size was given
+    count: Literal["recurrent", "total"] | None  # which parameters the budget was for
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ class Environment:
     recurrence: str  # how it ran over time: loop, scan, torch, numba, triton
     precision: str  # effective, e.g. "bf16-mixed" where "16-mixed" was asked for on a CPU
     threads: int  # of the kernels, or of torch where it ran without them
+    replicas: int  # trained together, as the group began: they share the clock
+    sources: dict[str, str]  # digests of what decides the numbers: the suite's code, and the unit's own file
 
 
 @dataclass(frozen=True)
@@ -126,20 +128,22 @@ class Record:
     schema: int
     run_id: str
     status: Status
-    message: str  # why it diverged, was interrupted or failed; "" otherwise
+    message: str  # why it diverged, stopped, was interrupted or failed; "" otherwise
     task: TaskRecord
     cell: CellRecord
     parameters: Parameters
     seed: int
     rate: float
-    config: dict[str, Any]  # resolved: data, model, trainer, run
+    config: dict[str, Any]  # data, model, trainer, run: what differs from the defaults, classes by name (naming.py)
     command: str
     environment: Environment
     seconds: float  # of training and validation, to the last epoch; runs trained together share the clock
     curve: Curve
     best_epoch: int | None  # counted from 0
     best_valid: float | None
-    test: PartedScore | None  # of the best epoch's weights
+    train: Score | None  # of the best epoch's weights, without weight noise, as all three
+    valid: Score | None
+    test: PartedScore | None
     floors: dict[str, Score]  # what no model is needed for, on the same test split
     scale: float | None  # speech: what samples were divided by, in steps of 16 bits
 
@@ -177,14 +181,6 @@ def bits_per_sample(nats: float, samples: int, scale: float) -> float:
     return nats / (samples * math.log(2)) + math.log2(scale)
 
 
-def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that decides a run's numbers."""
-    kept = {}
-    for section in SECTIONS:
-        kept[section] = {k: v for k, v in config[section].items() if k not in INCIDENTAL.get(section, ())}
-    return kept
-
-
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys whose values differ, or that only one of the two has."""
     keys = []
@@ -198,15 +194,59 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
 
 
 def run_id(task: TaskRecord, cell_name: str, config: dict[str, Any]) -> str:
-    """`<data set>-<unit>-<hash>`, the hash over the data's digest and the config's identity (seed and rate in it)."""
-    return f"{task.name}-{cell_name.lower()}-{_hash([task.digest, identity(config)])}"
+    """`<data set>-<unit>-<hash>`, the hash over the data's digest and a record's config, seed and rate in it."""
+    return f"{task.name}-{cell_name.lower()}-{_hash([task.digest, config])}"
 
 
 def family_id(record: Record) -> str:
     """The same for all runs that differ by seed and rate only: a search and what it found, one row of a leaderboard."""
-    config = identity(record.config)
-    config["model"] = {k: v for k, v in config["model"].items() if k not in ("seed", "rate")}
-    return _hash([record.task.digest, config])
+    return _hash([record.task.digest, without_replica(record.config)])
+
+
+def without_replica(config: dict[str, Any]) -> dict[str, Any]:
+    """A record's config without what tells replicas apart: seed and rate."""
+    return config | {"model": {k: v for k, v in config["model"].items() if k not in ("seed", "rate")}}
+
+
+def best_rate(runs: Iterable[Record]) -> float | None:
+    """The rate with the lowest validation NLL, its mean over seeds, among the rates with the most finished seeds.
+
+    So a search's rates are judged by their one seed until some have all seeds, and by these alone from then on.
+
+    Returns:
+        None where no run finished.
+    """
+    valid = _valid_by_rate(runs)
+    most = max(map(len, valid.values()), default=0)
+    means = [(math.fsum(v) / len(v), rate) for rate, v in valid.items() if len(v) == most]
+    return min(means)[1] if means else None
+
+
+def first_rates(runs: Iterable[Record], n: int) -> list[float]:
+    """The n rates with the lowest validation NLL among these runs, the best first."""
+    valid = _valid_by_rate(runs)
+    return sorted(valid, key=lambda rate: (math.fsum(valid[rate]) / len(valid[rate]), rate))[:n]
+
+
+def _valid_by_rate(runs: Iterable[Record]) -> dict[float, list[float]]:
+    valid: dict[float, list[float]] = {}
+    for run in runs:
+        if run.status == "finished" and run.best_valid is not None:
+            valid.setdefault(run.rate, []).append(run.best_valid)
+    return valid
+
+
+def at_edge(rate: float, tried: Collection[float]) -> bool:
+    """Whether a rate is the lowest or highest of several tried: the best may lie beyond."""
+    return len(tried) > 1 and rate in (min(tried), max(tried))
+
+
+def still_learning(record: Record) -> bool:
+    """Whether a run that its last epoch ended was best in the last 2% of its epochs: it might have gone on."""
+    longest = record.config["trainer"].get("max_epochs")
+    if record.status != "finished" or record.best_epoch is None or not isinstance(longest, int) or longest < 1:
+        return False
+    return record.curve.epoch[-1] + 1 == longest and record.best_epoch + 1 > 0.98 * longest
 
 
 def protocol(record: Record) -> str:
@@ -215,8 +255,17 @@ def protocol(record: Record) -> str:
 
 
 def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_one_spelling(value), sort_keys=True, allow_nan=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _one_spelling(value: Any) -> Any:
+    """1.0 as 1, wherever it stands: the same number names the same run."""
+    if isinstance(value, dict):
+        return {key: _one_spelling(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_one_spelling(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def save(record: Record, path: Path) -> None:
@@ -284,7 +333,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return {k: _decode(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is Literal and value in args:
         return value
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
         return _decode(next(a for a in args if a is not type(None)), value, where)

@@ -7,15 +7,17 @@ A group of several replicas keeps config and checkpoints in runs/<group>/; its r
 
 from __future__ import annotations
 
-import copy
 import functools
+import hashlib
 import importlib.metadata
+import inspect
 import math
 import pickle
 import platform
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,21 @@ import torch
 import yaml
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 import seqbench
+from datamodules.base import Split
+from datamodules.order import EvaluationOrder
 from seqbench import record as rec
 from seqbench.callbacks import Replicas, fitting
+from seqbench.identity import identity
 from seqbench.kernels.threads import count as kernel_threads
 from seqbench.module import SequenceModel
 from seqbench.task import SeqbenchError, Task
 
 VERSIONS = ("torch", "lightning", "numpy", "torchmetrics")
+DECIDING = ("seqbench", "datamodules", "configs")  # folders of the checkout, untracked files counted
 
 
 class Recorder(L.Callback):
@@ -59,6 +66,7 @@ class Recorder(L.Callback):
         self._floors: dict[str, rec.Score] = {}
         self._scale: float | None = None
         self._fit_started = False
+        self._trained = 0, 0  # epochs and steps
 
     def name_runs(self, model: SequenceModel) -> None:
         """Fixes the run ids, and the folder of the group (for a solo run: its own).
@@ -67,29 +75,32 @@ class Recorder(L.Callback):
             SeqbenchError: two replicas are the same run.
         """
         self.task = task_record(model.task)
-        self.cell = rec.CellRecord(type(model.cell).__name__, model.cell.options(), model.hidden)
+        cell = model.cell
+        self.cell = rec.CellRecord(type(cell).__name__, cell.options(), model.hidden, *model.matched)
         self.seeds, self.rates = model.seeds, model.rates
+        self.identity = identity(self.config)
         self.configs = [self._of_replica(s, r) for s, r in zip(self.seeds, self.rates, strict=True)]
         self.run_ids = [rec.run_id(self.task, self.cell.name, config) for config in self.configs]
         if len(set(self.run_ids)) < len(self.run_ids):
             raise SeqbenchError("Two replicas have the same seed and rate: each must differ in one of them")
-        group = "group-" + rec.run_id(self.task, self.cell.name, self.config)
+        group = "group-" + rec.run_id(self.task, self.cell.name, self.identity)
         self.group_folder = self.folder / (self.run_ids[0] if len(self.run_ids) == 1 else group)
 
     def _of_replica(self, seed: int, rate: float) -> dict[str, Any]:
-        config = copy.deepcopy(self.config)
-        config["model"] |= {"seed": seed, "rate": rate}
-        config["run"] = {key: value for key, value in config["run"].items() if key not in rec.INCIDENTAL["run"]}
-        return config
+        return self.identity | {"model": self.identity["model"] | {"seed": seed, "rate": rate}}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage != TrainerFn.FITTING or not trainer.is_global_zero:
+        if stage != TrainerFn.FITTING or not self._leaves_records(trainer):
             return
         finished = [path for path in map(self.record_path, self.run_ids) if _is_finished(path)]
         if finished and not self.overwrite:
             raise SeqbenchError(
                 f"{finished[0].parent} holds this very run, finished: add --run.overwrite true to train it again"
             )
+
+    @staticmethod
+    def _leaves_records(trainer: L.Trainer) -> bool:
+        return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def record_path(self, run_id: str) -> Path:
         """Where a run's record goes."""
@@ -98,7 +109,7 @@ class Recorder(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._floors, self._scale = data.floors(), data.scale
-        if trainer.is_global_zero:
+        if self._leaves_records(trainer):
             self._make_folder()
             for run_id in self.run_ids if trainer.ckpt_path is None else ():
                 for events in (self.folder / run_id).glob("events.out.tfevents.*"):
@@ -117,10 +128,14 @@ class Recorder(L.Callback):
                 f"Cannot write to {self.group_folder} ({error.strerror}); choose another --run.dir"
             ) from error
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trained = trainer.current_epoch + 1, trainer.global_step
+
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, SequenceModel)
         checkpoint["seqbench"] = {
             "config": self.config,
+            "identity": self.identity,
             "digest": self.task.digest,
             "runs": self._runs(),
             "slots": pl_module.slots,
@@ -131,17 +146,17 @@ class Recorder(L.Callback):
         return [list(run) for run in zip(self.run_ids, self.seeds, self.rates, strict=True)]
 
     def check_checkpoint(self, path: Path, resume: bool) -> None:
-        """Refuses another run's checkpoint; only the length of a resumed run may differ.
+        """Refuses another run's checkpoint; only the length of a resumed run without a schedule may differ.
 
         Raises:
             SeqbenchError: not a checkpoint of seqbench, or made with other data or another model (to resume: with any
                 other setting).
         """
         saved = read_checkpoint(path)["seqbench"]
-        keys = rec.differences(_comparable(saved), _comparable({"config": self.config, "runs": self._runs()}))
-        if resume:
+        keys = rec.differences(_comparable(saved), _comparable({"identity": self.identity, "runs": self._runs()}))
+        if resume and "schedule" not in self.identity["model"]:
             keys = [key for key in keys if key not in ("trainer.max_epochs", "trainer.max_steps")]
-        else:
+        elif not resume:
             keys = [key for key in keys if key.startswith(("data.", "model."))]
         if saved["digest"] != self.task.digest:
             keys.append("the data's digest")
@@ -154,11 +169,17 @@ class Recorder(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not fitting(trainer) or not self.replicas.curve:
             return
-        epoch, step, _, train, valid = self.replicas.curve[-1]
+        entry = self.replicas.curve[-1]
+        factor = trainer.optimizers[0].param_groups[0]["lr"]
         for k, writer in enumerate(self._writers):
-            if self.replicas.last_epoch[k] == epoch:
-                writer.add_scalar("train/nll", train[k], step)
-                writer.add_scalar("valid/nll", valid[k], step)
+            if self.replicas.last_epoch[k] == entry.epoch:
+                writer.add_scalar("train/nll", entry.train[k], entry.step)
+                writer.add_scalar("valid/nll", entry.valid[k], entry.step)
+                writer.add_scalar("rule/rate", factor * self.rates[k], entry.step)
+                writer.add_scalar("rule/gradient_norm", entry.gradient[k], entry.step)
+                writer.add_scalar("rule/update_over_weights", entry.update[k], entry.step)
+                if entry.floored:
+                    writer.add_scalar("rule/weights_at_floor", entry.floored[k], entry.step)
                 writer.flush()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -170,12 +191,39 @@ class Recorder(L.Callback):
             for k in range(pl_module.R)
         ]
         if self._fit_started and trainer.is_global_zero:
+            others = [self._score(trainer, pl_module, split) for split in ("train", "valid")]
             for k, score in enumerate(self.scores):
-                diverged = bool(self.replicas.diverged[k])
-                message = "the training loss or its gradient left all bounds" if diverged else ""
-                self._write(trainer, pl_module, k, "diverged" if diverged else "finished", message, score)
+                status, message = self._end(trainer, k)
+                self._write(trainer, pl_module, k, status, message, (others[0][k], others[1][k], score))
                 self._writers[k].add_scalar("test/nll", score.nll, trainer.global_step)
         self._close()
+
+    def _end(self, trainer: L.Trainer, k: int) -> tuple[rec.Status, str]:
+        """Whether a replica's training came to the end that its protocol has, and why not."""
+        if self.replicas.diverged[k]:
+            return "diverged", "the training loss or its gradient left all bounds"
+        if self.replicas.best_epoch[k] < 0:
+            return "stopped", "no validation chose its weights"
+        epochs = max(self._trained[0], int(self.replicas.last_epoch[k]) + 1)  # a test alone trains none
+        whole = epochs == trainer.max_epochs or 0 <= trainer.max_steps <= self._trained[1]
+        if whole or not self.replicas.running[k]:
+            return "finished", ""
+        return "stopped", f"after {epochs} of {trainer.max_epochs} epochs: it goes on with --ckpt_path"
+
+    def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[rec.Score]:
+        """Of the weights that are tested, without noise, on another split; one a replica."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        parts: list[tuple[Tensor, ...]] = []
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            data.move(split, model.device)
+            for index in EvaluationOrder(data.splits[split].lengths):
+                parts.append(model.score(data.gather(split, index)))
+        nats, frames, first = (torch.cat(part, 1).tolist() for part in zip(*parts, strict=True))
+        scores = []
+        for k in range(model.R):
+            whole = rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
+            scores.append(rec.Score(whole.nll, whole.nll_sequence, whole.nll_first))
+        return scores
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SequenceModel)
@@ -184,7 +232,7 @@ class Recorder(L.Callback):
             status: rec.Status = "interrupted" if stopped else "failed"
             for k in range(len(self.run_ids)):
                 message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
-                self._write(trainer, pl_module, k, status, message, None)
+                self._write(trainer, pl_module, k, status, message, (None, None, None))
         self._close()
 
     def _close(self) -> None:
@@ -199,10 +247,11 @@ class Recorder(L.Callback):
         k: int,
         status: rec.Status,
         message: str,
-        test: rec.PartedScore | None,
+        scores: tuple[rec.Score | None, rec.Score | None, rec.PartedScore | None],
     ) -> None:
-        curve, best_epoch = self._curve(k), int(self.replicas.best_epoch[k])
+        curve, best_epoch = self._curve(trainer, k), int(self.replicas.best_epoch[k])
         known = best_epoch >= 0
+        train, valid, test = scores if known else (None, None, None)
         record = rec.Record(
             schema=rec.SCHEMA,
             run_id=self.run_ids[k],
@@ -215,24 +264,30 @@ class Recorder(L.Callback):
             rate=self.rates[k],
             config=self.configs[k],
             command=solo_command(self.arguments, self.seeds[k], self.rates[k]),
-            environment=environment(trainer, model.recurrence or ""),
+            environment=environment(trainer, model, len(self.run_ids)),
             seconds=curve.seconds[-1] if curve.seconds else round(self.replicas.seconds, 2),
             curve=curve,
             best_epoch=best_epoch if known else None,
             best_valid=round(float(self.replicas.best[k]), 9) if known else None,
-            test=test if known else None,
+            train=train,
+            valid=valid,
+            test=test,
             floors=self._floors,
             scale=self._scale,
         )
         rec.save(record, self.record_path(self.run_ids[k]))
 
-    def _curve(self, k: int) -> rec.Curve:
-        rows = [row for row in self.replicas.curve if row[0] <= self.replicas.last_epoch[k]]
+    def _curve(self, trainer: L.Trainer, k: int) -> rec.Curve:
+        rows = [row for row in self.replicas.curve if row.epoch <= self.replicas.last_epoch[k]]
         return rec.Curve(
-            steps=rows[0][1] // (rows[0][0] + 1) if rows else 0,
-            seconds=[round(row[2], 2) for row in rows],
-            train=[_finite(row[3][k]) for row in rows],
-            valid=[_finite(row[4][k]) for row in rows],
+            steps=rows[0].step // (rows[0].epoch + 1) if rows else 0,
+            every=trainer.check_val_every_n_epoch or 1,
+            seconds=[round(row.seconds, 2) for row in rows],
+            train=[_finite(row.train[k]) for row in rows],
+            valid=[_finite(row.valid[k]) for row in rows],
+            gradient=[_three_digits(row.gradient[k]) for row in rows],
+            update=[_three_digits(row.update[k]) for row in rows],
+            floored=[_finite(row.floored[k], 3) for row in rows if row.floored],
         )
 
 
@@ -253,10 +308,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _comparable(saved: dict[str, Any]) -> dict[str, Any]:
-    """A config's identity with one seed and rate for each replica, however they were given."""
-    config = rec.identity(saved["config"])
-    config["model"] |= {"seed": [run[1] for run in saved["runs"]], "rate": [run[2] for run in saved["runs"]]}
-    return config
+    """An identity with one seed and rate for each replica, however they were given."""
+    config, runs = saved["identity"], saved["runs"]
+    return config | {"model": config["model"] | {"seed": [run[1] for run in runs], "rate": [run[2] for run in runs]}}
 
 
 def solo_command(arguments: list[str], seed: int, rate: float) -> str:
@@ -279,8 +333,8 @@ def task_record(task: Task) -> rec.TaskRecord:
     return rec.TaskRecord(**vars(task))
 
 
-def environment(trainer: L.Trainer, recurrence: str) -> rec.Environment:
-    """Where this process runs."""
+def environment(trainer: L.Trainer, model: SequenceModel, replicas: int) -> rec.Environment:
+    """Where this process runs, and what."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {package: importlib.metadata.version(package) for package in VERSIONS}
@@ -288,9 +342,11 @@ def environment(trainer: L.Trainer, recurrence: str) -> rec.Environment:
         commit=_commit(),
         versions=versions | {"python": platform.python_version(), "seqbench": seqbench.__version__},
         device=f"{device.type} ({name}) x {trainer.world_size}",
-        recurrence=recurrence,
+        recurrence=model.recurrence or "",
         precision=str(trainer.precision),
-        threads=kernel_threads() if recurrence == "numba" else torch.get_num_threads(),
+        threads=kernel_threads() if model.recurrence == "numba" else torch.get_num_threads(),
+        replicas=replicas,
+        sources={"suite": _suite(), "unit": _digest([Path(inspect.getfile(type(model.cell)))])},
     )
 
 
@@ -298,13 +354,32 @@ def _is_finished(path: Path) -> bool:
     return path.exists() and rec.load(path).status == "finished"
 
 
-def _finite(value: float) -> float | None:
-    return round(value, 5) if math.isfinite(value) else None
+def _finite(value: float, digits: int = 5) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None
+
+
+def _three_digits(value: float) -> float | None:
+    return float(f"{value:.3g}") if math.isfinite(value) else None
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Of files' content, in this order."""
+    content = hashlib.sha256()
+    for path in paths:
+        content.update(path.read_bytes())
+    return content.hexdigest()[:12]
 
 
 @functools.cache  # asked for by each replica's record
+def _suite() -> str:
+    """Of all code that decides a run's numbers, units of one's own apart."""
+    root = Path(seqbench.__file__).parent.parent
+    return _digest(path for folder in ("datamodules", "seqbench") for path in sorted((root / folder).rglob("*.py")))
+
+
+@functools.cache
 def _commit() -> str:
-    """The checkout's commit, "+" if changed; "" if the package does not run from a checkout."""
+    """The checkout's commit, "+" if what decides numbers has changed or is new; "" outside a checkout."""
     git = shutil.which("git")
     root = Path(seqbench.__file__).parent.parent
     if git is None or not (root / ".git").exists():
@@ -315,4 +390,4 @@ def _commit() -> str:
         return result.stdout.strip() if result.returncode == 0 else ""
 
     commit = output("rev-parse", "--short=12", "HEAD")
-    return commit + "+" if commit and output("status", "--porcelain", "-uno") else commit
+    return commit + "+" if commit and output("status", "--porcelain", "--", *DECIDING) else commit

@@ -1,9 +1,9 @@
 """`seqbench sweep`: the same learning-rate search for every unit, in groups of replicas.
 
-Two stages: `search` trains every unit at every rate with one seed; `report` trains each unit's best rate (by
-validation) with all seeds.  What is planned is written once, to OUT/sweep.json; what is done are the records in
-OUT/<run_id>/.  So a sweep can be killed at any moment and called again: finished groups are not run again, one that
-was half-way goes on from its checkpoint.
+Two stages: `search` trains every unit at every rate with one seed; `report` trains each unit's three best rates (by
+validation) with all seeds, and the best of them by its mean over seeds is the unit's.  What is planned is written once,
+to OUT/sweep.json; what is done are the records in OUT/<run_id>/.  So a sweep can be killed at any moment and called
+again: finished groups are not run again, one that was half-way goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seqbench import record as rec
-from seqbench.plan import Group, Plan, begin, best_rate, groups, is_over, load_plan, records
+from seqbench.plan import FINALISTS, Group, Plan, begin, groups, is_over, load_plan, records
 from seqbench.progress import SweepProgress
 from seqbench.task import SeqbenchError
 
@@ -72,7 +72,10 @@ def status(out: Path) -> dict[str, Any]:
     """
     plan, found = load_plan(out), records(out)
     # A report's runs are known once its search is over; until then they are missing all the same.
-    per_unit = {"search": len(plan.rates), "report": plan.seeds - ("search" in plan.stages)}
+    finalists = min(FINALISTS, len(plan.rates))
+    per_unit = {"search": len(plan.rates), "report": finalists * (plan.seeds - 1)}
+    if "search" not in plan.stages:
+        per_unit["report"] = len(plan.rates) * plan.seeds
     planned = len(plan.units) * sum(per_unit[stage] for stage in plan.stages)
     states = Counter(r.status for r in found.values())
     waiting = set(json.loads((out / RUNNING).read_text())) if (out / RUNNING).exists() else set()
@@ -94,11 +97,14 @@ def results(out: Path) -> list[dict[str, Any]]:
     plan, found = load_plan(out), records(out)
     rows = []
     for unit in plan.units:
-        rate = best_rate(unit, found)
         mine = [r for r in found.values() if r.cell.name == unit]
+        rate = rec.best_rate(mine)
         at_best = [r for r in mine if r.rate == rate and r.status == "finished" and r.test is not None]
         tests = [r.test.nll for r in at_best if r.test is not None]
         valids = [r.best_valid for r in at_best if r.best_valid is not None]
+        learning = sum(map(rec.still_learning, at_best))
+        marks = ["rate at the edge"] if rate is not None and rec.at_edge(rate, plan.rates) else []
+        marks += [f"{learning} still learning"] if learning else []
         rows.append(
             {
                 "unit": unit,
@@ -109,6 +115,7 @@ def results(out: Path) -> list[dict[str, Any]]:
                 "spread": max(tests) - min(tests) if tests else "-",
                 "valid NLL": math.fsum(valids) / len(valids) if valids else "-",
                 "diverged": sum(r.status == "diverged" for r in mine),
+                "marks": ", ".join(marks) or "-",
             }
         )
     return rows

@@ -8,6 +8,8 @@ T time, R replicas, B batch, I inputs, P parameters, F frames, N sequences.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit, types
 
@@ -42,21 +44,130 @@ def gather(frames, starts, lengths, index, at_least):
 ROWS = types.float32[:, ::1]
 
 
+BLOCK = 512  # places at a time, so that what is between the loops stays in the first cache
+F, W = np.float32, np.uint32
+
+
+@njit(error_model="numpy")
+def mixed(x):
+    """A word of 32 bits, as seqbench.draws has it; cast back each time, as numba widens what it multiplies."""
+    x = W(x ^ (x >> W(16)))
+    x = W(x * W(0x7FEB352D))
+    x = W(x ^ (x >> W(15)))
+    x = W(x * W(0x846CA68B))
+    return W(x ^ (x >> W(16)))
+
+
+@njit(error_model="numpy")
+def logarithm(bits, u):
+    """ln u in place, from u [BLOCK] in (0, 1], of which `bits` are the bits: u = 2^e m, ln m by its series in
+    s = (m - 1) / (m + 1), sqrt(1/2) <= m < sqrt(2), to s^9: 1e-9 is left out.
+    """
+    exponent = np.empty(BLOCK, np.float32)
+    for j in range(BLOCK):
+        # Above sqrt(2) the mantissa is halved: its bits, seen as a number, are larger than those of sqrt(2).
+        above = (bits[j] & W(0x7FFFFF)) > W(0x3504F3)
+        exponent[j] = F(np.int32(bits[j] >> W(23)) - np.int32(127) + np.int32(above))
+        one = W(0x3F000000) if above else W(0x3F800000)
+        bits[j] = (bits[j] & W(0x7FFFFF)) | one
+    for j in range(BLOCK):
+        s = (u[j] - F(1)) / (u[j] + F(1))
+        q = s * s
+        series = F(1) + q * (F(1 / 3) + q * (F(1 / 5) + q * (F(1 / 7) + q * F(1 / 9))))
+        u[j] = exponent[j] * F(0.6931471805599453) + F(2) * s * series
+
+
+@njit(error_model="numpy")
+def points(logarithms, angles, x, y):
+    """Coordinates x, y of points at distances sqrt(-2 ln u) and angles in words; all [BLOCK], none in another's place.
+
+    An eighth of a turn to either side of the first axis by Taylor's series, then whole quarters.
+    """
+    for j in range(BLOCK):
+        t = F(np.int32((angles[j] & W(0x3FFFFFFF)) >> W(6))) * F(math.pi * 2.0**-25) - F(math.pi / 4)
+        q, quarter, radius = t * t, angles[j] >> W(30), np.sqrt(F(-2) * logarithms[j])
+        sine = t * (F(1) + q * (F(-1 / 6) + q * (F(1 / 120) + q * (F(-1 / 5040) + q * F(1 / 362880)))))
+        cosine = F(1) + q * (F(-1 / 2) + q * (F(1 / 24) + q * (F(-1 / 720) + q * F(1 / 40320))))
+        odd, back = (quarter & W(1)) != 0, quarter >= W(2)
+        radius = -radius if back else radius
+        x[j] = radius * (-sine if odd else cosine)
+        y[j] = radius * (cosine if odd else sine)
+
+
+@njit(types.void(types.float32[:, ::1], types.int64, types.uint32[:, ::1]), nogil=True, cache=True,
+      error_model="numpy")  # fmt: skip
+def normal(rows, count, words):
+    """Fills the first `count` columns of rows [R, P] by the equations of seqbench.draws from words [R, 2]."""
+    half = (count + 1) // 2
+    a, b = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32)
+    u, x, y = a.view(np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for r in range(len(rows)):
+        row, k0, k1 = rows[r], words[r, 0], words[r, 1]
+        for start in range(0, half, BLOCK):
+            for j in range(BLOCK):
+                place = W(W(2 * (start + j)) + k0)
+                a[j] = mixed(W(mixed(place) ^ k1))
+                b[j] = mixed(W(mixed(W(place + W(1))) ^ k1))
+            for j in range(BLOCK):
+                u[j] = F(np.int32(a[j] >> W(8))) * F(2.0**-24) + F(2.0**-25)
+            logarithm(a, u)
+            points(u, b, x, y)
+            row[start : min(start + BLOCK, half)] = x[: min(BLOCK, half - start)]
+            row[half + start : min(half + start + BLOCK, count)] = y[: max(0, min(BLOCK, count - half - start))]
+
+
+# Sums may be taken in any order that vectors allow: the same for a row, whatever rows are beside it.
+ANY_ORDER = {"reassoc", "nsz", "contract"}
+
+
+@njit(fastmath=ANY_ORDER, error_model="numpy")
+def sum_of_squares(row):
+    """In float64, of a row [P] float32."""
+    total = 0.0
+    for j in range(len(row)):  # by index: over the row itself it is not made into vector code
+        total += np.float64(row[j]) * np.float64(row[j])
+    return total
+
+
+@njit(fastmath=ANY_ORDER, error_model="numpy")
+def advance(g, v, m, scale, rate, kept, new, least, moved):
+    """The averages v and m [P] by a gradient g [P] times `scale`; returns how many roots of v are at the floor."""
+    floored = F(0)
+    for j in range(len(g)):
+        x = scale * g[j]
+        square = kept * v[j] + new * (x * x)
+        v[j] = square
+        root = np.sqrt(square)
+        floored += F(1) if root <= least else F(0)
+        m[j] = moved * m[j] - rate * x / (root if root > least else least)
+    return floored
+
+
 # Given its types it is compiled as it is loaded, before a training's clock starts.
 @njit(
-    types.void(ROWS, ROWS, ROWS, ROWS, types.float64[::1], types.boolean[::1], *[types.float64] * 3),
+    types.void(ROWS, ROWS, ROWS, ROWS, types.float64[::1], types.boolean[::1], *[types.float64] * 5,
+               types.float64[:, ::1]),
     nogil=True, cache=True, error_model="numpy",
 )  # fmt: skip
-def chung_rmsprop(p, g, v, m, rates, alive, rho, floor, momentum):
+def chung_rmsprop(p, g, v, m, rates, alive, clip, rho, floor, momentum, limit, watched):
     """A step of seqbench.optim.ChungRMSProp for each replica that is alive, at its own rate.
 
-    Args: p, g, v, m: parameters, gradients and the rule's state, [R, P] float32; rates: [R]; alive: [R] bool.
+    Args: p, g, v, m: parameters, gradients and the rule's state, [R, P] float32; rates: [R]; alive: [R] bool, becomes
+    false where a gradient is not finite; clip: the gradient's largest norm; limit: the update's; watched: [3, R], to
+    which are added the gradient's norm, the update's over the weights', and the share of weights at the floor.
     """
     kept, new, least, moved = np.float32(rho), np.float32(1 - rho), np.float32(floor), np.float32(momentum)
     for r in range(len(p)):
+        gradient = np.sqrt(sum_of_squares(g[r]))
+        alive[r] = alive[r] and gradient < np.inf
         if alive[r]:
             rate = np.float32(rates[r])
+            scale = np.float32(clip / max(gradient, clip)) if clip < np.inf else np.float32(1)
+            floored = advance(g[r], v[r], m[r], scale, rate, kept, new, least, moved)
+            before, update = np.sqrt(sum_of_squares(p[r])), np.sqrt(sum_of_squares(m[r]))
+            held = np.float32(limit / max(update, limit)) if limit < np.inf else np.float32(1)
             for j in range(p.shape[1]):
-                v[r, j] = kept * v[r, j] + new * (g[r, j] * g[r, j])
-                m[r, j] = moved * m[r, j] + g[r, j] / max(np.sqrt(v[r, j]), least)
-                p[r, j] -= rate * m[r, j]
+                p[r, j] += held * m[r, j]
+            watched[0, r] += gradient
+            watched[1, r] += held * update / max(before, 1e-30)
+            watched[2, r] += floored / p.shape[1]

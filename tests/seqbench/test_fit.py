@@ -16,6 +16,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seqbench import cells, cli, record
+from seqbench.callbacks import Replicas
 from seqbench.fitting import SeqbenchCLI
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -95,19 +96,47 @@ def test_a_group_leaves_the_records_that_its_replicas_leave_alone(fit, monkeypat
         assert alone.best_epoch == found.best_epoch
 
 
-def test_resumed_equals_undisturbed(fit, tmp_path):
-    whole = {r.cell.name: r for r in fit("--run.dir", "runs/whole", epochs=5).values()}
-    assert not whole
-    (whole_path,) = tmp_path.glob("runs/whole/*/record.json")
-    whole = record.load(whole_path)
-    ((first, _),) = fit(epochs=2).items()
-    runs = fit("--ckpt_path", f"runs/{first}/checkpoints/last.ckpt", epochs=5)
-    resumed = runs[whole.run_id]
+@pytest.mark.parametrize("schedule", [[], ["--model.schedule", "null"]])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resumed_equals_undisturbed(fit, tmp_path, monkeypatch, schedule, stop):
+    """Interrupted in an epoch; the rate follows its schedule as if nothing had been."""
+    assert not fit("--run.dir", "runs/whole", *schedule, epochs=5)
+    whole = record.load(next(tmp_path.glob("runs/whole/*/record.json")))
+    start = Replicas.on_train_epoch_start
+
+    def interrupt(self, trainer, pl_module):
+        if trainer.current_epoch == stop:
+            raise KeyboardInterrupt
+        start(self, trainer, pl_module)
+
+    monkeypatch.setattr(Replicas, "on_train_epoch_start", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        fit(*schedule, epochs=5)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert stopped.value.code == 130
+    path = tmp_path / "runs" / whole.run_id / "record.json"
+    assert record.load(path).status == "interrupted"
+    resumed = fit("--ckpt_path", str(path.parent / "checkpoints" / "last.ckpt"), *schedule, epochs=5)[whole.run_id]
     assert resumed.curve.epoch == whole.curve.epoch == [0, 1, 2, 3, 4]
-    assert resumed.curve.valid == whole.curve.valid
-    assert resumed.curve.train == whole.curve.train
-    assert resumed.test == whole.test
+    for curve in ("valid", "train", "gradient", "update", "floored"):
+        assert getattr(resumed.curve, curve) == getattr(whole.curve, curve)
+    assert (resumed.train, resumed.valid, resumed.test) == (whole.train, whole.valid, whole.test)
     assert resumed.seconds >= resumed.curve.seconds[1]
+
+
+def test_a_run_may_go_on_longer_only_where_its_rate_does_not_depend_on_its_length(fit, tmp_path, capsys, monkeypatch):
+    constant = ["--model.schedule", "null"]
+    assert not fit("--run.dir", "runs/whole", *constant, epochs=5)
+    whole = record.load(next(tmp_path.glob("runs/whole/*/record.json")))
+    ((first, _),) = fit(*constant, epochs=2).items()
+    longer = fit("--ckpt_path", f"runs/{first}/checkpoints/last.ckpt", *constant, epochs=5)[whole.run_id]
+    assert longer.test == whole.test
+    (falling,) = (name for name in fit(epochs=2) if name not in (first, whole.run_id))
+    capsys.readouterr()
+    more = ["--trainer.max_epochs", "5", "--ckpt_path", f"runs/{falling}/checkpoints/last.ckpt"]
+    line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", *more)
+    assert "trainer.max_epochs differ" in line
 
 
 def test_config_in_the_run_folder_trains_the_same_run(fit, monkeypatch, tmp_path):
@@ -144,7 +173,7 @@ def test_validate_test_and_predict_use_the_best_weights(fit, capsys, monkeypatch
 
 def test_validate_scores_the_best_of_each_replica_of_a_compacted_group(fit, capsys, monkeypatch, tmp_path):
     """At these rates replicas stop or diverge one by one, and the last weights are not the best."""
-    records = fit("--model.rate", "[1e3,0.3,3e-2,1e-2]", "--run.patience", "3", epochs=40)
+    records = fit("--model.rate", "[1e3,1,0.3,3e-2]", "--model.optimizer", "Adam", "--run.patience", "3", epochs=40)
     (group,) = tmp_path.glob("runs/group-*")
     capsys.readouterr()
     common = ["-c", str(group / "config.yaml"), "--ckpt_path", str(group / "checkpoints" / "last.ckpt")]
@@ -180,12 +209,12 @@ def test_half_precision_trains_and_is_recorded_as_it_was(fit, asked, effective):
 
 def test_any_torch_optimizer_by_config(fit):
     (adam,) = fit("--model.optimizer", "torch.optim.Adam", "--model.rate", "1e-2").values()
-    assert adam.config["model"]["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert adam.config["model"]["optimizer"] == {"class_path": "Adam"}
     assert adam.test.nll < 55
 
 
 def test_a_diverging_run_says_so(fit):
-    (found,) = fit("--model.rate", "1e6").values()
+    (found,) = fit("--model.rate", "1e6", "--model.optimizer", "torch.optim.SGD").values()
     assert found.status == "diverged"
     assert "left all bounds" in found.message
 
@@ -218,6 +247,12 @@ def test_sigterm_leaves_an_interrupted_record_and_status_143(tmp_path):
         (["--model.cell", "GRU", "--trainer.gradient_clip_algorithm", "value"], "clipped by norm"),
         (["--model.cell", "GRU", "--ckpt_path", "nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
         (["--model.cell", "GRU", "--run.dir", "/proc/nowhere"], "--run.dir"),
+        (["--model.cell", "GRU", "--trainer.gradient_clip_val", "-1"], "0 for none"),
+        (["--model.cell", "GRU", "--trainer.min_epochs", "3"], "--run.patience"),
+        (["--model.cell", "GRU", "--trainer.val_check_interval", "0.5"], "check_val_every_n_epoch"),
+        (["--model.cell", "GRU", "--run.patience", "0"], "1 or more"),
+        (["--model.cell", "GRU", "--seed_everything", "42"], "--model.seed"),
+        (["--model.cell", "GRU", "--model.schedule", "torch.optim.lr_scheduler.ReduceLROnPlateau"], "take another"),
         (["-c", "nofile.yaml"], "nofile.yaml"),
         ([], "--model.cell NAME"),
     ],
@@ -261,8 +296,9 @@ def test_a_file_that_is_no_checkpoint_is_refused(capsys, monkeypatch, tmp_path):
 def test_every_config_parses(capsys, monkeypatch, path):
     """With a partner of the other kind: a data set needs a protocol."""
     kind = "protocol" if "model" in yaml.safe_load(path.read_text()) else "data"
-    partners = [CONFIGS / ("synthetic.yaml" if kind == "protocol" else "chung2014.yaml")]
-    files = [flag for partner in [*partners, path] for flag in ("-c", str(partner))]
+    partner = CONFIGS / ("synthetic.yaml" if kind == "protocol" else "chung2014.yaml")
+    both = [partner, path] if kind == "protocol" else [path, partner]
+    files = [flag for file in both for flag in ("-c", str(file))]
     monkeypatch.setattr(SeqbenchCLI, "instantiate_classes", lambda self: sys.exit(0))
     with pytest.raises(SystemExit) as stop:
         seqbench(monkeypatch, "fit", *files, "--model.cell", "GRU")

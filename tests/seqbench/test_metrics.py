@@ -43,7 +43,7 @@ def one_by_one(model: SequenceModel, data: Synthetic) -> tuple[list[list[float]]
 @torch.no_grad()
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
 def test_no_batching_and_no_padding_changes_the_figures(model, data, batch_size):
-    metric = NLL()
+    metric = NLL(2)
     for index in torch.arange(10).split(batch_size):
         padded = F.pad(index, (0, 2), value=-1)  # two empty slots
         metric.update(*model.sequence_nats(data.gather("test", padded[None])))
@@ -97,7 +97,7 @@ def test_score_from_parts():
 
 
 def test_a_model_in_half_precision_still_sums_in_float64():
-    metric = torch.nn.ModuleList([NLL()]).to(torch.bfloat16)[0]
+    metric = torch.nn.ModuleList([NLL(2)]).to(torch.bfloat16)[0]
     for _ in range(2):
         metric.reset()
         metric.update(torch.full((2, 1000), 8.123), torch.ones(1, 1000, dtype=torch.int64))

@@ -16,7 +16,7 @@ from datamodules.synthetic import Synthetic
 from seqbench.callbacks import Replicas
 from seqbench.cells import find
 from seqbench.module import SequenceModel
-from seqbench.optim import LINEAR_IN_RATE, ChungRMSProp, PerReplica, clip_per_replica
+from seqbench.optim import LINEAR_IN_RATE, ChungRMSProp, PerReplica
 from seqbench.plan import draw_rates
 from seqbench.task import SeqbenchError
 
@@ -78,8 +78,8 @@ def test_replica_equals_solo_in_float32_with_early_stop(unit):
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_diverging_replica_changes_no_other_by_a_bit(unit):
-    calm, calm_state = train(unit, SEEDS, RATES, 5)
-    wild, wild_state = train(unit, SEEDS, [RATES[0], 1e3, RATES[2]], 5)
+    calm, calm_state = train(unit, SEEDS, RATES, 5, optimizer=torch.optim.SGD)
+    wild, wild_state = train(unit, SEEDS, [RATES[0], 1e4, RATES[2]], 5, optimizer=torch.optim.SGD)
     assert wild_state.diverged.tolist() == [False, True, False]
     assert torch.equal(calm_state.weights[[0, 2]], wild_state.weights[[0, 2]])
     assert torch.equal(nll_of_test(calm)[[0, 2]], nll_of_test(wild)[[0, 2]])
@@ -93,14 +93,16 @@ def test_a_replica_whose_gradient_is_not_finite_is_frozen(kind, dtype):
     optimizer = PerReplica(kind([p]), torch.tensor([0.1, 0.1, 0.2]), alive)
     p.grad = torch.tensor([[1.0, 1.0], [math.nan, math.inf], [1.0, 1.0]], dtype=dtype)
     optimizer.step()
-    size = 1.0 if kind is torch.optim.SGD else 1 / math.sqrt(0.05)
-    expected = torch.tensor([1 - 0.1 * size, 1.0, 1 - 0.2 * size], dtype=dtype)
+    size = 1.0 if kind is torch.optim.SGD else 1 / math.sqrt(0.05)  # of norms 0.6 and 1.3: the second is held to 1
+    held = 1.0 if kind is torch.optim.SGD else 1 / (0.2 * size * math.sqrt(2))
+    expected = torch.tensor([1 - 0.1 * size, 1.0, 1 - 0.2 * size * held], dtype=dtype)
     torch.testing.assert_close(p.detach(), expected[:, None].expand(3, 2))
 
 
-@pytest.mark.parametrize("shape", [(1, 30_011), (3, 5, 7)])
-def test_the_compiled_rmsprop_is_the_plain_one_in_float64(shape):
-    """The rate follows a schedule, and small gradients meet the floor."""
+@pytest.mark.parametrize("shape", [(1, 30_011), (3, 35)])
+@pytest.mark.parametrize("clip", [None, 3.0])
+def test_the_compiled_rmsprop_is_the_plain_one_in_float64(shape, clip):
+    """The rate follows a schedule, small gradients meet the floor, high rates the norm that updates are held to."""
     g = torch.Generator().manual_seed(0)
     start = torch.randn(shape, generator=g)
     rates, alive = torch.tensor([1e-3, 0.1, 0.01])[: shape[0]], torch.ones(shape[0], dtype=torch.bool)
@@ -108,26 +110,26 @@ def test_the_compiled_rmsprop_is_the_plain_one_in_float64(shape):
     found = []
     for dtype in (torch.float32, torch.float64):
         p = torch.nn.Parameter(start.clone().to(dtype))
-        optimizer = PerReplica(ChungRMSProp([p]), rates.double(), alive)
+        optimizer = PerReplica(ChungRMSProp([p]), rates.double(), alive, clip)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
         for grad in grads:
             p.grad = grad.to(dtype)
             optimizer.step()
             schedule.step()
-        found.append([p.detach(), *optimizer.state[p].values()])
+        found.append([p.detach(), *optimizer.state[p].values(), *optimizer.watch()])
     for compiled, plain in zip(*found, strict=True):
-        torch.testing.assert_close(compiled.double(), plain, rtol=1e-5, atol=5e-6)  # m adds up numbers of about 4
+        torch.testing.assert_close(compiled.double(), plain, rtol=1e-5, atol=5e-6)
 
 
 @pytest.mark.parametrize("name", LINEAR_IN_RATE)
 def test_every_optimizer_takes_each_replicas_rate(name):
     """Against the same optimizer, solo, with the rate as its own lr."""
-    kind = ChungRMSProp if name == "ChungRMSProp" else getattr(torch.optim, name)
+    kind = getattr(torch.optim, name)
     options = {"weight_decay": 0.01} if name in ("SGD", "Adam", "AdamW") else {}
     rates = [0.3, 1e-3]
     g = torch.Generator().manual_seed(0)
-    start = torch.randn(2, 4, 5, generator=g, dtype=torch.float64)
-    grads = torch.randn(20, 2, 4, 5, generator=g, dtype=torch.float64)
+    start = torch.randn(2, 20, generator=g, dtype=torch.float64)
+    grads = torch.randn(20, 2, 20, generator=g, dtype=torch.float64)
     group = torch.nn.Parameter(start.clone())
     optimizer = PerReplica(
         kind([group], **options), torch.tensor(rates, dtype=torch.float64), torch.ones(2, dtype=torch.bool)
@@ -143,18 +145,46 @@ def test_every_optimizer_takes_each_replicas_rate(name):
     torch.testing.assert_close(group.detach(), torch.stack([p.detach() for p in solos]), rtol=0, atol=1e-9)
 
 
-def test_chungs_rmsprop_against_the_rule_written_out():
-    p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    optimizer = ChungRMSProp([p], lr=0.1)
-    x, v, m = [1.0, -2.0], [0.0, 0.0], [0.0, 0.0]
-    for grad in ([0.5, -1e-3], [-0.25, 2e-3], [1.0, 0.0]):
-        p.grad = torch.tensor(grad, dtype=torch.float64)
+@pytest.mark.parametrize("rate", [0.01, 3.0])  # the higher one's updates are held to norm 1
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # compiled, and not
+def test_chungs_rmsprop_against_the_rule_written_out(rate, dtype):
+    """Two replicas at rates of their own; the last weight's gradients lie under the floor."""
+    rates = [rate, rate / 2]
+    start, grads = [1.0, -2.0, 0.5], ([0.5, -1e-3, 1e-5], [-0.25, 2e-3, 1e-5], [1.0, 0.0, 1e-5])
+    p = torch.nn.Parameter(torch.tensor([start, start], dtype=dtype))
+    optimizer = PerReplica(ChungRMSProp([p]), torch.tensor(rates, dtype=torch.float64), torch.ones(2).bool())
+    expected = [list(start), list(start)]
+    v, m, watched = [[0.0] * 3, [0.0] * 3], [[0.0] * 3, [0.0] * 3], [[], []]
+    for grad in grads:
+        p.grad = torch.tensor([grad, grad], dtype=dtype)
         optimizer.step()
-        for j, g in enumerate(grad):
-            v[j] = 0.95 * v[j] + 0.05 * g * g
-            m[j] = 0.9 * m[j] + g / max(math.sqrt(v[j]), 1e-2)
-            x[j] -= 0.1 * m[j]
-    assert p.tolist() == pytest.approx(x, abs=1e-14)
+        for k, (x, own) in enumerate(zip(expected, rates, strict=True)):
+            weights = math.hypot(*x)
+            for j, g in enumerate(grad):
+                v[k][j] = 0.95 * v[k][j] + 0.05 * g * g
+                m[k][j] = 0.9 * m[k][j] - own * g / max(math.sqrt(v[k][j]), 1e-2)
+            held = min(1.0, 1.0 / math.hypot(*m[k]))
+            for j in range(3):
+                x[j] += held * m[k][j]
+            at_floor = sum(math.sqrt(s) <= 1e-2 for s in v[k]) / 3
+            watched[k].append((math.hypot(*grad), held * math.hypot(*m[k]) / weights, at_floor))
+    tolerance = {"rtol": 0, "atol": 1e-12 if dtype == torch.float64 else 1e-5}
+    torch.testing.assert_close(p.detach().double(), torch.tensor(expected, dtype=torch.float64), **tolerance)
+    for k, told in enumerate(zip(*optimizer.watch(), strict=True)):
+        means = [sum(part) / 3 for part in zip(*watched[k], strict=True)]
+        assert [float(value) for value in told] == pytest.approx(means, rel=1e-5)
+
+
+def test_chungs_rmsprop_is_not_linear_in_its_rate():
+    """So it takes the replicas' rates itself: half the rate is not half the way."""
+    moved = []
+    for rate in (1.0, 2.0):
+        p = torch.nn.Parameter(torch.zeros(1, 4, dtype=torch.float64))
+        optimizer = PerReplica(ChungRMSProp([p]), torch.tensor([rate]).double(), torch.ones(1).bool())
+        p.grad = torch.ones(1, 4, dtype=torch.float64)
+        optimizer.step()
+        moved.append(float(p.detach().norm()))
+    assert moved == pytest.approx([1.0, 1.0])
 
 
 def test_an_optimizer_that_is_not_linear_in_its_rate_is_refused():
@@ -169,11 +199,17 @@ def test_a_rate_given_to_the_optimizer_is_refused():
         )
 
 
-def test_clipping_is_per_replica():
-    grad = torch.tensor([[3.0, 0, 4.0], [0.1, 0.2, 0]])
-    norms = clip_per_replica(grad, 1.0)
-    torch.testing.assert_close(norms, torch.tensor([5.0, 0.05**0.5], dtype=torch.float64))
-    torch.testing.assert_close(grad, torch.tensor([[0.6, 0, 0.8], [0.1, 0.2, 0]]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_clipping_is_per_replica(dtype):
+    p = torch.nn.Parameter(torch.zeros(2, 3, dtype=dtype))
+    optimizer = PerReplica(torch.optim.SGD([p]), torch.ones(2).double(), torch.ones(2).bool(), clip=1.0)
+    p.grad = torch.tensor([[3.0, 0, 4.0], [0.1, 0.2, 0]], dtype=dtype)
+    optimizer.step()
+    expected = -torch.tensor([[0.6, 0, 0.8], [0.1, 0.2, 0]], dtype=dtype)
+    torch.testing.assert_close(p.detach(), expected)
+    gradient, _, floored = optimizer.watch()
+    torch.testing.assert_close(gradient, torch.tensor([5.0, 0.05**0.5], dtype=torch.float64))
+    assert floored is None
 
 
 def test_weights_and_noise_follow_from_the_seed_alone():
@@ -185,13 +221,13 @@ def test_weights_and_noise_follow_from_the_seed_alone():
         assert torch.equal(model_weight[0], model_weight[2])
     assert not torch.equal(group.w["W"][0], group.w["W"][1])
     first, again, later = (vars(group.noisy_weights(step)) for step in (0, 0, 1))
-    for name in ("W", "U_zr", "U_n", "V"):
+    for name in ("W", "U_zr", "U_n"):
         assert torch.equal(first[name], again[name])
         assert not torch.equal(first[name], later[name])
         assert torch.equal(first[name][0], vars(solo.noisy_weights(0))[name][0])
         noise = (first[name] - group.w[name]).detach().flatten()
         assert noise.std().item() == pytest.approx(0.1, rel=0.2)
-    for name in ("b", "c"):
+    for name in ("b", "V", "c"):  # the output layer has none
         assert torch.equal(first[name], group.w[name])
 
 
