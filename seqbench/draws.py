@@ -39,7 +39,8 @@ def normal(count: int, words: list[tuple[int, int]], device: torch.device | None
     place = 2 * torch.arange(half, device=device)
     keys = torch.tensor(words, device=device)[:, :, None]  # [R, 2, 1] int64
     a, b = (_mixed(_mixed((place + part + keys[:, 0]) & WORD) ^ keys[:, 1]) for part in (0, 1))  # [R, half]
-    radius = torch.sqrt(-2 * torch.log(((a >> 8).double() + 0.5) * 2.0**-24))
+    u = (a >> 8).float() * 2.0**-24 + 2.0**-25  # in float32 as the compiled loop's: near 1 it shows
+    radius = torch.sqrt(-2 * torch.log(u.double()))
     angle = 2 * math.pi * (b.double() * 2.0**-32 - 0.125)
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :count].float()
 

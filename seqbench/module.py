@@ -260,9 +260,10 @@ class SequenceModel(L.LightningModule):
 
     def _last_epoch(self) -> int:
         """Counted from 0, but 1 at least, as a schedule divides by it."""
-        if not self.trainer.max_epochs or self.trainer.max_epochs < 0:
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 0:
             raise SeqbenchError("The schedule ends with the last epoch: give --trainer.max_epochs")
-        return max(1, self.trainer.max_epochs - 1)
+        return max(1, epochs - 1)
 
     # Evaluation
 

@@ -15,7 +15,14 @@ from seqbench.module import SequenceModel
 from seqbench.optim import ChungRMSProp
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SEEDS, RATES = [0, 1, 2, 3], [1e3, 3e-2, 1e-2, 1e-3]  # the first diverges at once, the others stop one by one
+SEEDS = [0, 1, 2, 3]
+# The first diverges at once (by ChungRMSProp no replica does, as its steps are held), the others stop one by one.
+RATES = {
+    torch.optim.SGD: [1e3, 1.0, 0.1, 1e-6],
+    torch.optim.Adam: [1e4, 1.0, 0.03, 1e-6],
+    torch.optim.NAdam: [1e4, 1.0, 0.03, 1e-6],
+    ChungRMSProp: [10.0, 1.0, 0.03, 1e-6],
+}
 
 
 class Sizes(L.Callback):
@@ -34,7 +41,7 @@ class NeverCompacted(Replicas):
         pass
 
 
-def train(seeds, rates, kind=Replicas, optimizer=ChungRMSProp, dtype=torch.float32):
+def train(seeds, rates, kind=Replicas, optimizer=torch.optim.SGD, dtype=torch.float32):
     data = Synthetic(batch_size=8, seeds=seeds)
     model = SequenceModel(find("GRU")(), data.task, seeds, rates, hidden=7, noise=0.05, optimizer=optimizer).to(dtype)
     replicas, sizes = kind(3), Sizes()
@@ -48,15 +55,15 @@ def train(seeds, rates, kind=Replicas, optimizer=ChungRMSProp, dtype=torch.float
     return replicas, sizes.sizes, nats.sum(1) / frames.sum(1)
 
 
-@pytest.mark.parametrize("optimizer", [ChungRMSProp, torch.optim.Adam, torch.optim.NAdam])
+@pytest.mark.parametrize("optimizer", RATES)
 def test_compaction_changes_no_figure(optimizer):
-    shrunk, sizes, nll = train(SEEDS, RATES, optimizer=optimizer)
-    whole, constant, expected = train(SEEDS, RATES, NeverCompacted, optimizer=optimizer)
+    shrunk, sizes, nll = train(SEEDS, RATES[optimizer], optimizer=optimizer)
+    whole, constant, expected = train(SEEDS, RATES[optimizer], NeverCompacted, optimizer=optimizer)
     assert min(sizes) < max(sizes) == 4
     assert set(constant) == {4}
     assert sizes == sorted(sizes, reverse=True)
     assert shrunk.diverged.tolist() == whole.diverged.tolist()
-    assert shrunk.diverged[0]
+    assert shrunk.diverged[0] == (optimizer is not ChungRMSProp)
     assert shrunk.best_epoch.tolist() == whole.best_epoch.tolist()
     assert shrunk.last_epoch.tolist() == whole.last_epoch.tolist()
     torch.testing.assert_close(shrunk.best[1:], whole.best[1:], rtol=0, atol=1e-6)
@@ -65,9 +72,10 @@ def test_compaction_changes_no_figure(optimizer):
 
 def test_each_replica_of_a_shrinking_group_equals_its_solo_run():
     """In float64: at these rates 40 epochs make 2e-5 of float32's rounding."""
-    group, _, nll = train(SEEDS, RATES, dtype=torch.float64)
+    rates = RATES[torch.optim.SGD]
+    group, _, nll = train(SEEDS, rates, dtype=torch.float64)
     for k in (1, 2, 3):
-        solo, _, alone = train([SEEDS[k]], [RATES[k]], dtype=torch.float64)
+        solo, _, alone = train([SEEDS[k]], [rates[k]], dtype=torch.float64)
         assert group.best_epoch[k] == solo.best_epoch[0]
         assert group.last_epoch[k] == solo.last_epoch[0]
         torch.testing.assert_close(nll[k], alone[0], rtol=0, atol=1e-9)
@@ -82,7 +90,8 @@ def fit_records(folder: Path, *flags: str) -> dict[str, record.Record]:
 
 @pytest.mark.parametrize("stop", [2, 8, 20])
 def test_a_compacted_group_is_resumed_as_it_was(tmp_path, stop):
-    flags = ["--model.seed", str(SEEDS), "--model.rate", str(RATES), "--run.patience", "3"]
+    flags = ["--model.seed", str(SEEDS), "--model.rate", str(RATES[torch.optim.SGD]), "--run.patience", "3"]
+    flags += ["--model.optimizer", "torch.optim.SGD", "--model.schedule", "null", "--data.batch_size", "8"]
     whole = fit_records(tmp_path / "whole", *flags, "--trainer.max_epochs", "40")
     fit_records(tmp_path / "part", *flags, "--trainer.max_epochs", str(stop))
     (checkpoint,) = Path(tmp_path / "part").glob("group-*/checkpoints/last.ckpt")

@@ -139,6 +139,67 @@ def test_a_run_may_go_on_longer_only_where_its_rate_does_not_depend_on_its_lengt
     assert "trainer.max_epochs differ" in line
 
 
+def test_a_run_cut_short_is_no_finished_one_and_goes_on(fit, monkeypatch, tmp_path):
+    """As max_time does, a callback that asks Lightning to stop leaves "stopped", under the whole run's name."""
+    assert not fit("--run.dir", "runs/whole", epochs=4)
+    whole = record.load(next(tmp_path.glob("runs/whole/*/record.json")))
+    end = Replicas.on_train_epoch_end
+
+    def stop(self, trainer, pl_module):
+        end(self, trainer, pl_module)
+        trainer.should_stop = trainer.current_epoch == 1
+
+    monkeypatch.setattr(Replicas, "on_train_epoch_end", stop)
+    ((name, cut),) = fit(epochs=4).items()
+    assert (name, cut.status) == (whole.run_id, "stopped")
+    assert "2 of 4 epochs" in cut.message
+    monkeypatch.setattr(Replicas, "on_train_epoch_end", end)
+    found = fit("--ckpt_path", f"runs/{name}/checkpoints/last.ckpt", epochs=4)[name]
+    assert (found.status, found.test) == ("finished", whole.test)
+
+
+@pytest.mark.parametrize("flags", [["--trainer.limit_val_batches", "0"], ["--trainer.max_epochs", "0"]], ids=" ".join)
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+def test_weights_that_no_validation_chose_have_no_score(fit, flags):
+    for found in fit(*flags).values():
+        assert (found.status, found.best_epoch, found.test) == ("stopped", None, None)
+
+
+@pytest.mark.filterwarnings("ignore:.*fast_dev_run")
+def test_a_dry_run_leaves_nothing(fit, tmp_path):
+    assert fit("--trainer.fast_dev_run", "1") == {}
+    assert not list(tmp_path.glob("runs/**/*.*"))
+
+
+def test_every_second_epoch_is_validated_if_asked_for(fit):
+    (found,) = fit("--trainer.check_val_every_n_epoch", "2", epochs=6).values()
+    assert found.status == "finished"
+    assert found.curve.epoch == [1, 3, 5]
+    assert found.curve.step == [2 * 48, 4 * 48, 6 * 48]
+    assert len(found.curve.valid) == len(found.curve.gradient) == 3
+
+
+def test_train_and_validation_scores_are_those_of_the_weights_that_are_tested(fit):
+    """Without noise: the training split's is not the curve's, which is measured with it."""
+    (found,) = fit("--model.noise", "0.3", epochs=3).values()
+    assert found.valid.nll == pytest.approx(found.best_valid, abs=1e-6)
+    assert found.train.nll < found.curve.train[found.best_epoch] - 0.1
+    assert found.valid.nll_sequence != found.valid.nll
+
+
+def test_a_rule_out_of_its_range_is_told_at_once(fit, caplog):
+    """Gradients of nats per frame, as they were once, lie under Chung's floor; here the floor is raised instead."""
+    (found,) = fit("--model.optimizer.floor", "100", epochs=2).values()
+    assert found.curve.floored[0] > 0.9
+    (line,) = [r.message for r in caplog.records if r.name == "seqbench"]
+    assert "floor for the whole first epoch" in line
+    caplog.clear()
+    (adam,) = (r for r in fit("--model.optimizer", "Adam", epochs=2).values() if r.run_id != found.run_id)
+    assert adam.curve.floored == []
+    assert all(0 < u < 1 for u in adam.curve.update)
+    assert not [r for r in caplog.records if r.name == "seqbench"]
+
+
 def test_config_in_the_run_folder_trains_the_same_run(fit, monkeypatch, tmp_path):
     ((name, found),) = fit().items()
     seqbench(monkeypatch, "fit", "-c", f"runs/{name}/config.yaml", "--run.overwrite", "true")
