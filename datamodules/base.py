@@ -63,6 +63,11 @@ class Sequences(NamedTuple):
     def to(self, device: torch.device) -> Sequences:
         return Sequences(self.frames.to(device), self.starts.to(device), self.lengths)
 
+    def lengths_of(self, index: Tensor) -> Tensor:
+        """[R, B] int64, on the CPU; 0 of an empty slot."""
+        index = index.cpu()
+        return self.lengths[index].where(index >= 0, 0)
+
     def gather(self, index: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
         """Sequences side by side, zeros after their ends.
 
@@ -77,7 +82,7 @@ class Sequences(NamedTuple):
         if device.type == "cpu" and sequence.installed("numba"):
             frames, present = cache.own_module("loops").gather(*(part.numpy() for part in (*self, index)), at_least)
             return torch.from_numpy(frames), torch.from_numpy(present)
-        lengths = self.lengths[index.cpu()].where(index.cpu() >= 0, 0)  # [R,B]
+        lengths = self.lengths_of(index)
         steps = torch.arange(max(int(lengths.max()), at_least), device=device)[:, None, None]  # [T,1,1]
         present = steps < lengths.to(device, non_blocking=True)  # [T,R,B]
         rows = torch.where(present, self.starts[index.to(device)] + steps, len(self.frames) - 1)  # [T,R,B]

@@ -170,14 +170,16 @@ class Speech(SequenceData[Waves]):
         waves = self.splits[split]
         windows = waves.read(index).unfold(-1, self.frame + self.hop, self.hop)  # [R,B,T,frame+hop]
         windows = windows.permute(2, 0, 1, 3)  # [T,R,B,frame+hop]
+        steps = (index.cpu() >= 0) * len(windows)
         index = index.to(windows.device)
         mask = (index >= 0).expand(windows.shape[:-1])
-        return Batch(windows[..., : self.frame], windows[..., self.frame :], mask, index)
+        return Batch(windows[..., : self.frame], windows[..., self.frame :], mask, index, steps)
 
     def transfer_batch_to_device(self, batch: Tensor, device: torch.device, dataloader_idx: int) -> Batch:
         found = super().transfer_batch_to_device(batch, device, dataloader_idx)
         # Where the samples were too many for the device, the batch alone goes there.
-        return Batch(found.x.to(device), found.y.to(device), found.mask.to(device), found.index.to(device))
+        x, y, mask, index = (part.to(device) for part in (found.x, found.y, found.mask, found.index))
+        return Batch(x, y, mask, index, found.steps)
 
     def floors(self) -> dict[str, Score]:
         """Needs `setup`; see datamodules.frames.floors."""

@@ -33,8 +33,12 @@ class Head(ABC):
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
 
-    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
-        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`."""
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
+        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`.
+
+        steps [R or 1, B] int64, on the CPU: how many of its T steps are wanted of each sequence; None: all. Others may
+        be left out, and are 0 then.
+        """
         return self.nats(project(h, V, c), y)
 
     @abstractmethod
@@ -63,13 +67,13 @@ class Bernoulli(Head):
         y = y.to(out.dtype).expand_as(out)
         return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
 
-    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
         """[T, R, B]; on a CPU in float32 the logits never leave its cache."""
         if no_numba(V):
             return super().nats_of(h, V, c, y)
         from seqbench.kernels.output import bernoulli_nats
 
-        return bernoulli_nats(h, V, c, y.float())
+        return bernoulli_nats(h, V, c, y.float(), steps)
 
     def mean(self, out: Tensor) -> Tensor:
         """Probability of "on"."""
@@ -104,13 +108,13 @@ class GaussianMixture(Head):
             mixed = torch.logsumexp(logits + log_density, -1) - torch.logsumexp(logits, -1)
             return 0.5 * self.target_size * math.log(2 * math.pi) - mixed
 
-    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
         """[T, R, B]; on a CPU in float32 in one pass over the outputs, which torch takes a dozen for."""
         if no_numba(V):
             return super().nats_of(h, V, c, y)
         from seqbench.kernels.output import mixture_nats
 
-        return mixture_nats(h, V, c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA))
+        return mixture_nats(h, V, c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA), steps)
 
     def mean(self, out: Tensor) -> Tensor:
         """sum_m pi_m mu_m."""

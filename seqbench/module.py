@@ -185,10 +185,13 @@ class SequenceModel(L.LightningModule):
         h, states = self.run(x, w)
         return project(h, w.V, w.c), states
 
-    def run(self, x: Tensor, w: SimpleNamespace) -> tuple[Tensor, State]:
-        """x [T, R or 1, B, I] -> hidden states of the highest layer [T, R, B, H], and the last states of all."""
+    def run(self, x: Tensor, w: SimpleNamespace, steps: Tensor | None = None) -> tuple[Tensor, State]:
+        """x [T, R or 1, B, I] -> hidden states of the highest layer [T, R, B, H], and the last states of all.
+
+        steps [R or 1, B]: how many each sequence is in need of (seqbench/recurrence.py).
+        """
         self.recurrence = pick(self.cell, w.W, self.wanted_recurrence)
-        return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence)
+        return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence, steps)
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
@@ -197,8 +200,8 @@ class SequenceModel(L.LightningModule):
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
-        h, _ = self.run(batch.x, w)
-        nats = self.head.nats_of(h, w.V, w.c, batch.y).where(batch.mask, 0.0)
+        h, _ = self.run(batch.x, w, batch.steps)
+        nats = self.head.nats_of(h, w.V, w.c, batch.y, batch.steps).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 

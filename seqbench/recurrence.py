@@ -22,7 +22,12 @@ from seqbench.kernels.sequence import Recurrence
 
 
 def run_layer(
-    cell: Cell, x: Tensor, w: SimpleNamespace, state: State | None = None, recurrence: Recurrence | None = None
+    cell: Cell,
+    x: Tensor,
+    w: SimpleNamespace,
+    state: State | None = None,
+    recurrence: Recurrence | None = None,
+    steps: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """A recurrent layer over time, the fastest way there is.
 
@@ -31,9 +36,12 @@ def run_layer(
         w: the layer's weights: w.W [R, I, G*H], w.b where there is one, and the cell's own, w.NAME [R, ...].
         state: the first state, each [R, B, H]; zeros if None.
         recurrence: the way to take (seqbench/kernels/sequence.py).
+        steps: [R or 1, B] int64 on the CPU, how many of its T steps each sequence is in need of; None: all. The way
+            "numba" leaves others out, where it can, the rest run them all.
 
     Returns:
-        h [T, R, B, H] and the last state.
+        h [T, R, B, H] and the last state. By "numba", given steps: h is 0 where steps were left out, and the last
+        state is that before them (seqbench/kernels/cpu.py).
 
     Raises:
         SeqbenchError: that way cannot be taken.
@@ -47,7 +55,7 @@ def run_layer(
     if recurrence == "numba":
         from seqbench.kernels import cpu
 
-        return cpu.sequence(sequence.planned(cell), x, w.W, b, own, state)
+        return cpu.sequence(sequence.planned(cell), x, w.W, b, own, state, steps)
     a = project(x, w.W, b)
     if recurrence == "triton":
         # Its products are of numbers of the projection's precision.

@@ -62,12 +62,15 @@ class Batch:
         y: [T, R, B, K] targets.
         mask: [T, R, B] bool, True where the frame is scored.
         index: [R, B] int64, which sequence of its split; -1 an empty slot.
+        steps: [R, B] int64, always on the CPU: how many frames of each sequence are scored, where those are its first
+            ones; what need not be computed follows from it. None: unknown.
     """
 
     x: Tensor
     y: Tensor
     mask: Tensor
     index: Tensor
+    steps: Tensor | None = None
 
 
 def draw_seed(seed: int, purpose: str, step: int = 0) -> int:

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from seqbench.cells import State
 from seqbench.kernels import cache, pool, threads
 from seqbench.kernels.dense import aligned, summed, whole_bias
+from seqbench.kernels.lengths import clear_behind, longest_first, piece_ends
 from seqbench.kernels.lower_numba import backward_fields, forward_fields, source
 from seqbench.kernels.plan import Plan
 from seqbench.kernels.product import product_address
@@ -23,7 +24,13 @@ from seqbench.kernels.tiles import Tiles, tiles
 
 
 def sequence(
-    plan: Plan, x: Tensor, W: Tensor, b: Tensor | None, w: dict[str, Tensor], state: State
+    plan: Plan,
+    x: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    w: dict[str, Tensor],
+    state: State,
+    steps: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """A layer over time.
 
@@ -34,11 +41,13 @@ def sequence(
         b: [R, 1, G*H], or fewer columns, the first ones; or None.
         w: the cell's weights, each [R, ...].
         state: the first state, each [R, B, H].
+        steps: [R or 1, B] int64, how many each sequence has; None: all have T. A tile (tiles.py) runs as many as the
+            longest of its own, so its other sequences run on behind their ends.
 
     Returns:
-        h [T, R, B, H] and the last state.
+        h [T, R, B, H], 0 behind a tile's end, and the state after the tile's own last step.
     """
-    h, *last = _Sequence.apply(plan, x, W, whole_bias(W, b), list(w), *w.values(), *state)
+    h, *last = _Sequence.apply(plan, x, W, whole_bias(W, b), steps, list(w), *w.values(), *state)
     return h, tuple(last)
 
 
@@ -64,15 +73,23 @@ def _at(fields: list[str], places: dict[str, int | Tensor]) -> Any:
 class _Sequence(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, x: Tensor, W: Tensor, b: Tensor, names: list[str], *tensors: Tensor
+        ctx: Any,
+        plan: Plan,
+        x: Tensor,
+        W: Tensor,
+        b: Tensor,
+        steps: Tensor | None,
+        names: list[str],
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         w, first = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
         R, B, H = first[0].shape
         T, Rx, _, I = x.shape
         size = tiles(plan, T, R, B, I, H, Rx == 1, any(ctx.needs_input_grad), ctx.needs_input_grad[1])
-        x, pieces = x.contiguous(), len(size.pieces)
+        x, pieces, ends = x.contiguous(), len(size.pieces), piece_ends(steps, T, R, B, size.height)
         h = torch.empty(T + 1, R, B, H, dtype=torch.float32)
         h[0] = first[0]
+        clear_behind(ends, h[1:])
         # What nobody else sees lies together for each piece of work: its steps follow each other in memory.
         states = [pool.take(pieces, T + 1, size.height, H) for _ in first[1:]]
         for state, s in zip(states, first[1:], strict=True):
@@ -87,15 +104,18 @@ class _Sequence(torch.autograd.Function):
         places |= {f"row_{name}": w[name].reshape(R, -1).contiguous() for name in plan.rows}
         code = _code(plan)
         records = size.forward + _at(code.forward_fields, places)
-        threads.run(lambda piece: code.forward(records[piece]), pieces)
-        last = [h[-1].clone(), *(size.together(state[:, -1]) for state in states)]
+        if ends is not None:
+            records[:, code.forward_fields.index("T")] = ends
+        work = records if ends is None else records[longest_first(ends)]
+        threads.run(lambda piece: code.forward(work[piece]), pieces)
+        last = _last(size, ends, h, states)
         used = [slots, *states, *([saved] if plan.saved else [])]
         if size.keep:
             ctx.save_for_backward(x, W)
             ctx.set_materialize_grads(False)
             ctx.lease = pool.Lease(*used)
             # The places are only held: their addresses are in the records.
-            ctx.kept = size, matrices, records, {n: w[n].shape for n in names}, places
+            ctx.kept = size, ends, matrices, records, {n: w[n].shape for n in names}, places
         else:
             pool.give(*used)
         return h[1:], *last
@@ -103,13 +123,15 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor | None, *dlast: Tensor | None) -> tuple[Any, ...]:
-        size, matrices, records, shapes, _ = ctx.kept
+        size, ends, matrices, records, shapes, _ = ctx.kept
         x, W = ctx.saved_tensors
-        wants_first = any(ctx.needs_input_grad[5 + len(shapes) :])
+        wants_first = any(ctx.needs_input_grad[6 + len(shapes) :])
         job = _Backward(size, W, matrices, dh, dlast, wants_first)
+        clear_behind(ends, job.dx)
         code = _code(size.plan)
         extended = np.concatenate([records, job.records(code.backward_fields)], axis=1)
-        extended = extended[::-1]  # what was written last is still in a cache
+        # What was written last is still in a cache.
+        extended = extended[::-1] if ends is None else extended[longest_first(ends)]
         threads.run(lambda piece: code.backward(extended[piece]), len(extended))
         pool.give(job.dslots)
         by = job.by_weight(W.shape[-1], shapes)
@@ -119,9 +141,20 @@ class _Sequence(torch.autograd.Function):
             by["dW"],
             by["db"],
             None,
+            None,
             *(by[name] for name in shapes),
             *((size.together(job.carry[:, k]) if wants_first else None) for k in range(size.plan.states)),
         )
+
+
+def _last(size: Tiles, ends: Any, h: Tensor, states: list[Tensor]) -> list[Tensor]:
+    """The state after each piece's last step, each [R, B, H], from h [T + 1, R, B, H] and the others by pieces."""
+    if ends is None:
+        return [h[-1].clone(), *(size.together(state[:, -1]) for state in states)]
+    at = torch.from_numpy(ends)
+    rows = at.view(size.R, -1).repeat_interleave(size.height, 1)[:, : size.B, None]
+    last = h.gather(0, rows.expand(1, -1, -1, size.H))[0]
+    return [last, *(size.together(state[torch.arange(len(at)), at]) for state in states)]
 
 
 def _matrix(plan: Plan, w: dict[str, Tensor], name: str, H: int) -> Tensor:

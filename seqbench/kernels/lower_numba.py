@@ -40,9 +40,10 @@ STEP = [
 def forward_fields(plan: Plan) -> list[str]:
     """Names of a forward record's entries.
 
-    product: the matrix product's address; B: rows of the tile; tile: rows that there is room for; first, step: where
-    the tile begins and how far it is to the next step, in floats of h and dh; *_step: likewise for others, which begin
-    at their own address, 0 where every step uses the same place. The other states' steps follow each other.
+    product: the matrix product's address; T: steps of the tile; B: rows of the tile; tile: rows that there is room
+    for; first, step: where the tile begins and how far it is to the next step, in floats of h and dh; *_step: likewise
+    for others, which begin at their own address, 0 where every step uses the same place. The other states' steps
+    follow each other.
     """
     matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("U", "ld")]
     return SIZES + [f"state{k}" for k in range(plan.states)] + matrices + [f"row_{name}" for name in plan.rows]
@@ -110,7 +111,8 @@ class _Writer:
             "end = T",
             "while end > 0:",
             *_indented([
-                "begin = max(0, end - chunk)",
+                # Counted from the first step: how far a batch is padded changes no sum's order.
+                "begin = (end - 1) // chunk * chunk",
                 "for t in range(end - 1, begin - 1, -1):",
                 *_indented(each),
                 "steps = end - begin",

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from seqbench.kernels import cache, pool, threads
 from seqbench.kernels.dense import aligned, in_pieces, records, rounded, summed
+from seqbench.kernels.lengths import clear_behind, cut_in_time, piece_ends, summed_by
 from seqbench.kernels.product import product_address
 
 ROWS = 512  # of a piece of work: as many as have their derivatives in the second cache
@@ -50,7 +51,7 @@ BACKWARD = cache.numba_function("backward", FIELDS, [
 ])  # fmt: skip
 
 
-def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
     """-sum_k ln p(y_k | o): with o = h V + c, softplus(o) - y o; its derivative by o is sigmoid(o) - y.
 
     Args:
@@ -58,15 +59,18 @@ def bernoulli_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
         V: [R, H, K].
         c: [R, 1, K].
         y: [T, R or 1, B, K] float32, 0 or 1.
+        steps: [R or 1, B] int64, how many each sequence has; None: all have T. A replica's longest ends its work.
 
     Returns:
-        [T, R, B]
+        [T, R, B]; 0 behind a replica's end, and so is the gradient of h.
     """
-    nats: Tensor = _Head.apply("bernoulli", h, V, c, y)
+    nats: Tensor = _Head.apply("bernoulli", h, V, c, y, steps)
     return nats
 
 
-def mixture_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor, components: int, least: float) -> Tensor:
+def mixture_nats(
+    h: Tensor, V: Tensor, c: Tensor, y: Tensor, components: int, least: float, steps: Tensor | None = None
+) -> Tensor:
     """-ln sum_m pi_m prod_k N(y_k; mu_mk, sigma_mk^2), as seqbench.heads.GaussianMixture has it.
 
     Args:
@@ -76,9 +80,10 @@ def mixture_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor, components: int, le
         y: [T, R or 1, B, K] float32.
         components: M.
         least: ln sigma does not fall below.
+        steps: as in `bernoulli_nats`.
 
     Returns:
-        [T, R, B]
+        [T, R, B], likewise.
     """
 
     def by_target(columns: Tensor) -> Tensor:
@@ -86,7 +91,7 @@ def mixture_nats(h: Tensor, V: Tensor, c: Tensor, y: Tensor, components: int, le
         others = columns[..., components:].unflatten(-1, (2, components, -1))
         return torch.cat([columns[..., :components], others.mT.flatten(-3)], -1)
 
-    nats: Tensor = _Head.apply(f"mixture_of({components}, {least!r})", h, by_target(V), by_target(c), y)
+    nats: Tensor = _Head.apply(f"mixture_of({components}, {least!r})", h, by_target(V), by_target(c), y, steps)
     return nats
 
 
@@ -100,15 +105,17 @@ def _code(likelihood: str) -> Any:
 
 class _Head(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, likelihood: str, h: Tensor, V: Tensor, c: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, likelihood: str, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None) -> Tensor:
         h, c, y, padded = h.contiguous(), c.contiguous(), y.contiguous(), aligned(V)
         T, R, B, H = h.shape
         O, (_, Ry, _, K) = V.shape[-1], y.shape
+        ends = piece_ends(steps, T, R, B, B)
         slopes, nats = pool.take(T, R, B, O), torch.empty(T, R, B, dtype=torch.float32)
-        r, t, steps = in_pieces(T, R, B, ROWS)
+        clear_behind(ends, nats)
+        r, t, count = in_pieces(T, R, B, ROWS) if ends is None else cut_in_time(ends, B, ROWS)
         row = (t * R + r) * B
         work = records(
-            len(t), product_address(), steps, B, K, O, H, h.data_ptr() + 4 * row * H, R * B * H,
+            len(t), product_address(), count, B, K, O, H, h.data_ptr() + 4 * row * H, R * B * H,
             padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], c.data_ptr() + 4 * r * O,
             y.data_ptr() + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, Ry * B * K,
             slopes.data_ptr() + 4 * row * O, R * B * O, nats.data_ptr() + 4 * row, R * B,
@@ -117,16 +124,18 @@ class _Head(torch.autograd.Function):
         threads.run(lambda piece: code.forward(work[piece]), len(work))
         ctx.save_for_backward(h, V)
         ctx.code, ctx.slopes, ctx.lease = code, slopes, pool.Lease(slopes)
+        ctx.ends, ctx.pieces = ends, (r, t, count)
         return nats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor | None, Tensor, Tensor, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor | None, Tensor, Tensor, None, None]:
         h, V = ctx.saved_tensors
-        g, slopes, (T, R, B, H), O = g.contiguous(), ctx.slopes, h.shape, V.shape[-1]
+        g, slopes, (_, R, B, H), O = g.contiguous(), ctx.slopes, h.shape, V.shape[-1]
         dh = torch.empty_like(h) if ctx.needs_input_grad[1] else None
+        clear_behind(ctx.ends, dh)
         V_T = aligned(V.mT)
-        r, t, steps = in_pieces(T, R, B, ROWS)
+        r, t, count = ctx.pieces
         row, piece, ld = (t * R + r) * B, np.arange(len(t)), rounded(O)
         dV, dc, ones = (
             torch.empty(len(t), H, ld, dtype=torch.float32),
@@ -134,17 +143,18 @@ class _Head(torch.autograd.Function):
             torch.ones(1, dtype=torch.float32),
         )
         work = records(
-            len(t), product_address(), steps, B, O, H, h.data_ptr() + 4 * row * H, R * B * H,
+            len(t), product_address(), count, B, O, H, h.data_ptr() + 4 * row * H, R * B * H,
             V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],
             slopes.data_ptr() + 4 * row * O, R * B * O, g.data_ptr() + 4 * row, R * B, 0, ones.data_ptr(),
             dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
             0 if dh is None else dh.data_ptr() + 4 * row * H,
         )  # fmt: skip
-        run, room, column = ctx.code.backward, int(steps.max()) * B * ld, FIELDS.index("room")
+        run, room, column = ctx.code.backward, int(count.max()) * B * ld, FIELDS.index("room")
 
         def backward(piece: int) -> None:
             work[piece, column] = pool.own(room).data_ptr()
             run(work[piece])
 
         threads.run(backward, len(work))
-        return None, dh, summed(dV, R)[..., :O], summed(dc, R)[..., :O], None
+        dV, dc = (summed(part, R) if ctx.ends is None else summed_by(r, part) for part in (dV, dc))
+        return None, dh, dV[..., :O], dc[..., :O], None, None

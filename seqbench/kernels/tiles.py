@@ -1,7 +1,8 @@
 """How a batch is cut into pieces of work for compiled sequences on a CPU, and what each piece's record holds.
 
 A batch is cut into tiles of TILE sequences; a replica's tile is one piece of work, whatever else there is.  So the
-figures of a replica do not depend on how many there are, nor on the number of threads, by a bit.
+figures of a replica do not depend on how many there are, nor on the number of threads, nor on how long the others'
+sequences are, by a bit.
 
 T time, R replicas, B batch, I inputs, H hidden, G gates.  Strides are in floats, addresses in bytes.
 """
