@@ -27,6 +27,7 @@ def test_gather_is_the_naive_loop(synthetic, index, numba, monkeypatch):
     assert batch.x.dtype == batch.y.dtype == torch.float32
     assert synthetic.splits["train"].frames.dtype == torch.uint8  # what lies on the device
     assert batch.index.tolist() == index
+    assert torch.equal(batch.mask, torch.arange(steps)[:, None, None] < batch.steps)
     for r in range(replicas):
         for b in range(width):
             roll = sequences[index[r][b]] if index[r][b] >= 0 else torch.zeros(0, 88)

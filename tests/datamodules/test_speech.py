@@ -49,6 +49,7 @@ def test_frames_are_the_plain_loop(plain):
         batch = plain.gather(split, torch.tensor([[1, -1, 0], [0, 2, -1]]))
         assert (batch.x.shape, batch.y.shape) == ((48, 2, 3, 20), (48, 2, 3, 10))
         assert batch.mask[:, 0].tolist() == [[True, False, True]] * 48
+        assert batch.steps.tolist() == [[48, 0, 48], [48, 48, 0]]
         assert batch.index.tolist() == [[1, -1, 0], [0, 2, -1]]
         for r, b, n in ((0, 0, 1), (0, 2, 0), (1, 0, 0), (1, 1, 2)):
             piece = (pieces[n] - everything.mean()) / everything.std()

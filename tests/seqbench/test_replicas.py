@@ -270,3 +270,20 @@ def test_replica_of_a_ten_rate_search_on_jsb_equals_its_solo_run(unit):
         for name, weight in solo.w.items():
             assert torch.equal(group.w[name][k], weight[0])  # to the bit: float32 on a CPU
         torch.testing.assert_close(nll_of_test(group)[k], nll_of_test(solo)[0], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("unit", UNITS)
+def test_replica_equals_solo_to_the_bit_whatever_the_others_lengths(unit, batch_size, monkeypatch):
+    """Sequences of 2 to 600 frames side by side, one or three of each replica's."""
+    seeds, rates = [3, 4, 11, 3], [1e-2, 1e-3, 3e-3, 1e-3]
+
+    def weights(seeds: list[int], rates: list[float]) -> torch.Tensor:
+        data = Synthetic(batch_size, "shuffled", seeds, sequences=14, shortest=2, longest_length=600)
+        return train(unit, seeds, rates, 1, data=data)[0].rows.detach()
+
+    group = weights(seeds, rates)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert torch.equal(weights(seeds, rates), group)
+    for k, (seed, rate) in enumerate(zip(seeds, rates, strict=True)):
+        assert torch.equal(weights([seed], [rate])[0], group[k])
