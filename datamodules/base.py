@@ -63,12 +63,7 @@ class Sequences(NamedTuple):
     def to(self, device: torch.device) -> Sequences:
         return Sequences(self.frames.to(device), self.starts.to(device), self.lengths)
 
-    def lengths_of(self, index: Tensor) -> Tensor:
-        """[R, B] int64, on the CPU; 0 of an empty slot."""
-        index = index.cpu()
-        return self.lengths[index].where(index >= 0, 0)
-
-    def gather(self, index: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
+    def gather(self, index: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """Sequences side by side, zeros after their ends.
 
         Args:
@@ -76,17 +71,19 @@ class Sequences(NamedTuple):
             at_least: The smallest T.
 
         Returns:
-            frames [T, R, B, I] float32 and present [T, R, B] bool, T the longest of the batch.
+            frames [T, R, B, I] float32 and present [T, R, B] bool, T the longest of the batch; and, always on the CPU,
+            lengths [R, B] int64, 0 of an empty slot.
         """
         device = self.frames.device
         if device.type == "cpu" and sequence.installed("numba"):
-            frames, present = cache.own_module("loops").gather(*(part.numpy() for part in (*self, index)), at_least)
-            return torch.from_numpy(frames), torch.from_numpy(present)
-        lengths = self.lengths_of(index)
+            found = cache.own_module("loops").gather(*(part.numpy() for part in (*self, index)), at_least)
+            frames, present, lengths = map(torch.from_numpy, found)
+            return frames, present, lengths
+        lengths = self.lengths[index.cpu()].where(index.cpu() >= 0, 0)  # [R,B]
         steps = torch.arange(max(int(lengths.max()), at_least), device=device)[:, None, None]  # [T,1,1]
         present = steps < lengths.to(device, non_blocking=True)  # [T,R,B]
         rows = torch.where(present, self.starts[index.to(device)] + steps, len(self.frames) - 1)  # [T,R,B]
-        return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape).float(), present
+        return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape).float(), present, lengths
 
 
 class SequenceData(LightningDataModule, ABC, Generic[S]):

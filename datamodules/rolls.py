@@ -51,10 +51,8 @@ class PianoRolls(SequenceData[Sequences]):
 
     def gather(self, split: Split, index: Tensor) -> Batch:
         """x is frames 1..T-1, y frames 2..T, float32 views of one gathered tensor [T, R, B, 88]."""
-        stored = self.splits[split]
-        frames, present = stored.gather(index, at_least=2)
-        steps = (stored.lengths_of(index) - 1).clamp_min(0)
-        return Batch(frames[:-1], frames[1:], present[1:], index.to(frames.device), steps)
+        frames, present, lengths = self.splits[split].gather(index, at_least=2)
+        return Batch(frames[:-1], frames[1:], present[1:], index.to(frames.device), (lengths - 1).clamp_min_(0))
 
     def floors(self) -> dict[str, Score]:
         """Needs `setup`. Frequencies are the train split's, in float64; frame 1 is scored by the unigram in

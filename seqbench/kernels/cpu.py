@@ -131,7 +131,7 @@ class _Sequence(torch.autograd.Function):
         code = _code(size.plan)
         extended = np.concatenate([records, job.records(code.backward_fields)], axis=1)
         # What was written last is still in a cache.
-        extended = extended[::-1] if ends is None else extended[longest_first(ends)]
+        extended = extended[::-1] if ends is None else extended[longest_first(ends, backward=True)]
         threads.run(lambda piece: code.backward(extended[piece]), len(extended))
         pool.give(job.dslots)
         by = job.by_weight(W.shape[-1], shapes)

@@ -16,21 +16,26 @@ from numba import njit, types
 
 @njit(nogil=True, cache=True)
 def gather(frames, starts, lengths, index, at_least):
-    """What datamodules.base.Sequences.gather returns: frames [T, R, B, I] and present [T, R, B].
+    """What datamodules.base.Sequences.gather returns: frames [T, R, B, I], present [T, R, B] and lengths [R, B].
 
     Args: frames: [F, I]; starts, lengths: [N]; index: [R, B], -1 an empty slot; at_least: the smallest T.
     """
     (R, B), I, T = index.shape, frames.shape[1], at_least
-    for n in index.flat:
-        if n >= len(lengths):
-            raise IndexError("an index points behind the last sequence of its split")
-        T = max(T, lengths[n] if n >= 0 else 0)
+    counts = np.zeros((R, B), np.int64)
+    for r in range(R):
+        for b in range(B):
+            n = index[r, b]
+            if n >= len(lengths):
+                raise IndexError("an index points behind the last sequence of its split")
+            if n >= 0:
+                counts[r, b] = lengths[n]
+                T = max(T, lengths[n])
     out, present = np.empty((T, R, B, I), np.float32), np.empty((T, R, B), np.bool_)
     for t in range(T):
         for r in range(R):
             for b in range(B):
                 n, row = index[r, b], out[t, r, b]
-                there = n >= 0 and t < lengths[n]
+                there = t < counts[r, b]
                 present[t, r, b] = there
                 if there:
                     source = frames[starts[n] + t]
@@ -38,7 +43,7 @@ def gather(frames, starts, lengths, index, at_least):
                         row[i] = source[i]
                 else:
                     row[:] = 0
-    return out, present
+    return out, present, counts
 
 
 ROWS = types.float32[:, ::1]

@@ -70,9 +70,10 @@ def test_gather_takes_an_index_that_is_a_part_of_another(synthetic):
 
 
 def test_pack_of_one_frame():
-    frames, present = Sequences.pack([torch.ones(1, 2)]).gather(torch.tensor([[0]]), at_least=2)
+    frames, present, lengths = Sequences.pack([torch.ones(1, 2)]).gather(torch.tensor([[0]]), at_least=2)
     assert frames.tolist() == [[[[1, 1]]], [[[0, 0]]]]
     assert present.flatten().tolist() == [True, False]
+    assert lengths.tolist() == [[1]]
 
 
 def test_task_follows_from_what_shapes_the_data():

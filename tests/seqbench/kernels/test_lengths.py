@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -188,4 +189,8 @@ def test_pieces_of_work():
         piece_ends(steps, 9, 3, 4, 2)
     ends = piece_ends(torch.tensor([[7], [0], [3]]), 9, 3, 1, 1)
     assert longest_first(ends).tolist() == [0, 2, 1]
+    about = np.array([8, 1, 9, 0, 7])
+    assert longest_first(about).tolist() == [0, 2, 4, 1, 3]
+    assert longest_first(about, backward=True).tolist() == [4, 2, 0, 3, 1]
+    assert longest_first(np.array([0, 0])).tolist() == [0, 1]
     assert [part.tolist() for part in cut_in_time(ends, 2, 6)] == [[0, 0, 0, 1, 2], [0, 3, 6, 0, 0], [3, 3, 1, 0, 3]]
