@@ -9,17 +9,17 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from leaderboard.claims import CLAIMS
-from leaderboard.naming import TOTAL, matching, row_names, table_slug, unit_name
+from leaderboard.naming import matching, row_names, table_slug, unit_name
 from leaderboard.published import PUBLISHED, REFERENCE, Published
 from leaderboard.rows import Board, Row, Search, Table, clean
 from leaderboard.statistics import Comparison, compare
-from seqbench.record import Curve, Record, Score, family_id, protocol
+from seqbench.record import Curve, Record, Score, best_rate, family_id, protocol
 from seqbench.task import SeqbenchError
 
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
-NO_CURVE = Curve(0, [], [], [])
+NO_CURVE = Curve(0, 1, [], [], [], [], [], [])
 
 
 def assemble(sources: Sequence[Source]) -> Board:
@@ -49,14 +49,20 @@ def _table(members: Sequence[Source], title: str, slug: str) -> Table:
     task, how, size = members[0][1].task, protocol(members[0][1]), matching(members[0][1])
     same_sequences(members)
     published = [] if how in CLAIMS else PUBLISHED.get(task.name, [])
-    units = _units(slug, members, [] if size.endswith(TOTAL) else published)
-    rates = frozenset[float]().union(*(row.tried for row in units))
-    search = Search(rates, frozenset(run.seed for row in units for run in row.runs))
+    units = _units(slug, members, published)
+    search = _search(units)
     rows = [dataclasses.replace(row, search=search) for row in units] + _floors(slug, members)
     for i, result in enumerate(published):
         rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
     ranked, comparisons = rank(rows)
     return Table(task, title, slug, how, size, search, ranked, comparisons)
+
+
+def _search(units: Sequence[Row]) -> Search:
+    rates = frozenset[float]().union(*(row.tried for row in units))
+    seeds = frozenset[int]().union(*(row.ended(row.rate) for row in units if row.rate is not None))
+    finalists = (sum(row.ended(rate) >= seeds for rate in row.tried) for row in units)
+    return Search(rates, seeds, max(finalists, default=0))
 
 
 def table_key(record: Record) -> Key:
@@ -103,29 +109,24 @@ def _units(slug: str, members: Sequence[Source], published: Sequence[Published])
     references = {p.unit.lower(): p for p in published if p.source == REFERENCE and not p.elsewhere}
     rows = []
     for key, runs in families.items():
-        rate = best_rate(runs)
+        rate = _rate(runs)
         best = sorted((run for run in runs if run.rate == rate), key=lambda run: (run.seed, run.run_id))
         others = sorted((r for r in runs if r.rate != rate), key=lambda run: (run.rate, run.seed, run.run_id))
         # of what was not chosen no curve is drawn, and thousands of them would fill the memory
         searched = tuple(dataclasses.replace(run, curve=NO_CURVE) for run in others)
         unit = unit_name(runs[0])
         reference = references.get(runs[0].cell.name.lower())
+        if reference is not None and (runs[0].cell.budget, runs[0].cell.count) != (reference.budget, "recurrent"):
+            reference = None  # another size
         rows.append(Row("unit", names[key], unit, f"{slug}-{key}", tuple(best), searched, reference=reference))
     return rows
 
 
-def best_rate(runs: Sequence[Record]) -> float:
-    """The rate whose run has the lowest validation NLL, each rate judged by its smallest seed that finished.
-
-    Rates with no finished run come last, so that a unit with nothing finished still has a row.
-    """
-
-    def judged(rate: float) -> tuple[float, float]:
-        finished = [run for run in runs if run.rate == rate and run.status == "finished" and run.best_valid is not None]
-        first = min(finished, key=lambda run: (run.seed, run.run_id), default=None)
-        return (math.inf if first is None or first.best_valid is None else first.best_valid, rate)
-
-    return min({run.rate for run in runs}, key=judged)
+def _rate(runs: Sequence[Record]) -> float:
+    """The best rate; where nothing finished, that with the most runs, the lowest of several: the unit needs a row."""
+    found = best_rate(runs)
+    tries = Counter(run.rate for run in runs)
+    return min(tries, key=lambda rate: (-tries[rate], rate)) if found is None else found
 
 
 def _floors(slug: str, members: Sequence[Source]) -> list[Row]:

@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
+from leaderboard.classes import data_sets, known, unknown
 from seqbench.record import Record, bits_per_sample, run_id, score_from_parts
 from seqbench.task import SeqbenchError
 
 Problem = tuple[str, str]  # field, what is wrong with it
 RUN_ID = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}")
 ROUNDED = 1e-5  # of validation NLL in a curve
-OWN = ("datamodules.", "seqbench.", "torch.optim.", "lightning.pytorch.")  # where a config may name classes from
 MOST_BITS = 24.0  # for a 16-bit sample
 
 
 def problems(record: Record) -> Iterator[Problem]:
     """All that is wrong with a record."""
-    for check in (name, scores, curve, end, settings, plausible, _quoted(task), _quoted(sizes)):
-        yield from check(record)
+    for check in (name, scores, curve, end, settings, classes, plausible, task, sizes):
+        yield from _quoted(check)(record)
 
 
 def _quoted(check: Callable[[Record], Iterator[Problem]]) -> Callable[[Record], Iterator[Problem]]:
@@ -49,14 +49,18 @@ def name(record: Record) -> Iterator[Problem]:
 
 
 def scores(record: Record) -> Iterator[Problem]:
-    """The reported test NLLs are those of the per-sequence nats and frames."""
+    """The reported test NLLs are those of the per-sequence nats and frames; train and valid are of the same weights."""
+    splits = {"train": record.train, "valid": record.valid, "test": record.test}
+    for split, score in splits.items():
+        if score is None and (record.status == "finished" or record.test is not None):
+            yield split, "is missing, though the run finished" if record.status == "finished" else "is missing"
+        if score is not None and (score.nll_first is not None) != record.task.next_frame:
+            yield f"{split}.nll_first", "must be there where the task predicts the next frame, and only there"
+    if record.valid is not None and (record.best_valid is None or abs(record.valid.nll - record.best_valid) > ROUNDED):
+        yield "valid.nll", f"{record.valid.nll}, but best_valid, of the same weights, is {record.best_valid}"
     test = record.test
     if test is None:
-        if record.status == "finished":
-            yield "test", "is missing, though the run finished"
         return
-    if (test.first is not None) != record.task.next_frame:
-        yield "test.first", "must be there where the task predicts the next frame, and only there"
     try:
         expected = score_from_parts(test.nats, test.frames, test.first)
     except SeqbenchError as error:
@@ -71,8 +75,10 @@ def scores(record: Record) -> Iterator[Problem]:
 
 
 def curve(record: Record) -> Iterator[Problem]:
-    """One entry an epoch; best epoch and validation NLL are the curve's least."""
+    """One entry a validation; best epoch and validation NLL are the curve's least."""
     told = record.curve
+    if told.every != record.config["trainer"].get("check_val_every_n_epoch", 1):
+        yield "curve.every", f"{told.every}, but config.trainer.check_val_every_n_epoch is another"
     if any(a > b for a, b in itertools.pairwise([0.0, *told.seconds, record.seconds + 0.01])):
         yield "curve.seconds", "falls, or goes beyond the run's seconds"
     if (record.best_epoch is None) != (record.best_valid is None):
@@ -80,7 +86,7 @@ def curve(record: Record) -> Iterator[Problem]:
     elif record.best_epoch is not None and record.best_valid is not None:
         # The epoch in which a run diverged is its last, and none of those that its weights are chosen from.
         valid = told.valid[:-1] if record.status == "diverged" else told.valid
-        there = valid[record.best_epoch] if record.best_epoch < len(valid) else None
+        there = dict(zip(told.epoch, valid, strict=False)).get(record.best_epoch)
         least = min((v for v in valid if v is not None), default=math.inf)
         if there is None or there > least + ROUNDED:
             yield "best_epoch", f"{record.best_epoch} has validation NLL {there}, but curve.valid falls to {least}"
@@ -98,19 +104,19 @@ def end(record: Record) -> Iterator[Problem]:
     if record.best_epoch is None:
         yield "best_epoch", "is missing, though the run finished"
         return
-    ruled = all(trainer.get(key) is None for key in ("min_epochs", "min_steps", "max_time"))
-    longest, done = trainer.get("max_epochs"), len(record.curve.epoch)
-    if not ruled or trainer.get("max_steps", -1) != -1 or not isinstance(longest, int) or longest < 0:
+    longest, every = trainer.get("max_epochs"), record.curve.every
+    done = every * len(record.curve.valid)
+    if trainer.get("max_steps", -1) != -1 or not isinstance(longest, int) or longest < 0:
         return
+    after = done - 1 - record.best_epoch
     if done > longest:
         yield "curve", f"has {done} epochs, config.trainer.max_epochs is {longest}"
-    elif done < longest and done - 1 - record.best_epoch != patience:
-        after = done - 1 - record.best_epoch
+    elif done <= longest - every and (patience is None or not patience <= after < patience + every):
         yield "curve", f"ends after {done} of {longest} epochs, {after} after the best, with a patience of {patience}"
 
 
 def settings(record: Record) -> Iterator[Problem]:
-    """What a record says twice it says alike, and its config names no class from elsewhere."""
+    """What a record says twice it says alike."""
     model = record.config["model"]
     for field in ("seed", "rate"):
         if model.get(field) != getattr(record, field):
@@ -123,18 +129,11 @@ def settings(record: Record) -> Iterator[Problem]:
         flag = f"--model.{field}"
         if flag in words and words[words.index(flag) + 1 :][:1] != [repr(getattr(record, field))]:
             yield "command", f"its {flag} is not the record's {field}, {getattr(record, field)}"
-    for path, value in _classes("config", record.config):
-        if not isinstance(value, str) or not value.startswith(OWN):
-            yield path, f"{value!r} is none of {', '.join(f'{prefix}*' for prefix in OWN)}"
 
 
-def _classes(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        if key == "class_path":
-            yield f"{path}.{key}", inner
-        else:
-            yield from _classes(f"{path}.{key}", inner)
+def classes(record: Record) -> Iterator[Problem]:
+    """The config names classes of this suite and its libraries only, by their names alone."""
+    yield from unknown(record.config)
 
 
 def plausible(record: Record) -> Iterator[Problem]:
@@ -171,39 +170,36 @@ def plausible(record: Record) -> Iterator[Problem]:
 def task(record: Record) -> Iterator[Problem]:
     """The task, data digest too, is what this code makes of the config's data; a folder of one's own is not here."""
     data = record.config["data"]
-    options = data.get("init_args") or {}
-    if "root" in options:
+    kind = data_sets().get(data["class_path"])
+    if kind is None or kind.places:  # told by `classes`; files of one's own
         return
-    made = _task(data["class_path"], json.dumps(options, sort_keys=True))
-    if made is None:
-        yield "config.data.class_path", f"{data['class_path']!r} is no data set of this version"
-        return
+    made = _task(data["class_path"], json.dumps(data.get("init_args") or {}, sort_keys=True))
     for field, value in vars(record.task).items():
         if value != made[field]:
             yield f"task.{field}", f"{value!r}, but this code's data set has {made[field]!r}"
 
 
 @lru_cache
-def _task(class_path: str, options: str) -> dict[str, Any] | None:
-    import datamodules
-
-    known = {f"datamodules.{kind.__name__}": kind for kind in datamodules.datasets().values()}
-    return dict(vars(known[class_path](**json.loads(options)).task)) if class_path in known else None
+def _task(data_set: str, options: str) -> dict[str, Any]:
+    return dict(vars(data_sets()[data_set](**json.loads(options)).task))
 
 
 def sizes(record: Record) -> Iterator[Problem]:
     """Unit, hidden size and parameter counts are what this code makes of the config's model."""
-    model = record.config["model"]
-    cell, layers = model["cell"], model.get("layers", 1)
-    shape = (record.task.head, record.task.input_size, record.task.target_size, layers)
-    budget = (model.get("budget"), model.get("count", "recurrent")) if model.get("hidden") is None else None
+    from seqbench.identity import defaults
+    from seqbench.module import SequenceModel
+
+    model = defaults(SequenceModel) | record.config["model"]
+    cell = model["cell"]
+    if cell["class_path"] not in known("model.cell"):
+        return  # told by `classes`
+    shape = (record.task.head, record.task.input_size, record.task.target_size, model["layers"])
+    budget = (model["budget"], model["count"]) if model["hidden"] is None else None
     options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
-    expected = _sizes(cell["class_path"].rpartition(".")[2], options, shape, budget, record.cell.hidden)
-    if expected is None:
-        yield "config.model.cell.class_path", f"{cell['class_path']!r} is no unit of this version"
-        return
+    expected = _sizes(cell["class_path"], options, shape, budget, record.cell.hidden)
     if budget is None:
         expected = expected | {"cell.hidden": model["hidden"]}
+    expected |= dict(zip(("cell.budget", "cell.count"), budget or (None, None), strict=True))
     told = {f"cell.{key}": value for key, value in vars(record.cell).items()}
     told |= {f"parameters.{key}": value for key, value in vars(record.parameters).items()}
     for field, value in told.items():
@@ -214,15 +210,13 @@ def sizes(record: Record) -> Iterator[Problem]:
 @lru_cache
 def _sizes(
     unit: str, options: str, shape: tuple[str, int, int, int], budget: tuple[int, Any] | None, hidden: int
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
     from seqbench.budget import count_parameters, hidden_for_budget
     from seqbench.cells import cells
     from seqbench.heads import head_for
     from seqbench.task import Task
 
-    if unit not in cells():
-        return None
     cell = cells()[unit](**json.loads(options))
     head, inputs, targets, layers = shape
     outputs = head_for(Task("", inputs, targets, cast(Any, head), "", "")).outputs

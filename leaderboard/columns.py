@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from leaderboard.published import REFERENCE, Published
-from leaderboard.rows import Row, best_epoch
+from leaderboard.rows import Convention, Row, best_epoch
 from leaderboard.statistics import DIGITS, Estimate
-from seqbench.record import Record, bits_per_sample
+from seqbench.record import Record, bits_per_sample, still_learning
 
 Plain = str | int | float | None
+AGAINST = ("reference", "reference_sequence", "verdict")  # what holds a unit against a published one
+UNKNOWN = "their convention is not known"
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,9 @@ def rate(value: float) -> str:
     return f"{value:.3g}"
 
 
-def held(value: Estimate) -> str:
-    """beaten by 0.441, missed by 0.123, or within the interval."""
-    if value.interval is None:
-        return f"{value.mean:+.3f}, one run"
-    if abs(value.mean) <= value.interval:
-        return f"{value.mean:+.3f}, within ±"
-    return f"{'beaten' if value.mean < 0 else 'missed'} by {abs(value.mean):.3f}"
+def signed(value: Estimate) -> str:
+    """-0.441 ± 0.020"""
+    return f"{value.mean:+.3f}" if value.interval is None else f"{value.mean:+.3f} ± {value.interval:.3f}"
 
 
 def _of_run(value: Callable[[Record], Any]) -> Callable[[Row], Any]:
@@ -118,14 +116,6 @@ HIDDEN = _first(_of_run(lambda run: run.cell.hidden), _of_published(lambda p: p.
 RECURRENT = _first(_of_run(lambda run: run.parameters.recurrent), _of_published(lambda p: p.recurrent))
 
 
-def _train(row: Row) -> Estimate | None:
-    if row.published is not None:
-        return None if row.published.train is None else Estimate(row.published.train, None, 1)
-    return row.mean(
-        lambda run: None if run.best_epoch is None else run.curve.train[run.curve.epoch.index(run.best_epoch)]
-    )
-
-
 def _near_best(run: Record) -> float | None:
     """Seconds until validation NLL was first within 1% of what it came to."""
     best = run.best_valid
@@ -136,14 +126,34 @@ def _near_best(run: Record) -> float | None:
     return next(reached, None)
 
 
+def _epochs(run: Record) -> int:
+    return run.curve.every * len(run.curve.valid)
+
+
 def _throughput(run: Record) -> float | None:
     return run.curve.step[-1] / run.curve.seconds[-1] if run.curve.seconds and run.curve.seconds[-1] else None
 
 
-def _held(row: Row) -> Estimate | None:
-    if row.reference is None or row.test is None:
+def _less_reference(row: Row, convention: Convention) -> Estimate | None:
+    test = row.score(convention)
+    if row.reference is None or test is None:
         return None
-    return Estimate(round(row.test.mean - row.reference.test, DIGITS), row.test.interval, row.test.n)
+    return Estimate(round(test.mean - row.reference.test, DIGITS), test.interval, test.n)
+
+
+def _verdict(row: Row) -> str | None:
+    """Of both conventions, as the paper's is not known; a run that had not learnt all it could beats or misses nobody."""
+    differences = _less_reference(row, "nll"), _less_reference(row, "nll_sequence")
+    if any(map(still_learning, row.counted)):
+        return None if None in differences else "none: still learning"
+    verdicts = {_told(difference) for difference in differences if difference is not None}
+    return None if not verdicts else verdicts.pop() if len(verdicts) == 1 else "undecided"
+
+
+def _told(difference: Estimate) -> str:
+    if difference.interval is None or abs(difference.mean) <= difference.interval:
+        return "undecided"
+    return "beaten" if difference.mean < 0 else "missed"
 
 
 def _bits(row: Row) -> float | None:
@@ -175,31 +185,37 @@ COLUMNS = (
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds, with its 95% t-interval", interval=True),
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
-    Column("reference", f"against {REFERENCE}", _held, held, "test NLL less the published one of the same unit: beaten or missed where that is more than the interval", absent="", words=True, interval=True),
+    Column("train", "train NLL", lambda row: row.score("nll", "train"), short_nats, "training NLL of the best epoch's weights, without weight noise, mean over seeds", interval=True),
+    Column("valid", "valid NLL", lambda row: row.score("nll", "valid"), short_nats, "validation NLL of the same weights, mean over seeds", interval=True),
+    Column("reference", f"less {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted; {UNKNOWN}", absent="", interval=True),
+    Column("reference_sequence", f"less {REFERENCE}, sequence-weighted", lambda row: _less_reference(row, "nll_sequence"), signed, f"the same, with ours sequence-weighted; {UNKNOWN}", absent="", interval=True),
+    Column("verdict", f"against {REFERENCE}", _verdict, str, f"{UNKNOWN}: beaten or missed where both differences are beyond their intervals, undecided otherwise; none where a run was still learning at its last epoch", absent="", words=True),
     Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that finished and count in the means; they differ by their seed only"),
     Column("planned", "of", lambda row: len(row.search.seeds) if row.search else None, lambda value: f"of {value}", "runs planned at the best rate: as many as any unit of the table has", words=True),
-    Column("lost", "not counted", _lost, str, "runs, at any rate, that diverged, failed or were interrupted", absent="", words=True),
+    Column("lost", "not counted", _lost, str, "runs, at any rate, that diverged, failed, were interrupted or stopped before their end", absent="", words=True),
+    Column("marks", "marks", lambda row: ", ".join(row.marks) or None, str, "rate at the edge: the best is the lowest or highest of those tried, a better one may lie beyond; still learning: runs whose best epoch is in the last 2% of all they had", absent="", words=True),
     Column("hidden", "hidden", HIDDEN, whole, "hidden size"),
     Column("recurrent", "recurrent", RECURRENT, whole, "parameters of the recurrent layer alone"),
     Column("total", "total", _of_run(lambda run: run.parameters.total), whole, "parameters with the output layer"),
-    Column("valid", "valid NLL", lambda row: row.mean(lambda run: run.best_valid), short_nats, "validation NLL at the best epoch, mean over seeds", interval=True),
-    Column("rate", "best rate", _of_run(lambda run: run.rate), rate, "learning rate, the best by validation NLL"),
-    Column("train", "train NLL", _train, short_nats, "training NLL at the best epoch, measured while training, weight noise on", interval=True),
-    Column("epochs", "epochs", lambda row: row.mean(lambda run: len(run.curve.epoch)), epochs, "trained until the run stopped, mean over seeds"),
+    Column("rate", "best rate", _of_run(lambda run: run.rate), rate, "learning rate: of those with the most finished seeds the one with the lowest mean validation NLL"),
+    Column("epochs", "epochs", lambda row: row.mean(_epochs), epochs, "trained until the run stopped, mean over seeds"),
     Column("near_best", "seconds to 1%", lambda row: row.mean(_near_best), short, "until validation NLL was first within 1% of its best, mean over seeds"),
-    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.curve.seconds[-1]), short, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
+    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.seconds), short, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
     Column("throughput", "steps/s", lambda row: row.mean(_throughput), short, "optimiser steps a second, validation included; runs trained together share the clock"),
     Column("device", "device", _place(lambda run: run.environment.device.removesuffix(" x 1")), str, "where the runs were trained", words=True),
     Column("precision", "precision", _place(lambda run: run.environment.precision), str, "effective precision", words=True),
     Column("commit", "commit", _commit, str, "of the code; + where the tree had changes", words=True),
     Column("best_epoch", "best epoch", lambda row: row.mean(best_epoch), epochs, "epoch with the lowest validation NLL, counted from 1, mean over seeds", detail=True),
-    Column("rates", "rates tried", lambda row: len(row.tried) or None, whole, "learning rates the best was chosen from, by validation NLL of the smallest seed", detail=True),
+    Column("rates", "rates tried", lambda row: len(row.tried) or None, whole, "learning rates the best was chosen from", detail=True),
+    Column("train_sequence", "train NLL, sequence-weighted", lambda row: row.score("nll_sequence", "train"), nats, "of the same weights, mean of the sequences' own means", detail=True, interval=True),
+    Column("valid_sequence", "valid NLL, sequence-weighted", lambda row: row.score("nll_sequence", "valid"), nats, "of the same weights, mean of the sequences' own means", detail=True, interval=True),
     Column("test_sequence", "test NLL, sequence-weighted", lambda row: row.score("nll_sequence"), nats, "mean of the sequences' own means", detail=True, interval=True),
     Column("test_first", "test NLL, frame 1 in", lambda row: row.score("nll_first"), nats, "frame-weighted, frame 1 scored from the initial state", detail=True, interval=True),
     Column("runs", "runs", lambda row: len(row.runs + row.searched) or None, whole, "all runs, at all rates, counted in the means or not", detail=True),
     Column("diverged", "diverged", _count("diverged"), whole, "runs whose loss or gradient was no longer finite, or far too large", detail=True),
     Column("failed", "failed", _count("failed"), whole, "runs that ended in an error", detail=True),
-    Column("interrupted", "interrupted", _count("interrupted"), whole, "runs that were stopped from outside", detail=True),
+    Column("interrupted", "interrupted", _count("interrupted"), whole, "runs that were ended from outside", detail=True),
+    Column("stopped", "stopped", _count("stopped"), whole, "runs that ended before their protocol's end and may go on", detail=True),
     Column("untested", "untested", _count("untested"), whole, "runs that finished training and were not tested", detail=True),
     Column("incomplete", "incomplete", lambda row: ", ".join(row.lacks) or None, str, "what a unit lacks of what others of its table have; it is not ranked then", absent="", detail=True, words=True),
     Column("kind", "kind", lambda row: row.kind, str, "unit: run here; floor: no model needed; published: from a paper", detail=True, words=True),

@@ -17,7 +17,7 @@ MOST_POINTS = 150
 class Line:
     """A unit's curves, averaged over the seeds that count, as long as the shortest of their runs.
 
-    All lists have one entry an epoch; `low` and `high` are the least and the greatest NLL of any seed. NaN where no
+    All lists have one entry a validation; `low` and `high` are the least and the greatest NLL of any seed. NaN where no
     seed has a finite figure.
     """
 
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A unit's validation NLL at each rate, by the smallest seed that finished there.
+    """A unit's validation NLL at each rate, the mean over the seeds that finished there.
 
     Attributes:
         row: the unit.
@@ -67,7 +67,7 @@ def average(row: Row) -> Line | None:
 
     return Line(
         row=row,
-        epoch=[i + 1.0 for i in keep],
+        epoch=[curves[0].epoch[i] + 1.0 for i in keep],
         seconds=over_seeds("seconds", "mean"),
         train=over_seeds("train", "mean"),
         train_low=over_seeds("train", "min"),
@@ -116,15 +116,16 @@ def sensitivities(table: Table) -> list[Sensitivity]:
 
 def sensitivity(row: Row) -> Sensitivity:
     """Validation NLL at each rate that was tried."""
-    found: dict[float, float] = {}
+    found: dict[float, list[float]] = {}
     diverged = set()
-    for run in sorted(row.runs + row.searched, key=lambda run: (run.seed, run.run_id)):
+    for run in row.runs + row.searched:
         if run.status == "finished" and run.best_valid is not None:
-            found.setdefault(run.rate, run.best_valid)
+            found.setdefault(run.rate, []).append(run.best_valid)
         elif run.status == "diverged":
             diverged.add(run.rate)
     rates = sorted(found)
-    return Sensitivity(row, rates, [round(found[rate], 6) for rate in rates], sorted(diverged - found.keys()))
+    means = [round(math.fsum(found[rate]) / len(found[rate]), 6) for rate in rates]
+    return Sensitivity(row, rates, means, sorted(diverged - found.keys()))
 
 
 def rate_limits(shown: Sequence[Sensitivity]) -> tuple[float, float]:

@@ -8,19 +8,16 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from leaderboard.rows import clean
-from seqbench.record import Record, identity
+from seqbench.record import Record, without_replica
 
 GIVEN, TOTAL = "hidden sizes as given", "in all, output layer included"
 
 
 def matching(run: Record) -> str:
     """How sizes were chosen, e.g. "20,000 parameters in the recurrent layer"; units of one table have it in common."""
-    model = run.config["model"]
-    if model.get("hidden") is not None:
+    if run.cell.budget is None:
         return GIVEN
-    budget = model.get("budget")
-    number = f"{budget:,}" if isinstance(budget, int) else clean(budget)
-    return f"{number} parameters {TOTAL if model.get('count') == 'total' else 'in the recurrent layer'}"
+    return f"{run.cell.budget:,} parameters {TOTAL if run.cell.count == 'total' else 'in the recurrent layer'}"
 
 
 def table_slug(task: str, protocol: str, how: str) -> str:
@@ -76,7 +73,5 @@ def _settings(run: Record) -> dict[str, str]:
         else:
             flat[path] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
-    walk("", identity(run.config))
-    for key in ("model.seed", "model.rate"):
-        flat.pop(key, None)
+    walk("", without_replica(run.config))
     return flat

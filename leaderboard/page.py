@@ -112,7 +112,7 @@ def probability(p: float | None) -> str:
 
 
 def settings(row: Row) -> str:
-    """The resolved config of a row's first run, as JSON, which YAML readers take too."""
+    """The config of a row's first run, as JSON, which YAML readers take too."""
     return json.dumps(row.runs[0].config, indent=2, sort_keys=True, ensure_ascii=False)
 
 
@@ -132,6 +132,9 @@ def environments(row: Row) -> list[tuple[str, str]]:
 def _environment(run: Record) -> str:
     where = dict(vars(run.environment))
     versions = ", ".join(f"{name} {version}" for name, version in sorted(where.pop("versions").items()))
+    sources = ", ".join(f"{name} {digest}" for name, digest in sorted(where.pop("sources").items()))
     commit = where.pop("commit")
     told = [f"{where.pop('device')}, {where.pop('precision')}", *(f"{name}: {value}" for name, value in where.items())]
-    return clean(f"{', '.join(told)}; {f'commit {commit}' if commit else 'no commit known'}; {versions}")
+    return clean(
+        f"{', '.join(told)}; {f'commit {commit}' if commit else 'no commit known'}; code {sources}; {versions}"
+    )

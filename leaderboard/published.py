@@ -24,6 +24,9 @@ class Published:
         link: where to read it.
         convention: what was averaged over what, and on which data.
         known: how well the number is known.
+        elsewhere: on a corpus that cannot be had: no number here can be held against it.
+        budget: parameters of the recurrent layer that the unit's size was chosen by; only units chosen by the same are
+            held against it.
     """
 
     unit: str
@@ -35,10 +38,12 @@ class Published:
     link: str
     convention: str
     known: Literal["recalled", "read"]
-    elsewhere: bool = False  # on a corpus that cannot be had: no number here can be held against it
+    elsewhere: bool = False
+    budget: int | None = None
 
 
 REFERENCE = "Chung et al. 2014"  # whose results the units are held against, one by one
+MUSIC, SPEECH = 20_000, 169_000  # their budgets
 TANH, GRU, LSTM = ("tanh", 100, 20_100), ("GRU", 46, 20_200), ("LSTM", 36, 19_800)
 SPEECH_TANH, SPEECH_GRU, SPEECH_LSTM = ("tanh", 400, 168_400), ("GRU", 227, 168_900), ("LSTM", 195, 169_100)
 
@@ -47,14 +52,14 @@ def _chung(
     size: tuple[str, int, int], train: float, test: float, convention: str, elsewhere: bool = False
 ) -> Published:
     unit, hidden, recurrent = size
-    link = "https://arxiv.org/abs/1412.3555"
-    return Published(unit, test, train, hidden, recurrent, REFERENCE, link, convention, "recalled", elsewhere)
+    link, budget = "https://arxiv.org/abs/1412.3555", SPEECH if elsewhere else MUSIC
+    return Published(unit, test, train, hidden, recurrent, REFERENCE, link, convention, "recalled", elsewhere, budget)
 
 
 def _music(
     columns: int, tanh: tuple[float, float], gru: tuple[float, float], lstm: tuple[float, float]
 ) -> list[Published]:
-    convention = f"frame-weighted, frame 1 out; rolls of {columns} columns, not 88; batch size 1"
+    convention = f"not told whether frame- or sequence-weighted; rolls of {columns} columns, not 88; batch size 1"
     return [_chung(size, *nll, convention) for size, nll in ((TANH, tanh), (GRU, gru), (LSTM, lstm))]
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 
-from leaderboard.columns import COLUMNS
+from leaderboard.columns import AGAINST, COLUMNS, filled
 from leaderboard.markdown import escaped, grid
 from leaderboard.rows import Board, Table
 from seqbench.task import SeqbenchError
 
 PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-SHOWN = ("rank", "unit", "hidden", "recurrent", "test", "n", "planned", "reference")
+SHOWN = ("rank", "unit", "hidden", "recurrent", "test", "n", "planned", "marks", *AGAINST)
+NEEDED = {"rank", "unit", "test"}
 
 
 def with_table(text: str, board: Board) -> str:
@@ -36,8 +37,10 @@ def with_table(text: str, board: Board) -> str:
 
 def short(table: Table) -> str:
     """Units and floors, with the columns that a first look needs."""
-    columns = [column for column in COLUMNS if column.name in SHOWN]
     rows = [row for row in table.rows if row.kind != "published"]
+    columns = [column for column in COLUMNS if column.name in SHOWN]
+    told = filled(columns, rows)
+    columns = [column for column in columns if column in told or column.name in NEEDED]
     caption = (
         f"{table.heading}; test NLL in {table.task.unit}, mean ± 95% interval over seeds; {table.search}, the same for "
         "all units. Units that cannot be told apart share a rank."

@@ -12,7 +12,8 @@ import yaml
 
 from leaderboard.build import find, read_one
 from leaderboard.checks import problems
-from seqbench.record import Record, identity, load
+from leaderboard.classes import data_sets
+from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 
 AGREE = 1e-3  # nats, on the same kind of device
@@ -69,11 +70,13 @@ def rerun(records: Path, run: str) -> Rerun:
         run: its id, or the first characters of it.
 
     Raises:
-        SeqbenchError: no such run, or several; a record that is not sound; training failed.
+        SeqbenchError: no such run, or several; a record that is not sound, or of files of one's own; training failed.
     """
     record = _find(records, run)
     if found := next(problems(record), None):
         raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
+    if data_sets()[record.config["data"]["class_path"]].places:
+        raise SeqbenchError(f"{record.run_id} was trained on files of one's own; its command: {record.command}")
     if record.test is None:
         raise SeqbenchError(f"{record.run_id} has no test NLL to compare with: choose a finished run")
     with tempfile.TemporaryDirectory() as folder:
@@ -111,12 +114,15 @@ def _device() -> str:
 
 def _train(record: Record, folder: Path) -> Record:
     config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(identity(record.config)), encoding="utf-8")
+    config.write_text(yaml.safe_dump(record.config), encoding="utf-8")
     command = [sys.executable, "-m", "seqbench.child", "fit", "--config", str(config), "--run.dir", str(folder)]
     if _device() == record.environment.device.split()[0]:
         command += ["--model.recurrence", record.environment.recurrence]  # another kernel rounds otherwise
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # its bar is on stderr
     path = folder / record.run_id / "record.json"
+    other = [found.parent.name for found in folder.glob("*/record.json") if found != path]
+    if other and not path.exists():
+        raise SeqbenchError(f"{record.run_id}: its config is run {other[0]} now: a default has changed since")
     if done.returncode or not path.exists():
         raise SeqbenchError(f"{record.run_id} could not be trained again (see above); its command: {record.command}")
     return load(path)

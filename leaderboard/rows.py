@@ -10,9 +10,11 @@ from typing import Literal
 
 from leaderboard.published import Published
 from leaderboard.statistics import Comparison, Estimate, estimate
-from seqbench.record import Record, Score, TaskRecord
+from seqbench.record import Record, Score, TaskRecord, at_edge, still_learning
 
 Kind = Literal["unit", "floor", "published"]
+Convention = Literal["nll", "nll_sequence", "nll_first"]
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,21 @@ class Search:
     Attributes:
         rates: learning rates tried.
         seeds: seeds at the best rate.
+        finalists: rates with all of these seeds, of the unit that has most; the best by validation are chosen first.
     """
 
     rates: frozenset[float]
     seeds: frozenset[int]
+    finalists: int = 1
 
     def __str__(self) -> str:
-        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
         if len(self.rates) == 1:
             return f"one rate, {next(iter(self.rates)):.3g}, with {seeds}"
+        if len(self.seeds) > 1 and self.finalists > 1:
+            most = NUMBERS.get(self.finalists, str(self.finalists))
+            which = "" if self.finalists == len(self.rates) else f", the {most} best by validation"
+            return f"{len(self.rates)} rates{which} with {seeds} each"
         return f"{len(self.rates)} rates, the best by validation with {seeds}"
 
 
@@ -87,7 +95,26 @@ class Row:
     @cached_property
     def tried(self) -> frozenset[float]:
         """The rates that the best was chosen from: those with a run that came to its end, well or badly."""
-        return frozenset(run.rate for run in self.runs + self.searched if run.status in ("finished", "diverged"))
+        return frozenset(run.rate for run in self.runs + self.searched if _ended(run))
+
+    def ended(self, rate: float) -> frozenset[int]:
+        """The seeds whose run at a rate came to its end."""
+        return frozenset(run.seed for run in self.runs + self.searched if run.rate == rate and _ended(run))
+
+    @property
+    def rate(self) -> float | None:
+        """The rate of `runs`: the best, where any run finished."""
+        return self.runs[0].rate if self.runs else None
+
+    @cached_property
+    def marks(self) -> list[str]:
+        """What a reader must know of a unit's runs that count: that the search or the training was too short."""
+        found = []
+        if self.counted and self.rate is not None and at_edge(self.rate, self.tried):
+            found.append("rate at the edge")
+        if learning := sum(map(still_learning, self.counted)):
+            found.append(f"still learning in {learning} of {len(self.counted)} run{'s' * (len(self.counted) > 1)}")
+        return found
 
     @cached_property
     def missing(self) -> list[str]:
@@ -101,22 +128,29 @@ class Row:
 
     @cached_property
     def lacks(self) -> list[str]:
-        """What is missing, and what was lost at the best rate; a row that lacks something is not ranked."""
-        lost = Counter(outcome(run) for run in self.runs if run not in self.counted)
+        """What is missing, and what was lost at the best rate; a row that lacks something is not ranked.
+
+        A run of a seed that nobody brought to its end is none of what is lost: it changes no rank.
+        """
+        wanted = {run.seed for run in self.runs}
+        if self.search is not None and self.counted:
+            wanted &= self.search.seeds
+        lost = Counter(outcome(run) for run in self.runs if run not in self.counted and run.seed in wanted)
         return self.missing + [f"{n} {reason}" for reason, n in sorted(lost.items())]
 
     def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
         """The mean of a value over the runs that count and have one."""
         return estimate(v for v in map(value, self.counted) if v is not None)
 
-    def score(self, convention: Literal["nll", "nll_sequence", "nll_first"]) -> Estimate | None:
-        """Test NLL under a convention, whatever the kind of row."""
+    def score(self, convention: Convention, split: Literal["train", "valid", "test"] = "test") -> Estimate | None:
+        """A split's NLL under a convention, of the best epoch's weights, whatever the kind of row."""
         if self.published is not None:
-            return Estimate(self.published.test, None, 1) if convention == "nll" else None
-        if self.floor is not None:
-            value = getattr(self.floor, convention)
-            return None if value is None else Estimate(value, None, 1)
-        return self.mean(lambda run: getattr(run.test, convention))
+            value = getattr(self.published, split, None) if convention == "nll" else None
+        elif self.floor is not None:
+            value = getattr(self.floor, convention) if split == "test" else None
+        else:
+            return self.mean(lambda run: getattr(getattr(run, split), convention, None))
+        return None if value is None else Estimate(value, None, 1)
 
     @cached_property
     def test(self) -> Estimate | None:
@@ -178,6 +212,10 @@ class Board:
     """All tables, ordered by data set."""
 
     tables: tuple[Table, ...]
+
+
+def _ended(run: Record) -> bool:
+    return run.status in ("finished", "diverged")
 
 
 def outcome(run: Record) -> str:

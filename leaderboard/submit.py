@@ -50,7 +50,7 @@ def _refusals(record: Record, known: dict[str, Record]) -> Iterator[Problem]:
     commit = record.environment.commit
     if commit.endswith("+"):
         yield "environment.commit", f"{commit} had uncommitted changes: commit them and train it again"
-    if record.status in ("interrupted", "failed"):
+    if record.status in ("interrupted", "failed", "stopped"):
         yield "status", f"{record.status}: a run is published when it came to its end, well or badly"
     if known.get(record.run_id, record) != record:
         yield "run_id", f"{record.run_id} is published already with other numbers"

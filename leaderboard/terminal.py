@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 18  # characters that a unit's name keeps in a narrow terminal
 # What a narrow terminal keeps longest; the rest goes first, from the right.
-FIRST = ("unit", "test", "rank", "n", "planned", "lost", "valid", "rate", "recurrent", "reference", "bits", "seconds")
+FIRST = (
+    "unit", "test", "rank", "n", "planned", "lost", "marks", "valid", "rate", "recurrent", "verdict", "bits", "seconds",
+)  # fmt: skip
 
 
 def print_board(board: Board, console: Console) -> None:

@@ -22,29 +22,31 @@ from leaderboard.rows import clean
 from seqbench.task import SeqbenchError
 
 SUMS = "SHA256SUMS"
-LARGEST = 20_000  # bytes
+LARGEST = 32_000  # bytes; 500 epochs make 28,000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong, or that a reader of sound records must know.
 
     Attributes:
         file: where, below the folder of records; "" where two files contradict each other, which `problem` names.
         field: dotted; "" for the whole file.
         problem: what is wrong.
+        note: nothing is wrong.
     """
 
     file: str
     field: str
     problem: str
+    note: bool = False
 
     def __str__(self) -> str:
-        return clean(": ".join(part for part in (self.file, self.field, self.problem) if part))
+        return clean(": ".join(part for part in ("note" * self.note, self.file, self.field, self.problem) if part))
 
 
 def verify(records: Path) -> list[Finding]:
-    """All that is wrong with a folder of records.
+    """All that is wrong with a folder of records, and then the notes on it.
 
     Raises:
         SeqbenchError: there are none.
@@ -66,7 +68,7 @@ def verify(records: Path) -> list[Finding]:
             findings.append(Finding(name, "run_id", f"{record.run_id} is not what the file is named after"))
     gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
-    return findings + together(sources) + incomplete(sources)
+    return findings + together(sources) + of_units(sources)
 
 
 def too_large(path: Path) -> Iterator[str]:
@@ -139,16 +141,20 @@ def together(sources: Sequence[Source]) -> list[Finding]:
     return findings
 
 
-def incomplete(sources: Sequence[Source]) -> list[Finding]:
-    """Rows that lack seeds or rates which others of their table have; nothing where records contradict each other."""
+def of_units(sources: Sequence[Source]) -> list[Finding]:
+    """Rows that lack seeds or rates which others of their table have, and notes: the marks that rows have on the board.
+
+    Nothing where records contradict each other.
+    """
     try:
         board = assemble(unique(sources))
     except SeqbenchError:
         return []  # told by `together`
     files = {record.run_id: name for name, record in sources}
-    return [
-        Finding(files[row.runs[0].run_id], "seed, rate", f"{row.name} of {table.heading} is incomplete: {what}")
-        for table in board.tables
-        for row in table.units
-        for what in row.missing
-    ]
+    lacking, notes = [], []
+    for table in board.tables:
+        for row in table.units:
+            name, file = f"{row.name} of {table.heading}", files[row.runs[0].run_id]
+            lacking += [Finding(file, "seed, rate", f"{name} is incomplete: {what}") for what in row.missing]
+            notes += [Finding("", "", f"{name}: {mark}", note=True) for mark in row.marks]
+    return lacking + notes

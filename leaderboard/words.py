@@ -12,14 +12,16 @@ WHAT = (
 )
 CONVENTION = (
     "NLL is the negative log-likelihood of the test split: total nats (natural logarithm) over all frames scored; "
-    "a first frame that nothing precedes is not scored. Lower is better. "
+    "a first frame that nothing precedes is not scored. Lower is better. Train, validation and test NLL are of the "
+    "same weights, those of the best epoch by validation, without weight noise. "
     "± is half the 95% t-interval of the mean over seeds."
 )
 ORDER = (
     "Rows are ordered by test NLL. A unit's rank is one more than the number of units that are better by more than "
-    "chance; those that cannot be told apart share it. Only complete units run here are ranked: all seeds and rates "
-    "that others of the table got, none lost at the best rate. Floors need no model; published rows come from papers, "
-    "under conventions of their own."
+    "chance; those that cannot be told apart share it. Only complete units run here are ranked: with all rates that "
+    "others of the table got, and all seeds at their own best rate, none of them lost. The best rate is that with the "
+    "lowest mean validation NLL of those with the most finished seeds. Floors need no model; published rows come from "
+    "papers, under conventions of their own."
 )
 
 

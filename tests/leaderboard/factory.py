@@ -43,10 +43,10 @@ def make(
     best = min(range(epochs), key=valid.__getitem__)
     task_record = R.TaskRecord(task, 88, 88, "Bernoulli", "nats/frame", f"{len(task):x}" * 64, True)
     config = {
-        "data": {"class_path": task, "batch_size": 16},
-        "model": {"cell": {"class_path": cell}, "seed": seed, "rate": rate, "noise": 0.075, "budget": 20_000},
-        "trainer": {"max_epochs": 500, "precision": "32-true"},
-        "run": {"dir": "runs"},
+        "data": {"class_path": task, "init_args": {"batch_size": 1}},
+        "model": {"cell": {"class_path": cell}, "seed": seed, "rate": rate, "noise": 0.075},
+        "trainer": {"max_epochs": 500},
+        "run": {},
     }
     made = R.Record(
         schema=R.SCHEMA,
@@ -54,35 +54,50 @@ def make(
         status="finished",
         message="",
         task=task_record,
-        cell=R.CellRecord(cell, {}, hidden),
+        cell=R.CellRecord(cell, {}, hidden, 20_000, "recurrent"),
         parameters=R.Parameters(recurrent, recurrent + 88 * hidden + 88),
         seed=seed,
         rate=rate,
         config=config,
         command=f"seqbench fit -c configs/{task}.yaml --model.cell {cell} --model.seed {seed}",
         environment=R.Environment(
-            "0123456789abcdef0123", {"torch": "2.11.0", "seqbench": "0.1.0"}, "cpu (x86_64) x 1", "loop", "32-true", 1
+            commit="0123456789abcdef0123",
+            versions={"torch": "2.11.0", "seqbench": "0.1.0"},
+            device="cpu (x86_64) x 1",
+            recurrence="loop",
+            precision="32-true",
+            threads=1,
+            replicas=5,
+            sources={"suite": "a" * 12, "unit": "b" * 12},
         ),
         seconds=round(epochs * epoch_seconds, 3),
         curve=R.Curve(
             steps=15,
+            every=1,
             seconds=[round(epoch_seconds * e, 3) for e in range(1, epochs + 1)],
             train=[round(v, 6) for v in train],
             valid=[round(v, 6) for v in valid],
+            gradient=[3.0] * epochs,
+            update=[0.01] * epochs,
+            floored=[0.2] * epochs,
         ),
         best_epoch=best,
         best_valid=round(valid[best], 6),
+        train=R.Score(round(train[best] - 0.3, 6), round(train[best] - 0.4, 6), round(train[best] - 0.2, 6)),
+        valid=R.Score(round(valid[best], 6), round(valid[best] - 0.1, 6), round(valid[best] + 0.1, 6)),
         test=R.score_from_parts(nats, frames, [f / 8 for f in frames]),
         floors=FLOORS.get(task, {}),
         scale=None,
     )
+    if "best_valid" in changes:
+        made = dataclasses.replace(made, valid=dataclasses.replace(made.valid, nll=changes["best_valid"]))
     made = dataclasses.replace(made, **changes)
     return dataclasses.replace(made, run_id=changes.get("run_id", R.run_id(made.task, made.cell.name, made.config)))
 
 
 def diverged(cell: str = "tanh", seed: int = 0, **changes: Any) -> R.Record:
     """A run whose loss was no longer finite in epoch 2."""
-    curve = R.Curve(15, [0.5, 1.0], [11.0, None], [10.0, None])
+    curve = R.Curve(15, 1, [0.5, 1.0], [11.0, None], [10.0, None], [3.0, None], [0.01, None], [])
     message = "training loss not finite in epoch 2"
     return make(cell, seed, status="diverged", message=message, test=None, curve=curve, best_epoch=0, **changes)
 
