@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import tempfile
@@ -93,8 +94,8 @@ def read_one(path: Path, folder: Path) -> Record:
         record = load(path)
     except (OverflowError, RecursionError) as error:
         raise SeqbenchError(f"{path}: not a readable record: {error}") from error
-    if not (finite(record.config) and finite(record.cell.options)):
-        raise SeqbenchError(f"{path}: record.config: a number is not finite")
+    if not finite(record):
+        raise SeqbenchError(f"{path}: a number in it is not finite")
     curve = record.curve
     lengths = {len(curve.seconds), len(curve.train), len(curve.valid), len(curve.gradient), len(curve.update)}
     if len(lengths | {len(curve.floored) or len(curve.valid)}) > 1:
@@ -105,7 +106,9 @@ def read_one(path: Path, folder: Path) -> Record:
 
 
 def finite(value: Any) -> bool:
-    """Whether all numbers in a JSON value are: 1e999 is read as infinity."""
+    """Whether all numbers in a record, or in a part of it, are: 1e999 is read as infinity."""
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
     if isinstance(value, dict | list):
         return all(map(finite, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)

@@ -161,7 +161,7 @@ def test_no_records(make, tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"seconds":24.6', '"seconds":NaN'), ('"schema":2', '"schema":99'), ('"status":', '"state":'), ("{", "")],
+    [('"seconds":24.6', '"seconds":NaN'), ('"schema":3', '"schema":99'), ('"status":', '"state":'), ("{", "")],
 )
 def test_a_bad_record_is_refused_by_name(old, new, factory, tmp_path):
     folder = factory.write(tmp_path / "records", factory.make("LSTM"), factory.make("GRU", epochs=41))
@@ -176,10 +176,31 @@ def test_a_bad_record_is_refused_by_name(old, new, factory, tmp_path):
 
 def test_parts_that_do_not_fit_are_refused_by_name(factory, tmp_path):
     run = factory.make("GRU")
-    short = dataclasses.replace(run.curve, valid=run.curve.valid[:-1])
-    for wrong in (dataclasses.replace(run, curve=short), dataclasses.replace(run, best_epoch=1000)):
+    lists = ("seconds", "train", "valid", "gradient", "update", "floored")
+    short = [dataclasses.replace(run.curve, **{name: getattr(run.curve, name)[:-1]}) for name in lists]
+    wrong = [dataclasses.replace(run, curve=curve) for curve in short]
+    wrong += [dataclasses.replace(run, best_epoch=1000)]
+    wrong += [dataclasses.replace(run, curve=dataclasses.replace(run.curve, every=0), best_epoch=-1)]
+    for one in wrong:
         with pytest.raises(SeqbenchError, match=r"record\.json.*curve"):
-            build(factory.write(tmp_path, wrong), tmp_path / "out")
+            build(factory.write(tmp_path, one), tmp_path / "out")
+    none = dataclasses.replace(run, curve=dataclasses.replace(run.curve, floored=[]))
+    build(factory.write(tmp_path, none), tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", "1" + 400 * "0", "[" * 99_999])
+@pytest.mark.parametrize("field", ["noise", "seconds", "valid", "peepholes"])
+def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(number, field, factory, tmp_path):
+    run = factory.make("GRU", epochs=1)
+    run = dataclasses.replace(run, cell=dataclasses.replace(run.cell, options={"peepholes": 1}))
+    (path,) = factory.write(tmp_path / "records", run).rglob("record.json")
+    text, n = re.subn(rf'("{field}":\[?)[\d.]+', rf"\g<1>{number}", path.read_text(), count=1)
+    assert n == 1
+    path.write_text(text)
+    if number.isdecimal() and field in ("noise", "peepholes"):
+        return  # a whole number, however large, is one
+    with pytest.raises(SeqbenchError, match=r"record\.json"):
+        build(tmp_path / "records", tmp_path / "out")
 
 
 def test_links_are_not_followed_out_of_the_folder(factory, tmp_path):
@@ -243,12 +264,14 @@ def test_whatever_a_record_says_is_escaped(factory, tmp_path):
     run = factory.make(
         "GRU", command=f"seqbench fit {SCRIPT}", message=SCRIPT, floors={SCRIPT: rec.Score(11, 11, None)}
     )
-    environment = rec.Environment(SCRIPT, {SCRIPT: SCRIPT}, f"cpu|{SCRIPT}", SCRIPT, SCRIPT, 2)
+    environment = rec.Environment(
+        SCRIPT, {SCRIPT: SCRIPT}, f"cpu|{SCRIPT}", SCRIPT, SCRIPT, 2, 3, {"suite": SCRIPT, SCRIPT: SCRIPT}
+    )
     run = dataclasses.replace(
         run,
         floors={SCRIPT: rec.Score(11, 11, None)},
         task=dataclasses.replace(run.task, name=f"../../{SCRIPT}\n|", unit=SCRIPT, digest=SCRIPT, head="a|b"),
-        cell=rec.CellRecord(f"$\\frac${SCRIPT}\0[red]", {SCRIPT: SCRIPT}, 3),
+        cell=rec.CellRecord(f"$\\frac${SCRIPT}\0[red]", {SCRIPT: SCRIPT}, 3, 20_000, "recurrent"),
         config=run.config | {"data": {SCRIPT: SCRIPT, "x": "</pre>"}},
         environment=environment,
         run_id=f"=1+1{SCRIPT}",
@@ -309,18 +332,31 @@ def test_every_column_is_in_every_format(built):
     print_board(board, console)
     terminal, page = console.file.getvalue(), (folder / "out/index.html").read_text()
     readme = (folder / "out/README.md").read_text().replace("\\", "")
-    music = [column for column in MAIN if column.name != "bits"]  # of speech alone
+    apart = {"bits", "marks"}  # of speech alone, and of what was too short
+    music = [column for column in MAIN if column.name not in apart]
     for column in music:
         assert all(word in terminal for word in column.header.split())
         assert f"| {column.header} |" in readme
     for column in (*music, *DETAIL):
         assert f">{column.header}</th>" in page
-    assert {column.name for column in COLUMNS} == {column.name for column in (*music, *DETAIL)} | {"bits"}
+    assert {column.name for column in COLUMNS} == {column.name for column in (*music, *DETAIL)} | apart
     best = board.tables[0].units[0]
     text = f"{best.test.mean:.3f} ± {best.test.interval:.3f}"
     assert text in terminal
     assert text in readme
     assert text in page
+
+
+def test_marks_stand_in_every_format(factory, tmp_path):
+    runs = [factory.make("GRU", 0, nll, rate=rate) for rate, nll in ((1e-3, 8.5), (1e-4, 8.6))]
+    (tmp_path / "README.md").write_text("<!-- table jsb -->\n<!-- end -->\n")
+    board = build(factory.write(tmp_path / "records", *runs), tmp_path / "out")
+    console = Console(file=io.StringIO(), width=400)
+    print_board(board, console)
+    made = [path.read_text() for path in (tmp_path / "README.md", *map((tmp_path / "out").joinpath, FILES))]
+    for text in (console.file.getvalue(), *made):
+        assert "rate at the edge" in text
+        assert "marks" in text
 
 
 def test_details_hold_config_command_versions_and_each_seed(built, runs):
@@ -332,7 +368,7 @@ def test_details_hold_config_command_versions_and_each_seed(built, runs):
         if run.status == "finished":
             assert f"{run.test.nll:.4f}" in text
             assert f"{run.best_valid:.4f}" in text
-    for word in ("torch 2.11.0", '"budget": 20000', "failed: no room", "diverged: ", "commit 0123456789ab"):
+    for word in ("torch 2.11.0", '"noise": 0.075', "code suite aaaaaaaaaaaa, unit bbbbbbbbbbbb", "failed: no room", "diverged: ", "commit 0123456789ab"):
         assert word in text
 
 
