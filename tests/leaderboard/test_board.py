@@ -221,9 +221,7 @@ def at(factory, cell, valid, rate, seed=0, **changes):
 def searched(factory, cell, level):
     """A complete sweep: four rates with seed 0, the three best with seeds 0, 1 and 2. The best by mean is 0.002."""
     found = {1e-3: (8.2, 8.8, 8.8), 2e-3: (8.4, 8.5, 8.6), 3e-3: (8.3, 8.7, 8.9), 4e-3: (9.9,)}
-    return [
-        at(factory, cell, level + nll, rate, seed) for rate, nlls in found.items() for seed, nll in enumerate(nlls)
-    ]
+    return [at(factory, cell, level + nll, rate, seed) for rate, nlls in found.items() for seed, nll in enumerate(nlls)]
 
 
 def test_the_best_rate_is_that_of_the_lowest_mean_and_finalists_confuse_nobody(factory):

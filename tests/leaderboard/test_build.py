@@ -368,7 +368,14 @@ def test_details_hold_config_command_versions_and_each_seed(built, runs):
         if run.status == "finished":
             assert f"{run.test.nll:.4f}" in text
             assert f"{run.best_valid:.4f}" in text
-    for word in ("torch 2.11.0", '"noise": 0.075', "code suite aaaaaaaaaaaa, unit bbbbbbbbbbbb", "failed: no room", "diverged: ", "commit 0123456789ab"):
+    for word in (
+        "torch 2.11.0",
+        '"noise": 0.075',
+        "code suite aaaaaaaaaaaa, unit bbbbbbbbbbbb",
+        "failed: no room",
+        "diverged: ",
+        "commit 0123456789ab",
+    ):
         assert word in text
 
 
