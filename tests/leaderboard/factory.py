@@ -8,6 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from leaderboard.board import assemble
+from leaderboard.columns import COLUMNS
+from leaderboard.rows import Board, Row
 from seqbench import record as R
 
 FLOORS = {
@@ -107,3 +110,27 @@ def write(folder: Path, *records: R.Record) -> Path:
     for record in records:
         R.save(record, folder / record.run_id / "record.json")
     return folder
+
+
+def board_of(*records: R.Record) -> Board:
+    """The board of these, as if each lay in a file of its own: file 0, file 1, ..."""
+    return assemble([(f"file {i}", record) for i, record in enumerate(records)])
+
+
+def with_config(record: R.Record, section: str, **settings: Any) -> R.Record:
+    """The record of the run with other settings, under its own name."""
+    config = record.config | {section: record.config[section] | settings}
+    changed = dataclasses.replace(record, config=config)
+    return dataclasses.replace(changed, run_id=R.run_id(changed.task, changed.cell.name, config))
+
+
+def with_size(record: R.Record, size: tuple[int | None, Any], **settings: Any) -> R.Record:
+    """The run with other settings of the model that give this budget and what it counts."""
+    changed = with_config(record, "model", **settings)
+    budget, count = size
+    return dataclasses.replace(changed, cell=dataclasses.replace(changed.cell, budget=budget, count=count))
+
+
+def cells(row: Row) -> dict[str, str]:
+    """A row as a reader sees it, by the columns' names."""
+    return {column.name: column.show(row) for column in COLUMNS}

@@ -1,0 +1,132 @@
+"""A unit's best rate, what a complete unit has, and runs that did not come to their end; by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+
+def at(factory, cell, valid, rate, seed=0, **changes):
+    """A run with this validation NLL; its test NLL is 0.1 more."""
+    return factory.make(cell, seed, valid + 0.1, rate=rate, best_valid=valid, **changes)
+
+
+def searched(factory, cell, level):
+    """A complete sweep: four rates with seed 0, the three best with seeds 0, 1 and 2. The best by mean is 0.002."""
+    found = {1e-3: (8.2, 8.8, 8.8), 2e-3: (8.4, 8.5, 8.6), 3e-3: (8.3, 8.7, 8.9), 4e-3: (9.9,)}
+    return [at(factory, cell, level + nll, rate, seed) for rate, nlls in found.items() for seed, nll in enumerate(nlls)]
+
+
+def test_the_best_rate_is_that_of_the_lowest_mean_and_finalists_confuse_nobody(factory):
+    """Means 8.6, 8.5 and 8.633; seed 0 alone would choose 0.001."""
+    (table,) = factory.board_of(*searched(factory, "GRU", 0.0), *searched(factory, "LSTM", 0.1)).tables
+    for row in table.units:
+        assert row.rate == 2e-3
+        assert [run.seed for run in row.runs] == [0, 1, 2]
+        assert len(row.searched) == 7
+        assert row.lacks == []
+    assert table.units[0].test.mean == pytest.approx(8.6, abs=1e-4)
+    assert {row.name for row in table.ranked} == {"GRU", "LSTM"}
+    assert str(table.search) == "4 rates, the three best by validation with 3 seeds each"
+
+
+def test_a_lucky_seed_of_the_search_is_no_best_rate(factory):
+    """One rate with five seeds; others with one seed each, which did better."""
+    runs = [at(factory, "GRU", 8.5, 2e-3, seed) for seed in range(5)]
+    runs += [at(factory, "GRU", 8.1, 1e-3), at(factory, "GRU", 8.2, 4e-3)]
+    (row,) = factory.board_of(*runs).tables[0].units
+    assert (row.rate, len(row.runs), row.lacks) == (2e-3, 5, [])
+    assert str(row.search) == "3 rates, the best by validation with 5 seeds"
+
+
+def test_a_finalist_that_diverged_once_is_not_chosen(factory):
+    """Two finished seeds at 0.001, though with the lower mean: 0.002 has three."""
+    runs = [at(factory, "GRU", nll, 1e-3, seed) for seed, nll in enumerate((8.0, 8.0))]
+    runs += [at(factory, "GRU", 8.0, 1e-3, 2, status="diverged", message="in epoch 3")]
+    runs += [at(factory, "GRU", 8.5, 2e-3, seed) for seed in range(3)]
+    (row,) = factory.board_of(*runs).tables[0].units
+    assert (row.rate, row.lacks, row.rank) == (2e-3, [], 1)
+    assert factory.cells(row)["lost"] == "1 diverged"
+    assert str(row.search) == "2 rates with 3 seeds each", "what diverged came to its end"
+
+
+@pytest.mark.parametrize("status", ["stopped", "interrupted", "failed"])
+@pytest.mark.parametrize(("cell", "rate", "seed"), [("GRU", 2e-3, 3), ("GRU", 5e-3, 0), ("NP", 6e-3, 7)])
+def test_a_run_that_did_not_end_changes_nobodys_rank(factory, status, cell, rate, seed):
+    """It is listed, and counted among what is not counted: at a new seed, at a new rate, of a new unit."""
+    complete = [*searched(factory, "GRU", 0.0), *searched(factory, "LSTM", 0.5)]
+    stopped = at(factory, cell, 7.0, rate, seed, status=status, message="after 30 of 500 epochs")
+    (before,), (after,) = factory.board_of(*complete).tables, factory.board_of(*complete, stopped).tables
+    assert {r.name: (r.rank, r.rate, r.test, r.lacks) for r in after.ranked} == {
+        r.name: (r.rank, r.rate, r.test, r.lacks) for r in before.ranked
+    }
+    assert [r.rank for r in after.ranked] == [1, 2]
+    assert str(after.search) == str(before.search)
+    row = next(r for r in after.units if r.name == cell)
+    assert stopped in [dataclasses.replace(run, curve=stopped.curve) for run in row.runs + row.searched]
+    assert factory.cells(row)["lost"] == f"1 {status}"
+    assert row.rank == (None if cell == "NP" else 1)
+
+
+def test_a_planned_seed_that_stopped_is_lacking(factory):
+    runs = [factory.make(cell, seed, 8.5) for cell in ("GRU", "LSTM") for seed in range(3)]
+    runs[-1] = dataclasses.replace(runs[-1], status="stopped", message="after 30 of 500 epochs")
+    (table,) = factory.board_of(*runs).tables
+    assert {row.name: row.lacks for row in table.units} == {"GRU": [], "LSTM": ["1 stopped"]}
+    assert [row.name for row in table.ranked] == ["GRU"]
+
+
+def test_a_unit_of_which_nothing_finished_has_a_row(factory):
+    runs = [factory.make("GRU", seed, rate=r, status="diverged", test=None) for r, seed in ((1, 0), (2, 0), (2, 1))]
+    (row,) = factory.board_of(*runs).tables[0].units
+    assert (row.rate, row.test, row.rank, row.marks) == (2, None, None, [])
+    assert row.lacks == ["2 diverged"]
+
+
+def test_a_search_is_one_row_at_its_best_rate_by_validation(factory):
+    """The best rate's runs count; a better test NLL at another rate tempts nobody."""
+    search = [factory.make("GRU", 0, nll, rate=rate) for rate, nll in ((1e-4, 8.9), (1e-3, 8.5), (1e-2, 8.7))]
+    tempting = dataclasses.replace(search[2], test=dataclasses.replace(search[2].test, nll=5.0))
+    diverged = factory.make("GRU", 0, 9.0, rate=1.0, status="diverged")
+    report = [factory.make("GRU", seed, 8.52, rate=1e-3) for seed in (1, 2)]
+    (row,) = factory.board_of(*search[:2], tempting, diverged, *report).tables[0].units
+    assert [(run.seed, run.rate) for run in row.runs] == [(0, 1e-3), (1, 1e-3), (2, 1e-3)]
+    assert [run.rate for run in row.searched] == [1e-4, 1e-2, 1.0]
+    assert row.test.mean == pytest.approx(np.mean([r.test.nll for r in (search[1], *report)]))
+    shown = factory.cells(row)
+    assert (shown["rate"], shown["rates"], shown["n"], shown["lost"]) == ("0.001", "4", "3", "1 diverged")
+
+
+def test_incomplete_units_are_marked_and_not_ranked(factory):
+    whole = [factory.make("GRU", seed, 8.5, rate=r) for seed in range(3) for r in (1e-3, *[1e-4] * (seed == 0))]
+    fewer_seeds = [factory.make("LSTM", 0, 8.0, rate=r) for r in (1e-3, 1e-4)]
+    fewer_rates = [factory.make("NP", seed, 8.0, rate=1e-3) for seed in range(3)]
+    lost = [factory.make("tanh", s, 8.0, rate=1e-3, status="failed" if s == 2 else "finished") for s in range(3)]
+    lost.append(factory.make("tanh", 0, 8.0, rate=1e-4, status="diverged"))
+    (table,) = factory.board_of(*whole, *fewer_seeds, *fewer_rates, *lost).tables
+    tags = {row.name: row.tag for row in table.units}
+    assert tags == {
+        "GRU": "",
+        "LSTM": "incomplete: no seed 1, 2",
+        "NP": "incomplete: 1 of 2 rates not tried",
+        "tanh": "incomplete: 1 failed",
+    }
+    assert [row.name for row in table.ranked] == ["GRU"]
+    assert {(shown["n"], shown["planned"]) for row in table.units if (shown := factory.cells(row))} == {
+        ("3", "of 3"),
+        ("1", "of 3"),
+        ("2", "of 3"),
+    }
+
+
+def test_a_rate_at_the_edge_of_those_tried_is_marked(factory):
+    """The best is the lowest for the GRU; for the LSTM a higher one was tried, though all runs at it diverged."""
+    rates = {1e-4: 8.4, 1e-3: 8.6}
+    runs = [factory.make("GRU", 0, nll, rate=rate) for rate, nll in rates.items()]
+    runs += [factory.make("GRU", 0, rate=1e-2, status="diverged", test=None)]
+    runs += [factory.make("LSTM", 0, nll, rate=rate) for rate, nll in ((1e-4, 8.6), (1e-3, 8.4))]
+    runs += [factory.make("LSTM", 0, rate=1e-2, status="diverged", test=None)]
+    (table,) = factory.board_of(*runs).tables
+    assert {row.name: row.marks for row in table.units} == {"GRU": ["rate at the edge"], "LSTM": []}
+    (single,) = factory.board_of(factory.make("GRU")).tables[0].units
+    assert single.marks == [], "one rate is no search"
