@@ -33,7 +33,7 @@ def _quoted(check: Callable[[Record], Iterator[Problem]]) -> Callable[[Record], 
     def guarded(record: Record) -> Iterator[Problem]:
         try:
             yield from check(record)
-        except (KeyError, TypeError, ValueError, AttributeError, SeqbenchError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, SeqbenchError) as error:
             yield f"config ({check.__name__})", f"cannot be used: {type(error).__name__}: {error}"
 
     return guarded

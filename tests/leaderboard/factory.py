@@ -93,7 +93,8 @@ def make(
         scale=None,
     )
     if "best_valid" in changes:
-        made = dataclasses.replace(made, valid=dataclasses.replace(made.valid, nll=changes["best_valid"]))
+        level = changes["best_valid"]
+        made = dataclasses.replace(made, valid=R.Score(level, level - 0.1, level + 0.1))
     made = dataclasses.replace(made, **changes)
     return dataclasses.replace(made, run_id=changes.get("run_id", R.run_id(made.task, made.cell.name, made.config)))
 

@@ -1,6 +1,7 @@
 """What must hold inside one record, case by case."""
 
 import dataclasses
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,28 @@ def test_classes_of_the_libraries_are_named_without_modules():
             assert list(checks.problems(changed(record, model=model, trainer={"callbacks": callbacks}))) == []
 
 
+@pytest.mark.parametrize(
+    ("section", "value"), [("model", {"budget": 10**400}), ("model", {"layers": "two"}), ("data", {"init_args": [1]})]
+)
+def test_a_config_that_cannot_be_is_a_problem_and_no_error(section, value):
+    fields = [field for field, _ in checks.problems(changed(rec.load(RECORD), **{section: value}))]
+    assert fields in (["config (sizes)"], ["config (task)"])
+
+
+def test_a_run_whose_defaults_have_changed_is_told_from_one_that_failed(monkeypatch):
+    """Its config is another run now: the record that training leaves has another name."""
+
+    def train(command, **_):
+        folder = Path(command[command.index("--run.dir") + 1])
+        other = dataclasses.replace(rec.load(RECORD), run_id="jsb-gru-000000000000")
+        rec.save(other, folder / other.run_id / "record.json")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", train)
+    with pytest.raises(SeqbenchError, match="its config is run jsb-gru-000000000000 now: a default has changed"):
+        rerun(RECORD.parent, RECORD.stem)
+
+
 def test_a_given_hidden_size_has_no_budget():
     record = changed(rec.load(RECORD), model={"hidden": 48})
     given = dataclasses.replace(record, cell=dataclasses.replace(record.cell, budget=None, count=None))
@@ -47,6 +70,7 @@ def test_a_given_hidden_size_has_no_budget():
         (50, 10, 4, None, 39, False),
         (100, 1, 30, 10, 19, True),
         (100, 1, 30, 11, 19, False),
+        (100, 1, 30, 5, 19, False),  # it went on for longer than its patience
         (100, 10, 5, 15, 29, True),  # 10 epochs after the best are too few, 20 are the first that are enough
         (100, 10, 5, 25, 29, False),
     ],

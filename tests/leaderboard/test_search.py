@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from leaderboard.curves import sensitivities
+
 
 def at(factory, cell, valid, rate, seed=0, **changes):
     """A run with this validation NLL; its test NLL is 0.1 more."""
@@ -26,6 +28,8 @@ def test_the_best_rate_is_that_of_the_lowest_mean_and_finalists_confuse_nobody(f
         assert len(row.searched) == 7
         assert row.lacks == []
     assert table.units[0].test.mean == pytest.approx(8.6, abs=1e-4)
+    drawn = sensitivities(table)[0]
+    assert dict(zip(drawn.rate, drawn.valid, strict=True)) == {1e-3: 8.6, 2e-3: 8.5, 3e-3: 8.633333, 4e-3: 9.9}
     assert {row.name for row in table.ranked} == {"GRU", "LSTM"}
     assert str(table.search) == "4 rates, the three best by validation with 3 seeds each"
 
