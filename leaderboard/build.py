@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from leaderboard.board import Source, assemble
@@ -86,16 +83,11 @@ def read_one(path: Path, folder: Path) -> Record:
     """A record of a folder, if its parts fit each other so far that a board can be made of it.
 
     Raises:
-        SeqbenchError: it is none, or a link out of the folder; a number in it is not finite.
+        SeqbenchError: it is none, or a link out of the folder.
     """
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise SeqbenchError(f"{path} is a link out of {folder}: copy the record there instead")
-    try:
-        record = load(path)
-    except (OverflowError, RecursionError) as error:
-        raise SeqbenchError(f"{path}: not a readable record: {error}") from error
-    if not finite(record):
-        raise SeqbenchError(f"{path}: a number in it is not finite")
+    record = load(path)
     curve = record.curve
     lengths = {len(curve.seconds), len(curve.train), len(curve.valid), len(curve.gradient), len(curve.update)}
     if len(lengths | {len(curve.floored) or len(curve.valid)}) > 1:
@@ -103,15 +95,6 @@ def read_one(path: Path, folder: Path) -> Record:
     if record.best_epoch is not None and (curve.every < 1 or record.best_epoch not in curve.epoch):
         raise SeqbenchError(f"{path}: the best epoch is not in the curve: train that run again")
     return record
-
-
-def finite(value: Any) -> bool:
-    """Whether all numbers in a record, or in a part of it, are: 1e999 is read as infinity."""
-    if dataclasses.is_dataclass(value):
-        value = vars(value)
-    if isinstance(value, dict | list):
-        return all(map(finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def links(sources: list[Source], records: Path, out: Path) -> dict[str, str]:

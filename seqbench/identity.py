@@ -62,17 +62,22 @@ def _model(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trainer(config: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in config.items() if k not in INCIDENTAL | {"callbacks", "precision", "gradient_clip_val"}}
+    kept = {
+        k: v
+        for k, v in config.items()
+        if k not in INCIDENTAL | {"callbacks", "plugins", "precision", "gradient_clip_val"}
+    }
     kept = _differing(kept, defaults(L.Trainer) | {"limit_train_batches": 1.0, "limit_val_batches": 1.0})
     kept = {k: v for k, v in kept.items() if v is not None}
     if (precision := PRECISIONS.get(config.get("precision"), config.get("precision"))) != "32-true":
         kept["precision"] = precision
     if clip := config.get("gradient_clip_val"):
         kept["gradient_clip_val"] = clip
-    callbacks = config.get("callbacks") or []
-    callbacks = [c for c in (callbacks if isinstance(callbacks, list) else [callbacks]) if _short(c) not in WATCHING]
-    if callbacks:
-        kept["callbacks"] = callbacks
+    for key in ("callbacks", "plugins"):
+        chosen = config.get(key) or []
+        chosen = chosen if isinstance(chosen, list) else [chosen]
+        if named := [_class(kind) for kind in chosen if _short(kind) not in WATCHING]:
+            kept[key] = named
     return kept
 
 

@@ -246,7 +246,8 @@ def still_learning(record: Record) -> bool:
     longest = record.config["trainer"].get("max_epochs")
     if record.status != "finished" or record.best_epoch is None or not isinstance(longest, int) or longest < 1:
         return False
-    return record.curve.epoch[-1] + 1 == longest and record.best_epoch + 1 > 0.98 * longest
+    last = longest // record.curve.every * record.curve.every  # that is validated
+    return record.curve.epoch[-1] + 1 == last and record.best_epoch + 1 > 0.98 * last
 
 
 def protocol(record: Record) -> str:
@@ -291,7 +292,7 @@ def load(path: Path) -> Record:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SeqbenchError(f"{path}: not a readable record: {error}") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         found = value.get("schema") if isinstance(value, dict) else type(value).__name__
@@ -300,7 +301,7 @@ def load(path: Path) -> Record:
         record = typing.cast(Record, _decode(Record, value, "record"))
         if not all(isinstance(record.config.get(section), dict) for section in SECTIONS):
             raise ValueError(f"record.config: expected the sections {', '.join(SECTIONS)}")
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise SeqbenchError(f"{path}: {error}") from error
     return record
 
@@ -318,6 +319,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     """`value` as `kind`: dataclass, list, dict, union, Literal, or a plain type; ValueError names the place."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
+        _check_finite(value, where)
         return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
@@ -337,11 +339,21 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in args:
             return None
         return _decode(next(a for a in args if a is not type(None)), value, where)
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
+    if kind is float and type(value) in (int, float):
+        _check_finite(float(value), where)
         return float(value)
     if type(value) is kind:
         return value
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
+
+
+def _check_finite(value: Any, where: str) -> None:
+    """All numbers in it: 1e999 is read as infinity."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_finite(inner, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: a number is not finite")
 
 
 def _is_plain(kind: Any, values: list[Any]) -> bool:

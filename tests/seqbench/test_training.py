@@ -26,9 +26,10 @@ from datamodules.synthetic import Synthetic
 from datamodules.wav_folder import WavFolder
 from seqbench import record
 from seqbench.cells import find
+from seqbench.draws import normal
 from seqbench.fitting import run
 from seqbench.module import SequenceModel
-from seqbench.task import SeqbenchError, draw_seed
+from seqbench.task import SeqbenchError, draw_words
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 AGREE = {"rtol": 0, "atol": 1e-3}  # nats per frame: rounding of 1e-7, amplified by some hundred steps
@@ -78,8 +79,7 @@ class Net(nn.Module):
     def shaken(self, sd: float, seed: int, step: int) -> dict[str, Tensor]:
         """The parameters with noise on W and U alone, drawn in this order as the suite draws it."""
         I, H, G = self.sizes
-        g = torch.Generator().manual_seed(draw_seed(seed, "noise", step))
-        draw = torch.empty(I * G * H + H * G * H).normal_(generator=g)
+        draw = normal(I * G * H + H * G * H, [draw_words(seed, "noise", step)])[0]
         assert self.tanh  # with more gates their order would have to be minded
         noise = {
             "rnn.weight_ih_l0": draw[: I * H].view(I, H).T,
