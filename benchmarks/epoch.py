@@ -1,20 +1,21 @@
 """What an epoch of `seqbench fit` costs over its kernels alone, and over a plain PyTorch loop around the same unit.
 
-    python benchmarks/epoch.py [--data jsb] [--unit GRU] [--epochs 10] [--rounds 5] [--json]
+    python benchmarks/epoch.py [--data jsb] [--unit GRU] [--batch-size 1] [--replicas 1] [--epochs 5] [--rounds 5]
 
 All in one run, rounds in turn, so that a drift of the machine hits all; seconds are those of training and validation.
 
 kernels: what is compiled, and nothing else: the recurrent layer and the head with its likelihood, forward and backward,
     on the epoch's batches, gathered before; forward only on the validation batches.
-plain: what a run does and nothing else: batches gathered in the same order, weight noise, clipping, Chung's RMSProp,
-    validation after each epoch.  It shares the unit's step and the way over time, and none of the replica axis,
-    callbacks, records, checkpoints or TensorBoard.
+plain: what a run does and nothing else: batches gathered in the same order, weight noise, Chung's RMSProp, validation
+    after each epoch; one replica after the other.  It shares the unit's step and the way over time, and none of the
+    replica axis, callbacks, records, checkpoints or TensorBoard.
 stages: the suite's own parts one after the other without Lightning, each by the clock: where the rest goes.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -37,30 +38,51 @@ from seqbench.affine import project
 from seqbench.cells import Cell, find
 from seqbench.fitting import run
 from seqbench.module import SequenceModel
-from seqbench.optim import clip_per_replica
+from seqbench.optim import ChungRMSProp, PerReplica
 from seqbench.recurrence import run_layer
+from seqbench.task import Batch
 
+HELD = 256  # batches gathered before they are timed
 CONFIGS = Path(__file__).parents[1] / "configs"
-NOISE, RATE, RHO, FLOOR, MOMENTUM = 0.075, 6e-4, 0.95, 1e-2, 0.9
+NOISE, RATE, RHO, FLOOR, MOMENTUM, NORM = 0.075, 6e-4, 0.95, 1e-2, 0.9, 1.0
 
 
-def loaded(name: str) -> SequenceData:
-    """A music set at batch 16, as its configs have it."""
-    data = dataset(name)(batch_size=16)
-    data.setup()
-    return data
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is timed: a unit on a music set, so many sequences a step, replicas with a seed each."""
+
+    unit: str
+    data: str
+    batch_size: int
+    replicas: int
+    epochs: int
+
+    def loaded(self, seeds: int | None = None) -> SequenceData:
+        """The set, shuffled, as chung2014 has it."""
+        count = self.replicas if seeds is None else seeds
+        data = dataset(self.data)(batch_size=self.batch_size, order="shuffled", seeds=list(range(count)))
+        data.setup()
+        return data
+
+    def model(self, data: SequenceData, replicas: int) -> SequenceModel:
+        return SequenceModel(find(self.unit)(), data.task, list(range(replicas)), RATE, noise=NOISE)
 
 
-def hidden(cell: Cell, x: Tensor, w: dict[str, Tensor]) -> Tensor:
-    """[T, 1, B, H], by the layer's weights among w."""
-    h, _ = run_layer(cell, x, SimpleNamespace(**{n: w[n] for n in cell.layer(1, 1)}))
+def hidden(cell: Cell, batch: Batch, w: dict[str, Tensor]) -> Tensor:
+    """[T, R, B, H], by the layer's weights among w."""
+    own = SimpleNamespace(**{n: w[n] for n in cell.layer(1, 1)})
+    h, _ = run_layer(cell, batch.x.float(), own, steps=batch.steps)
     return h
 
 
-def plain_epochs(unit: str, name: str, epochs: int) -> float:
-    """Seconds of so many epochs."""
-    data, cell = loaded(name), find(unit)()
-    model = SequenceModel(cell, data.task)  # for its initial weights only
+def plain_epochs(case: Case) -> float:
+    """Seconds of so many epochs, one replica after the other."""
+    return sum(_plain_run(case) for _ in range(case.replicas))
+
+
+def _plain_run(case: Case) -> float:
+    data = case.loaded(1)
+    model = case.model(data, 1)  # for its initial weights only
     weights = {n: p.detach().clone().requires_grad_() for n, p in model.w.items()}
     noisy = [n for n, weight in model.spec.items() if weight.noisy]
     squares = {n: torch.zeros_like(w) for n, w in weights.items()}
@@ -68,25 +90,25 @@ def plain_epochs(unit: str, name: str, epochs: int) -> float:
 
     def nll(split: Split, index: Tensor, w: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         batch = data.gather(split, index)
-        out = project(hidden(cell, batch.x.float(), w), w["V"], w["c"])
+        out = project(hidden(model.cell, batch, w), w["V"], w["c"])
         each = binary_cross_entropy_with_logits(out, batch.y.float(), reduction="none").sum(-1)
         return (each * batch.mask).sum(), batch.mask.sum()
 
     order = data.train_dataloader()
     start = time.perf_counter()
-    for epoch in range(epochs):
+    for epoch in range(case.epochs):
         order.set_epoch(epoch)
         for index in order:
             shaken = {n: w + NOISE * torch.randn_like(w) if n in noisy else w for n, w in weights.items()}
-            nats, frames = nll("train", index, shaken)
-            grads = torch.autograd.grad(nats / frames, list(weights.values()))
-            scale = 1 / torch.stack([g.norm() for g in grads]).norm().clamp_min(1)
+            nats, _ = nll("train", index, shaken)
+            grads = torch.autograd.grad(nats / index.shape[1], list(weights.values()))
             with torch.no_grad():
-                for (n, w), grad in zip(weights.items(), grads, strict=True):
-                    g = grad * scale
+                for (n, _), g in zip(weights.items(), grads, strict=True):
                     squares[n].mul_(RHO).addcmul_(g, g, value=1 - RHO)
-                    momenta[n].mul_(MOMENTUM).addcdiv_(g, squares[n].sqrt().clamp_min(FLOOR))
-                    w.sub_(momenta[n], alpha=RATE)
+                    momenta[n].mul_(MOMENTUM).addcdiv_(g, squares[n].sqrt().clamp_min(FLOOR), value=-RATE)
+                held = NORM / torch.stack([m.norm() for m in momenta.values()]).norm().clamp_min(NORM)
+                for n, w in weights.items():
+                    w.add_(momenta[n] * held)
         with torch.no_grad():
             sums = [nll("valid", index, weights) for index in data.val_dataloader()]
             nats, frames = (torch.stack(parts).sum() for parts in zip(*sums, strict=True))
@@ -94,36 +116,40 @@ def plain_epochs(unit: str, name: str, epochs: int) -> float:
     return time.perf_counter() - start
 
 
-def kernel_epochs(unit: str, name: str, epochs: int) -> float:
+def kernel_epochs(case: Case) -> float:
     """Seconds of so many epochs' layers and heads, and nothing else."""
-    data, cell = loaded(name), find(unit)()
-    model = SequenceModel(cell, data.task)
+    data = case.loaded()
+    model = case.model(data, case.replicas)
     weights = {n: p.detach().clone().requires_grad_() for n, p in model.w.items()}
     order, seconds = data.train_dataloader(), 0.0
 
-    def gathered(split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+    def gathered(split: Split, index: Tensor) -> Batch:
         batch = data.gather(split, index)
-        return batch.x.float(), batch.y.float()
+        return dataclasses.replace(batch, x=batch.x.float(), y=batch.y.float())
 
-    def nats(x: Tensor, y: Tensor) -> Tensor:
-        return model.head.nats_of(hidden(cell, x, weights), weights["V"], weights["c"], y)
+    def nats(batch: Batch) -> Tensor:
+        h = hidden(model.cell, batch, weights)
+        return model.head.nats_of(h, weights["V"], weights["c"], batch.y, batch.steps)
 
     held = [gathered("valid", index) for index in data.val_dataloader()]
-    for epoch in range(epochs):
+    for epoch in range(case.epochs):
         order.set_epoch(epoch)
-        batches = [gathered("train", index) for index in order]
+        for first in range(0, len(order), HELD):
+            batches = [gathered("train", index) for index in list(order)[first : first + HELD]]
+            start = time.perf_counter()
+            for batch in batches:
+                out = nats(batch)
+                torch.autograd.grad(out, list(weights.values()), torch.ones_like(out))
+            seconds += time.perf_counter() - start
         start = time.perf_counter()
-        for x, y in batches:
-            out = nats(x, y)
-            torch.autograd.grad(out, list(weights.values()), out.detach())
         with torch.no_grad():
-            for x, y in held:
-                nats(x, y)
+            for batch in held:
+                nats(batch)
         seconds += time.perf_counter() - start
     return seconds
 
 
-def stage_epochs(unit: str, name: str, epochs: int) -> dict[str, float]:
+def stage_epochs(case: Case) -> dict[str, float]:
     """Seconds of so many epochs by stage."""
     seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -133,12 +159,12 @@ def stage_epochs(unit: str, name: str, epochs: int) -> dict[str, float]:
         yield
         seconds[stage] += time.perf_counter() - start
 
-    data = loaded(name)
-    model = SequenceModel(find(unit)(), data.task, rate=RATE, noise=NOISE)
-    optimizer = model.configure_optimizers()
-    assert isinstance(optimizer, torch.optim.Optimizer)
+    data = case.loaded()
+    model = case.model(data, case.replicas)
+    rates = torch.full((case.replicas,), RATE, dtype=torch.float64)
+    optimizer = PerReplica(ChungRMSProp([model.rows]), rates, model.alive)
     order, step = data.train_dataloader(), 0
-    for epoch in range(epochs):
+    for epoch in range(case.epochs):
         order.set_epoch(epoch)
         for index in order:
             with clock("gather"):
@@ -146,19 +172,14 @@ def stage_epochs(unit: str, name: str, epochs: int) -> dict[str, float]:
             with clock("weight noise"):
                 w = model.noisy_weights(step)
             with clock("layer and head, forward"):
-                h, _ = model.run(batch.x, w)
-                each = model.head.nats_of(h, w.V, w.c, batch.y)
-            with clock("loss"):
-                nats = each.where(batch.mask, 0.0).sum(0)
-                loss = (nats.sum(1) / batch.mask.sum(0).sum(1).clamp_min(1)).sum()
+                nats, frames = model.sequence_nats(batch, w)
+            with clock("NLL"):
+                model.train_nll.update(nats.detach(), frames)
             with clock("backward"):
-                loss.backward()
-            with clock("clipping"):
-                assert model.rows.grad is not None
-                clip_per_replica(model.rows.grad, 1.0)
+                (nats.sum(1) / index.shape[1]).sum().backward()
             with clock("optimizer"):
                 optimizer.step()
-                optimizer.zero_grad()
+                model.rows.grad = None
             step += 1
         with clock("validation"), torch.no_grad():
             for index in data.val_dataloader():
@@ -166,12 +187,14 @@ def stage_epochs(unit: str, name: str, epochs: int) -> dict[str, float]:
     return dict(seconds)
 
 
-def fit_epochs(unit: str, name: str, epochs: int) -> float:
+def fit_epochs(case: Case) -> float:
     """Seconds that the record of a run tells, checkpoints and curves included."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         run(
-            ["fit", "-c", str(CONFIGS / f"{name}.yaml"), "-c", str(CONFIGS / "chung2014.yaml"), "--model.cell", unit,
-             "--trainer.max_epochs", str(epochs), "--trainer.enable_progress_bar", "false", "--run.dir", folder]
+            ["fit", "-c", str(CONFIGS / f"{case.data}.yaml"), "-c", str(CONFIGS / "chung2014.yaml"),
+             "--model.cell", case.unit, "--model.seed", str(list(range(case.replicas))), "--model.rate", str(RATE),
+             "--data.batch_size", str(case.batch_size), "--trainer.max_epochs", str(case.epochs),
+             "--trainer.enable_progress_bar", "false", "--run.dir", folder]
         )  # fmt: skip
         return record.load(next(Path(folder).glob("*/record.json"))).seconds
 
@@ -180,23 +203,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="jsb", help="a music set")
     parser.add_argument("--unit", default="GRU")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--replicas", type=int, default=1, help="seeds trained together")
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     kernels, plain, fit, stages = [], [], [], []
-    case = options.unit, options.data, options.epochs
-    plain_epochs(options.unit, options.data, 1)
+    case = Case(options.unit, options.data, options.batch_size, options.replicas, options.epochs)
+    plain_epochs(dataclasses.replace(case, replicas=1, epochs=1))
     for _ in range(options.rounds):
-        kernels.append(kernel_epochs(*case) / options.epochs)
-        plain.append(plain_epochs(*case) / options.epochs)
-        fit.append(fit_epochs(*case) / options.epochs)
-        stages.append({stage: seconds / options.epochs for stage, seconds in stage_epochs(*case).items()})
+        kernels.append(kernel_epochs(case) / options.epochs)
+        plain.append(plain_epochs(case) / options.epochs)
+        fit.append(fit_epochs(case) / options.epochs)
+        stages.append({stage: seconds / options.epochs for stage, seconds in stage_epochs(case).items()})
     spent = {name: statistics.median(s[name] for s in stages) for name in stages[0]}
     seconds = {"kernels": kernels, "plain": plain, "fit": fit}
     result = {
-        "unit": options.unit,
-        "data": options.data,
+        **dataclasses.asdict(case),
         "seconds": {name: round(statistics.median(values), 4) for name, values in seconds.items()},
         "fit_over_plain": _ratio(fit, plain),
         "fit_over_kernels": _ratio(fit, kernels),
@@ -206,7 +230,7 @@ def main() -> None:
     if options.json:
         json.dump(result, sys.stdout)
         return
-    print(f"{options.unit} on {options.data} at batch 16; seconds an epoch, medians of {options.rounds} rounds")
+    print(f"{case}; seconds an epoch, medians of {options.rounds} rounds")
     for part in ("seconds", "stages"):
         print(", ".join(f"{name} {value}" for name, value in result[part].items()))
     print(f"fit over plain {result['fit_over_plain']}, fit over kernels {result['fit_over_kernels']}")

@@ -235,7 +235,7 @@ class Bench:
         """A shape at one number of threads: the units of torch.nn each against it and the loop, the others together."""
         setting = _Setting(device, number, shape, self.peak(device, number), checks)
         wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-        many, rows = REPLICAS[device], []
+        many, rows = shape.replicas or REPLICAS[device], []
         for cell in self.units:
             if type(cell).__name__ in TORCH:
                 group = {"1": setting.ours(cell), str(many): setting.ours(cell, many)}

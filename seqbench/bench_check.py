@@ -31,6 +31,7 @@ class Shape:
 
     Attributes:
         hidden: by unit: Tanh, GRU and LSTM.
+        replicas: timed together beside one alone; None: what suits the device.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Shape:
     T: int
     I: int
     hidden: dict[str, int] = field(hash=False)
+    replicas: int | None = None
 
     def size(self, cell: Cell) -> int:
         """H with as many parameters as the LSTM has; the LSTM's own for units without recurrent matrices.
@@ -59,6 +61,8 @@ class Shape:
 ODD = Shape("odd", B=13, T=9, I=7, hidden={"Tanh": 11, "GRU": 11, "LSTM": 11})
 SHAPES = (
     Shape("music", B=32, T=256, I=88, hidden={"Tanh": 100, "GRU": 46, "LSTM": 36}),
+    # One sequence a step, as their code trains, of MuseData's mean length; ten rates of a search together.
+    Shape("music, one by one", B=1, T=468, I=88, hidden={"Tanh": 104, "GRU": 48, "LSTM": 39}, replicas=10),
     Shape("speech", B=64, T=50, I=20, hidden={"Tanh": 400, "GRU": 227, "LSTM": 195}),
 )
 

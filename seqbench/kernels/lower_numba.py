@@ -16,7 +16,7 @@ from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, WeightGra
 
 HEADER = '''"""Made by seqbench from a cell's step."""
 from numba import njit
-from seqbench.kernels.product import call_product, call_product_transposed
+from seqbench.kernels.product import call_product, call_product_transposed, call_step
 from seqbench.kernels.vector import (
     absolute, elementwise, exp, maximum, minimum, relu, sigmoid, sign, sqrt, tanh
 )
@@ -83,8 +83,11 @@ class _Writer:
             "for begin in range(0, T, ahead):",
             *_indented([
                 "end = min(begin + ahead, T)",
-                "for t in range(begin, end):",
-                f"    call_product(product, B, {G} * H, I, x + 4 * t * x_step, I, W, ldw, {into}, ld, b, 0)",
+                # Of single sequences all these steps are one product, its rows as far apart as steps are.
+                "together = B == 1 and slot_step",
+                "for t in range(begin, begin + 1 if together else end):",
+                "    rows, row_x, row = (end - begin, x_step, slot_step) if together else (B, I, ld)",
+                f"    call_product(product, rows, {G} * H, I, x + 4 * t * x_step, row_x, W, ldw, {into}, row, b, 0)",
                 "for t in range(begin, end):",
                 *_indented(STEP + [self.operation(op) for op in self.plan.forward]),
             ]),
@@ -138,7 +141,7 @@ class _Writer:
         else:
             sizes, right = f"{width} * H, H", f"{_corner(op.block)}, ld_{op.block.weight}"
         operands = f"{left}, {left_step}, {right}, {into}, {into_step}, {start}, {into_step}"
-        return f"call_product(product, B, {sizes}, {operands})"
+        return f"call_step(product, B, {sizes}, {operands})"
 
     def gradient(self, gradient: WeightGradient) -> str:
         left, left_row = self.address(gradient.left)
@@ -210,9 +213,12 @@ def _sum(
     rows: str, columns: str, left: str, left_row: str, right: str, into: str, into_row: str, left_step: str
 ) -> str:
     """A weight's gradient: += the sum over the chunk's steps of left^T right."""
+    product = f"call_product_transposed(product, {rows}, {columns}, "
+    result = f"{into}, {into_row}, {into}, {into_row}, "
+    # Of single sequences the steps are rows of one product: one by one they would not fill its loop.
     return (
-        f"call_product_transposed(product, {rows}, {columns}, B, {left}, {left_row}, {right}, ld, {into}, {into_row}, "
-        f"{into}, {into_row}, steps, {left_step}, tile * ld)"
+        f"{product}steps, {left}, {left_step}, {right}, tile * ld, {result}1, 0, 0) if B == 1 else "
+        f"{product}B, {left}, {left_row}, {right}, ld, {result}steps, {left_step}, tile * ld)"
     )
 
 

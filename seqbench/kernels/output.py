@@ -24,16 +24,22 @@ from numba import njit
 from seqbench.kernels.likelihood import bernoulli, mixture_of, scaled
 from seqbench.kernels.product import call_product, call_product_transposed
 likelihood = LIKELIHOOD
+AHEAD = 8
 """
 FORWARD = cache.numba_function(
     "forward", [
         "product", "T", "B", "K", "O", "H", "h", "h_step", "V", "ldv", "c", "y", "y_step", "slopes",
         "slope_step", "nats", "nats_step",
     ], [
-        "for t in range(T):",
-        "    o = slopes + 4 * t * slope_step",
-        "    call_product(product, B, O, H, h + 4 * t * h_step, H, V, ldv, o, O, c, 0)",
-        "    likelihood(o, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)",
+        "for begin in range(0, T, AHEAD):",
+        "    end = min(begin + AHEAD, T)",
+        # Of single sequences these steps are one product, its rows as far apart as steps are.
+        "    for t in range(begin, begin + 1 if B == 1 else end):",
+        "        rows, row_h, row_o = (end - begin, h_step, slope_step) if B == 1 else (B, H, O)",
+        "        o = slopes + 4 * t * slope_step",
+        "        call_product(product, rows, O, H, h + 4 * t * h_step, row_h, V, ldv, o, row_o, c, 0)",
+        "    for t in range(begin, end):",
+        "        likelihood(slopes + 4 * t * slope_step, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)",
     ]
 )  # fmt: skip
 FIELDS = [
@@ -41,13 +47,21 @@ FIELDS = [
     "dV", "dc", "ld", "dh",
 ]  # fmt: skip
 BACKWARD = cache.numba_function("backward", FIELDS, [
-    "for t in range(T):",
-    "    d = room + 4 * t * B * ld",
-    "    scaled(slopes + 4 * t * slope_step, g + 4 * t * g_step, d, ld, B, O)",
-    "    if dh:",
-    "        call_product(product, B, H, O, d, ld, V_T, ldv_T, dh + 4 * t * h_step, H, 0, 0)",
-    "call_product_transposed(product, H, O, B, h, H, room, ld, dV, ld, 0, 0, T, h_step, B * ld)",
-    "call_product_transposed(product, 1, O, B, ones, 0, room, ld, dc, ld, 0, 0, T, 0, B * ld)",
+    "for begin in range(0, T, AHEAD):",
+    "    end = min(begin + AHEAD, T)",
+    "    for t in range(begin, end):",
+    "        scaled(slopes + 4 * t * slope_step, g + 4 * t * g_step, room + 4 * t * B * ld, ld, B, O)",
+    "    for t in range(begin, begin + 1 if B == 1 else end):",
+    "        rows, row_h = (end - begin, h_step) if B == 1 else (B, H)",
+    "        d = room + 4 * t * B * ld",
+    "        if dh:",
+    "            call_product(product, rows, H, O, d, ld, V_T, ldv_T, dh + 4 * t * h_step, row_h, 0, 0)",
+    "if B == 1:",
+    "    call_product_transposed(product, H, O, T, h, h_step, room, ld, dV, ld, 0, 0, 1, 0, 0)",
+    "    call_product_transposed(product, 1, O, T, ones, 0, room, ld, dc, ld, 0, 0, 1, 0, 0)",
+    "else:",
+    "    call_product_transposed(product, H, O, B, h, H, room, ld, dV, ld, 0, 0, T, h_step, B * ld)",
+    "    call_product_transposed(product, 1, O, B, ones, 0, room, ld, dc, ld, 0, 0, T, 0, B * ld)",
 ])  # fmt: skip
 
 

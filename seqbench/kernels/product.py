@@ -2,7 +2,9 @@
 
 `C = A B` is cut into tiles of at most ROWS rows and VECTORS vectors of columns, which stay in registers while k runs.
 Every element is one chain of fused multiply-adds in the order of k, whatever tile it falls in: a row has the same bits
-alone and among others.
+alone and among others. The steps of a single sequence are products of one row, which has too few sums to hide how long
+an addition takes: for them there is a kind of its own, CHAINED, with two or four chains for each element, of every
+second or fourth k, that are added up in the end.
 
 Compiled code is kept in numba's cache; generated code takes the address as a value (`product_address`) and calls it
 (`call_product`, `call_product_transposed`), so that it is not compiled again with every unit.
@@ -31,7 +33,11 @@ from seqbench.kernels.vector import FLOAT, FLOATS, INT64, WIDTH
 
 # As many accumulators as leave registers for a row of B and an element of A: 24 of 32, 12 of 16.
 ROWS, VECTORS = (8, 3) if WIDTH == 16 else (6, 2)
+# A single row has few sums, each waiting for its last addition: as many at once as hide that.
+VECTORS_OF_ONE = 8 if WIDTH == 16 else 6
 _UNROLL = 4
+PLAIN, TRANSPOSED, CHAINED = 0, 1, 2
+_KIND, _ROW = 256, 16  # a size of tile as one number
 _INT = types.int64
 
 
@@ -63,12 +69,16 @@ def _accumulate(
             builder.store(vector.fma(builder, factor, values, builder.load(total, typ=FLOATS)), total)
 
 
-def _emit_tile(function: ir.Function, transposed: bool, rows: int, vectors: int) -> None:
+def _emit_tile(function: ir.Function, kind: int, rows: int, vectors: int) -> None:
     builder = IRBuilder(function.append_basic_block())
     A, lda, B, ldb, C, ldc, start, start_step, K, blocks, a_step, b_step, lanes = function.args
     mask = vector.first_lanes(builder, lanes)
     # Registers after LLVM's first pass; they begin with zeros.
-    sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in range(rows)]
+    number = 1 if kind != CHAINED else _UNROLL if vectors <= VECTORS else _UNROLL // 2
+    chains = [
+        [[cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in range(rows)] for _ in range(number)
+    ]
+    sums = chains[0]
 
     def tile(base: Value, step: Value) -> Any:
         for row, row_sums in zip(_places(builder, base, step, rows, vectors), sums, strict=True):
@@ -77,7 +87,7 @@ def _emit_tile(function: ir.Function, transposed: bool, rows: int, vectors: int)
     with builder.if_then(cgutils.is_not_null(builder, start)):
         for place, total, m in tile(vector.pointer(builder, start), start_step):
             builder.store(vector.load(builder, place, m), total)
-    row_step, k_step = (INT64(1), lda) if transposed else (lda, INT64(1))
+    row_step, k_step = (INT64(1), lda) if kind == TRANSPOSED else (lda, INT64(1))
     with cgutils.for_range(builder, blocks) as block:
         a = vector.offset(builder, vector.pointer(builder, A), builder.mul(a_step, block.index))
         b = vector.offset(builder, vector.pointer(builder, B), builder.mul(b_step, block.index))
@@ -86,43 +96,46 @@ def _emit_tile(function: ir.Function, transposed: bool, rows: int, vectors: int)
         with cgutils.for_range(builder, builder.sdiv(K, INT64(_UNROLL))) as quarter:
             first = builder.mul(quarter.index, INT64(_UNROLL))
             for i in range(_UNROLL):
-                _accumulate(builder, sums, mask, a_rows, k_step, b, ldb, builder.add(first, INT64(i)))
+                _accumulate(builder, chains[i % number], mask, a_rows, k_step, b, ldb, builder.add(first, INT64(i)))
         with cgutils.for_range(builder, K, start=unrolled) as one:
             _accumulate(builder, sums, mask, a_rows, k_step, b, ldb, one.index)
+    for row_sums in zip(*chains, strict=True):
+        for total, *others in zip(*row_sums, strict=True):
+            for other in others:
+                both = builder.fadd(builder.load(total, typ=FLOATS), builder.load(other, typ=FLOATS))
+                builder.store(both, total)
     for place, total, m in tile(vector.pointer(builder, C), ldc):
         vector.store(builder, builder.load(total, typ=FLOATS), place, m)
     builder.ret_void()
 
 
-def _tile(module: ir.Module, transposed: bool, rows: int, vectors: int) -> ir.Function:
+def _tile(module: ir.Module, kind: int, rows: int, vectors: int) -> ir.Function:
     """The function of one size of tile; its last vector has `lanes` columns."""
-    name = f"product{'_transposed' if transposed else ''}_{rows}x{vectors}"
+    name = f"product{kind}_{rows}x{vectors}"
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT64] * 13), name)
     function.linkage = "internal"
     # One by one they are compiled faster, and each has the registers for itself.
     function.attributes.add("noinline")
-    _emit_tile(function, transposed, rows, vectors)
+    _emit_tile(function, kind, rows, vectors)
     return function
 
 
 @intrinsic
 def _call_tile(
-    typingctx, transposed, rows, vectors, A, lda, B, ldb, C, ldc, start, start_step, K, blocks, a_step, b_step, lanes
+    typingctx, kind, rows, vectors, A, lda, B, ldb, C, ldc, start, start_step, K, blocks, a_step, b_step, lanes
 ):
     def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
-        transposed, rows, vectors, *rest = arguments
-        kind = builder.add(
-            builder.mul(builder.add(builder.mul(transposed, INT64(ROWS)), rows), INT64(VECTORS)), vectors
-        )
+        kind, rows, vectors, *rest = arguments
+        asked = builder.add(builder.mul(kind, INT64(_KIND)), builder.add(builder.mul(rows, INT64(_ROW)), vectors))
         after = builder.append_basic_block()
-        switch = builder.switch(kind, after)
-        for t in (0, 1):
-            for r in range(1, ROWS + 1):
-                for v in range(1, VECTORS + 1):
+        switch = builder.switch(asked, after)
+        for k in (PLAIN, TRANSPOSED, CHAINED):
+            for r in range(1, ROWS + 1 if k != CHAINED else 2):
+                for v in range(1, (VECTORS if r > 1 else VECTORS_OF_ONE) + 1):
                     block = builder.append_basic_block()
-                    switch.add_case(INT64((t * ROWS + r) * VECTORS + v), block)
+                    switch.add_case(INT64(k * _KIND + r * _ROW + v), block)
                     with builder.goto_block(block):
-                        builder.call(_tile(builder.module, bool(t), r, v), rest)
+                        builder.call(_tile(builder.module, k, r, v), rest)
                         builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
@@ -130,12 +143,13 @@ def _call_tile(
     return types.void(*[_INT] * 16), emit
 
 
-def _product(transposed, M, N, K, A, lda, B, ldb, C, ldc, start, start_step, blocks, a_step, b_step):
+def _product(kind, M, N, K, A, lda, B, ldb, C, ldc, start, start_step, blocks, a_step, b_step):
     if M <= 0 or N <= 0:
         return
-    a_row = 1 if transposed else lda
+    a_row = 1 if kind == TRANSPOSED else lda
     vectors = (N + WIDTH - 1) // WIDTH
-    panels = (vectors + VECTORS - 1) // VECTORS
+    most = VECTORS if M > 1 else VECTORS_OF_ONE
+    panels = (vectors + most - 1) // most
     stripes = (M + ROWS - 1) // ROWS
     # Tiles of about equal size: a narrow one is bound by the latency of its few sums.
     wide, more_vectors = vectors // panels, vectors % panels
@@ -149,9 +163,7 @@ def _product(transposed, M, N, K, A, lda, B, ldb, C, ldc, start, start_step, blo
             height = high + (stripe < more_rows)
             first = start + 4 * (n + m * start_step) if start else 0
             a, b, c = A + 4 * m * a_row, B + 4 * n, C + 4 * (n + m * ldc)
-            _call_tile(
-                transposed, height, width, a, lda, b, ldb, c, ldc, first, start_step, K, blocks, a_step, b_step, lanes
-            )
+            _call_tile(kind, height, width, a, lda, b, ldb, c, ldc, first, start_step, K, blocks, a_step, b_step, lanes)
             m += height
         n += width * WIDTH
 
@@ -188,7 +200,22 @@ def call_product(typingctx, address, M, N, K, A, lda, B, ldb, C, ldc, start, sta
     def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
         address, *rest = arguments
         function = builder.inttoptr(address, _SIGNATURE.as_pointer())
-        builder.call(function, [INT64(0), *rest, INT64(1), INT64(0), INT64(0)])
+        builder.call(function, [INT64(PLAIN), *rest, INT64(1), INT64(0), INT64(0)])
+        return context.get_dummy_value()
+
+    return types.void(*[_INT] * 12), emit
+
+
+@intrinsic
+def call_step(typingctx, address, M, N, K, A, lda, B, ldb, C, ldc, start, start_step):
+    """As `call_product`, of the rows that one step has: a single one has its sums in chains."""
+
+    def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
+        address, *rest = arguments
+        function = builder.inttoptr(address, _SIGNATURE.as_pointer())
+        single = builder.icmp_signed("==", rest[0], INT64(1))
+        kind = builder.select(single, INT64(CHAINED), INT64(PLAIN))
+        builder.call(function, [kind, *rest, INT64(1), INT64(0), INT64(0)])
         return context.get_dummy_value()
 
     return types.void(*[_INT] * 12), emit
@@ -208,7 +235,7 @@ def call_product_transposed(
 
     def emit(context: Any, builder: IRBuilder, signature: Any, arguments: Sequence[Value]) -> Value:
         address, *rest = arguments
-        builder.call(builder.inttoptr(address, _SIGNATURE.as_pointer()), [INT64(1), *rest])
+        builder.call(builder.inttoptr(address, _SIGNATURE.as_pointer()), [INT64(TRANSPOSED), *rest])
         return context.get_dummy_value()
 
     return types.void(*[_INT] * 15), emit
