@@ -170,9 +170,12 @@ def _sweep(options: argparse.Namespace) -> None:
     from seqbench.cells import find
 
     units = [find(name).__name__ for name in options.cells.split(",")]
+    if len(set(units)) < len(units):
+        raise SeqbenchError(f"--cells {options.cells}: give each unit once")
     stages = options.stages.split(",")
-    if not set(stages) <= set(plan.STAGES) or len(set(stages)) < len(stages):
+    if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(plan.STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
+    stages = [stage for stage in plan.STAGES if stage in stages]
     rates = _rates(options.rates, options.sweep_seed)
     size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
     whole = plan.Plan(options.rest, units, rates, options.seeds, stages, size)

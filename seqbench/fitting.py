@@ -56,6 +56,10 @@ def _mistake(message: str) -> SeqbenchError:
             return unknown_name(known[0], name, known[1])
     if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
         return SeqbenchError("The protocol was given before the data set: -c DATA.yaml comes before -c PROTOCOL.yaml")
+    if key and (option := re.search(r"NestedArg\(key='(\w+)'", text)):
+        return SeqbenchError(
+            f"--{key[1]}.{option[1]}: name the class first, --{key[1]} NAME, and one that has {option[1]}"
+        )
     expected = re.findall(r"Expected an? (.*?)(?= Expected an? | Given value|$)", text)
     if key and given and expected:
         plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
@@ -218,14 +222,17 @@ def _refuse(config: Any) -> None:
     """
     trainer = config["trainer"]
     remedies = {
-        "min_epochs": "an early stop is --run.patience",
-        "min_steps": "an early stop is --run.patience",
-        "gradient_clip_algorithm": "gradients are clipped by norm, each replica's by its own",
-        "val_check_interval": "epochs are validated at their end; --trainer.check_val_every_n_epoch leaves some out",
+        "min_epochs": (None, "an early stop is --run.patience"),
+        "min_steps": (None, "an early stop is --run.patience"),
+        "gradient_clip_algorithm": ("norm", "gradients are clipped by norm, each replica's by its own"),
+        "val_check_interval": (1.0, "epochs are validated at their end; check_val_every_n_epoch leaves some out"),
+        "reload_dataloaders_every_n_epochs": (0, "each epoch has an order of its own anyway"),
     }
-    for flag, remedy in remedies.items():
-        if trainer[flag] not in (None, "norm", 1.0):
-            raise SeqbenchError(f"--trainer.{flag} {trainer[flag]} has no meaning here: {remedy}")
+    for flag, (harmless, remedy) in remedies.items():
+        value = trainer[flag]
+        # 1 is one batch where 1.0 is an epoch.
+        if value is not None and (value != harmless or type(value) is not type(harmless)):
+            raise SeqbenchError(f"--trainer.{flag} {value} has no meaning here: {remedy}")
     if (trainer["gradient_clip_val"] or 0) < 0:
         raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
     if config["seed_everything"] is not False:

@@ -14,13 +14,15 @@ from typing import Any
 import lightning as L
 
 from seqbench.module import SequenceModel
+from seqbench.optim import ChungRMSProp
 
 # What changes where, how loudly or how long a run goes on, and its numbers by rounding at most.
 INCIDENTAL = {
     "accelerator", "strategy", "devices", "num_nodes", "logger", "fast_dev_run", "log_every_n_steps", "max_time",
     "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps", "profiler",
     "detect_anomaly", "barebones", "default_root_dir", "enable_autolog_hparams", "model_registry", "deterministic",
-    "benchmark", "inference_mode", "use_distributed_sampler", "sync_batchnorm", "gradient_clip_algorithm",
+    "benchmark", "inference_mode", "limit_predict_batches", "use_distributed_sampler", "sync_batchnorm",
+    "gradient_clip_algorithm",
 }  # fmt: skip
 WATCHING = {
     "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "OnExceptionCheckpoint",
@@ -54,8 +56,9 @@ def _model(config: dict[str, Any]) -> dict[str, Any]:
     classes = {"cell", "optimizer", "schedule"}
     kept = _differing({k: v for k, v in config.items() if k not in {"recurrence"} | unasked | classes}, known)
     kept |= {"seed": config["seed"], "rate": config["rate"], "cell": _class(config["cell"])}
-    if (optimizer := _class(config["optimizer"], {"lr"})) != {"class_path": known["optimizer"].__name__}:
-        kept["optimizer"] = optimizer  # without a rate, which is the replica's
+    optimizer = config.get("optimizer")
+    if optimizer and (chosen := _class(optimizer, {"lr"})) != {"class_path": ChungRMSProp.__name__}:
+        kept["optimizer"] = chosen  # without a rate, which is the replica's
     if config.get("schedule"):
         kept["schedule"] = _class(config["schedule"])
     return kept
@@ -67,7 +70,11 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
         for k, v in config.items()
         if k not in INCIDENTAL | {"callbacks", "plugins", "precision", "gradient_clip_val"}
     }
-    kept = _differing(kept, defaults(L.Trainer) | {"limit_train_batches": 1.0, "limit_val_batches": 1.0})
+    whole = dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), 1.0)
+    # Of these 1 is one batch and 1.0 all of them: as numbers they would be equal.
+    kept = {k: v for k, v in kept.items() if not (k in whole and isinstance(v, float) and v == 1.0)}
+    counts = {k: v for k, v in kept.items() if k in (*whole, "overfit_batches") and isinstance(v, int) and v}
+    kept = _differing(kept, defaults(L.Trainer)) | counts
     kept = {k: v for k, v in kept.items() if v is not None}
     if (precision := PRECISIONS.get(config.get("precision"), config.get("precision"))) != "32-true":
         kept["precision"] = precision

@@ -74,7 +74,7 @@ class SequenceModel(L.LightningModule):
         dropout: float = 0.0,
         initial_sd: float | None = None,
         recurrence: Recurrence | None = None,
-        optimizer: OptimizerCallable = ChungRMSProp,
+        optimizer: OptimizerCallable | None = None,
         schedule: LRSchedulerCallable | None = None,
     ) -> None:
         """Initial weights follow from each replica's seed alone.
@@ -95,12 +95,12 @@ class SequenceModel(L.LightningModule):
             initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
             recurrence: how it runs over time (loop, scan, torch, numba, triton); by default the fastest way there
                 is for the unit, device and precision. Figures differ by rounding only.
-            optimizer: any torch optimizer class whose step is linear in its rate, or ChungRMSProp.
+            optimizer: any torch optimizer class whose step is linear in its rate; by default ChungRMSProp.
             schedule: a class of torch.optim.lr_scheduler, stepped once an epoch; its length (total_iters, T_max) as -1
                 ends with the last epoch.
         """
         super().__init__()
-        self.cell, self.task, self.optimizer, self.schedule = cell, task, optimizer, schedule
+        self.cell, self.task, self.optimizer, self.schedule = cell, task, optimizer or ChungRMSProp, schedule
         self.layers, self.layer_norm = layers, layer_norm
         self.wanted_recurrence, self.recurrence = recurrence, recurrence
         self._seeds, self._rates = replicas(seed, rate)
@@ -129,6 +129,7 @@ class SequenceModel(L.LightningModule):
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
         self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
+        self._stop_asked = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes each hook's name here, some fifty times a step, a tenth of a millisecond by torch's way.
@@ -232,14 +233,23 @@ class SequenceModel(L.LightningModule):
         """
         nats, frames = self.sequence_nats(batch, self.noisy_weights(self.global_step))
         self.train_nll.update(nats.detach(), frames)
-        total, sequences = nats.sum(1), (frames > 0).sum(1)
-        # A replica whose loss leaves all bounds has diverged; NaN is within none.
-        bound = 10 * self.task.target_size * math.log(2) * frames.sum(1).clamp_min(1)
-        self.alive.logical_and_(total.detach() < bound)
+        total = nats.sum(1)
+        whole = torch.stack([total.detach(), frames.sum(1), (frames > 0).sum(1)])  # of all processes
         if self.trainer.world_size > 1:
-            # Gradients are averaged over processes; this makes the average the gradient of the whole batch.
-            sequences = self.trainer.strategy.reduce(sequences, reduce_op="sum") / self.trainer.world_size
-        return (total / sequences.clamp_min(1e-9)).sum()
+            whole = cast(Tensor, self.trainer.strategy.reduce(whole, reduce_op="sum"))
+        lost, scored, sequences = whole
+        # A replica whose loss leaves all bounds has diverged; NaN is within none.
+        self.alive.logical_and_(lost < 10 * self.task.target_size * math.log(2) * scored.clamp_min(1))
+        # Gradients are averaged over processes: that must be the gradient of the whole batch.
+        return (total * self.trainer.world_size / sequences.clamp_min(1)).sum()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """A stop that is asked for within an epoch waits for its end: half an epoch could not be gone on with."""
+        if self.trainer.should_stop and not self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._stop_asked, self.trainer.should_stop = True, False
+
+    def on_train_epoch_end(self) -> None:
+        self.trainer.should_stop = self.trainer.should_stop or self._stop_asked
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *arguments: Any, **named: Any) -> None:
         """Nothing: the optimiser clips each replica's gradient by its own norm."""

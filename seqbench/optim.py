@@ -166,7 +166,8 @@ class PerReplica(Optimizer):
         self.base.step()
         moved = p if self._chung else torch.addcmul(old, p - old, over_replicas(self.rates, p).to(p.dtype))
         floored = self._chung.floored() if self._chung else torch.zeros_like(gradient)
-        self.watched += torch.stack([gradient, norms(moved - old) / norms(old), floored])
+        figures = torch.stack([gradient, norms(moved - old) / norms(old), floored])
+        self.watched += torch.where(self.alive, figures, math.nan)
         torch.where(over_replicas(self.alive, p), moved, old, out=p)
         return loss
 

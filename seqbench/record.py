@@ -134,7 +134,7 @@ class Record:
     parameters: Parameters
     seed: int
     rate: float
-    config: dict[str, Any]  # data, model, trainer, run: what differs from the defaults, classes by name (naming.py)
+    config: dict[str, Any]  # data, model, trainer, run: what differs from the defaults, classes by name (identity.py)
     command: str
     environment: Environment
     seconds: float  # of training and validation, to the last epoch; runs trained together share the clock
@@ -261,9 +261,9 @@ def _hash(value: Any) -> str:
 
 
 def _one_spelling(value: Any) -> Any:
-    """1.0 as 1, wherever it stands: the same number names the same run."""
+    """1.0 as 1, wherever it stands: the same number names the same run. But 1 of `batches` is one, 1.0 is all."""
     if isinstance(value, dict):
-        return {key: _one_spelling(inner) for key, inner in value.items()}
+        return {k: str(v) if k.endswith("_batches") else _one_spelling(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_one_spelling(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -66,7 +66,8 @@ class Recorder(L.Callback):
         self._floors: dict[str, rec.Score] = {}
         self._scale: float | None = None
         self._fit_started = False
-        self._trained = 0, 0  # epochs and steps
+        self._trained, self._resumed = 0, 0  # whole epochs, and those of the checkpoint that training began with
+        self._factor = 1.0  # of all rates, in the epoch under way
 
     def name_runs(self, model: SequenceModel) -> None:
         """Fixes the run ids, and the folder of the group (for a solo run: its own).
@@ -128,8 +129,12 @@ class Recorder(L.Callback):
                 f"Cannot write to {self.group_folder} ({error.strerror}); choose another --run.dir"
             ) from error
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._factor = trainer.optimizers[0].param_groups[0]["lr"]
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._trained = trainer.current_epoch + 1, trainer.global_step
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._trained = trainer.current_epoch + 1
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, SequenceModel)
@@ -152,7 +157,10 @@ class Recorder(L.Callback):
             SeqbenchError: not a checkpoint of seqbench, or made with other data or another model (to resume: with any
                 other setting).
         """
-        saved = read_checkpoint(path)["seqbench"]
+        checkpoint = read_checkpoint(path)
+        saved = checkpoint["seqbench"]
+        if resume:
+            self._refuse_part(path, checkpoint)
         keys = rec.differences(_comparable(saved), _comparable({"identity": self.identity, "runs": self._runs()}))
         if resume and "schedule" not in self.identity["model"]:
             keys = [key for key in keys if key not in ("trainer.max_epochs", "trainer.max_steps")]
@@ -166,16 +174,23 @@ class Recorder(L.Callback):
                 "use the config.yaml in its run's folder"
             )
 
+    def _refuse_part(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint within an epoch, whose rest would be lost, or beyond the last epoch that is asked for."""
+        if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+            raise SeqbenchError(f"{path} was made within an epoch, as --trainer.max_steps does: train from the start")
+        self._resumed, longest = checkpoint["epoch"] + 1, self.identity["trainer"].get("max_epochs", -1)
+        if 0 <= longest < self._resumed:
+            raise SeqbenchError(f"{path} has {self._resumed} epochs: give --trainer.max_epochs that many, or more")
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or not fitting(trainer) or not self.replicas.curve:
             return
         entry = self.replicas.curve[-1]
-        factor = trainer.optimizers[0].param_groups[0]["lr"]
         for k, writer in enumerate(self._writers):
             if self.replicas.last_epoch[k] == entry.epoch:
                 writer.add_scalar("train/nll", entry.train[k], entry.step)
                 writer.add_scalar("valid/nll", entry.valid[k], entry.step)
-                writer.add_scalar("rule/rate", factor * self.rates[k], entry.step)
+                writer.add_scalar("rule/rate", self._factor * self.rates[k], entry.step)
                 writer.add_scalar("rule/gradient_norm", entry.gradient[k], entry.step)
                 writer.add_scalar("rule/update_over_weights", entry.update[k], entry.step)
                 if entry.floored:
@@ -204,11 +219,10 @@ class Recorder(L.Callback):
             return "diverged", "the training loss or its gradient left all bounds"
         if self.replicas.best_epoch[k] < 0:
             return "stopped", "no validation chose its weights"
-        epochs = max(self._trained[0], int(self.replicas.last_epoch[k]) + 1)  # a test alone trains none
-        whole = epochs == trainer.max_epochs or 0 <= trainer.max_steps <= self._trained[1]
-        if whole or not self.replicas.running[k]:
+        steps, done = trainer.max_steps, max(self._trained, self._resumed)
+        if not self.replicas.running[k] or done == trainer.max_epochs or 0 <= steps <= trainer.global_step:
             return "finished", ""
-        return "stopped", f"after {epochs} of {trainer.max_epochs} epochs: it goes on with --ckpt_path"
+        return "stopped", f"after {done} of {trainer.max_epochs} epochs: it goes on with --ckpt_path"
 
     def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[rec.Score]:
         """Of the weights that are tested, without noise, on another split; one a replica."""
@@ -230,9 +244,10 @@ class Recorder(L.Callback):
         if self._fit_started and trainer.is_global_zero:
             stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
             status: rec.Status = "interrupted" if stopped else "failed"
+            message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
             for k in range(len(self.run_ids)):
-                message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
-                self._write(trainer, pl_module, k, status, message, (None, None, None))
+                end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
+                self._write(trainer, pl_module, k, *end, (None, None, None))
         self._close()
 
     def _close(self) -> None:
@@ -315,17 +330,16 @@ def _comparable(saved: dict[str, Any]) -> dict[str, Any]:
 
 def solo_command(arguments: list[str], seed: int, rate: float) -> str:
     """What to type for one replica alone: the arguments without what says where to write and where to go on from."""
-    own = {"--model.seed": str(seed), "--model.rate": repr(rate)}
-    dropped = ("--run.dir", "--run.overwrite", "--ckpt_path")
+    dropped = ("--model.seed", "--model.rate", "--run.dir", "--run.overwrite", "--ckpt_path")
     kept, rest = ["seqbench"], iter(arguments)
     for argument in rest:
-        flag, equals, value = argument.partition("=")
-        if flag in (*own, *dropped):
-            value = value if equals else next(rest, "")
-            kept += [flag, own[flag]] if flag in own else []
-        else:
+        flag, equals, _ = argument.partition("=")
+        if flag not in dropped:
             kept.append(argument)
-    return shlex.join(kept)
+        elif not equals:
+            next(rest, "")
+    # Last, as a config may hold lists of them and what comes later wins.
+    return shlex.join([*kept, "--model.seed", str(seed), "--model.rate", repr(rate)])
 
 
 def task_record(task: Task) -> rec.TaskRecord:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seqbench import record as rec
-from seqbench.plan import FINALISTS, Group, Plan, begin, groups, is_over, load_plan, records
+from seqbench.plan import FINALISTS, Group, Plan, Stage, begin, groups, is_over, load_plan, members, records
 from seqbench.progress import SweepProgress
 from seqbench.task import SeqbenchError
 
@@ -71,12 +71,7 @@ def status(out: Path) -> dict[str, Any]:
         SeqbenchError: `out` holds no sweep.
     """
     plan, found = load_plan(out), records(out)
-    # A report's runs are known once its search is over; until then they are missing all the same.
-    finalists = min(FINALISTS, len(plan.rates))
-    per_unit = {"search": len(plan.rates), "report": finalists * (plan.seeds - 1)}
-    if "search" not in plan.stages:
-        per_unit["report"] = len(plan.rates) * plan.seeds
-    planned = len(plan.units) * sum(per_unit[stage] for stage in plan.stages)
+    planned = sum(_planned(plan, unit, found) for unit in plan.units)
     states = Counter(r.status for r in found.values())
     waiting = set(json.loads((out / RUNNING).read_text())) if (out / RUNNING).exists() else set()
     running = len([i for i in waiting if not is_over(found.get(i))]) if _is_locked(out) else 0
@@ -90,6 +85,16 @@ def status(out: Path) -> dict[str, Any]:
         "interrupted": states["interrupted"],
         "missing": planned - over,
     }
+
+
+def _planned(plan: Plan, unit: str, found: dict[str, rec.Record]) -> int:
+    """Runs of a unit. A report's follow from its search, where fewer rates may have come to their end than it wants."""
+    searched = sum(is_over(r) for r in found.values() if r.cell.name == unit and r.seed == 0)
+    stages: list[Stage] = list(plan.stages)
+    planned = sum(len(members(plan, stage, unit, found)) for stage in stages)
+    if "search" in stages and "report" in stages and searched < len(plan.rates):
+        return len(plan.rates) + min(FINALISTS, len(plan.rates)) * (plan.seeds - 1)
+    return planned
 
 
 def results(out: Path) -> list[dict[str, Any]]:

@@ -90,9 +90,9 @@ class Perturbation:
     def _normal(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:
         """[R, P], 0 where no noise is added; overwritten by the next draw."""
         if self._draws.device != rows.device or len(self._draws) != len(rows):
-            self._draws = torch.zeros(rows.shape, device=rows.device)
+            self._draws = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
         fill_normal(self._draws, self.layout.noisy, seeds, "noise", step)
-        return self._draws
+        return self._draws.to(rows.dtype)
 
     def _kept(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:
         """[R, K] over the recurrent matrices' entries: 0, or 1 / (1 - dropout)."""

@@ -50,17 +50,17 @@ ROWS = types.float32[:, ::1]
 
 
 BLOCK = 512  # places at a time, so that what is between the loops stays in the first cache
-F, W = np.float32, np.uint32
+F32, U32 = np.float32, np.uint32
 
 
 @njit(error_model="numpy")
 def mixed(x):
     """A word of 32 bits, as seqbench.draws has it; cast back each time, as numba widens what it multiplies."""
-    x = W(x ^ (x >> W(16)))
-    x = W(x * W(0x7FEB352D))
-    x = W(x ^ (x >> W(15)))
-    x = W(x * W(0x846CA68B))
-    return W(x ^ (x >> W(16)))
+    x = U32(x ^ (x >> U32(16)))
+    x = U32(x * U32(0x7FEB352D))
+    x = U32(x ^ (x >> U32(15)))
+    x = U32(x * U32(0x846CA68B))
+    return U32(x ^ (x >> U32(16)))
 
 
 @njit(error_model="numpy")
@@ -71,15 +71,15 @@ def logarithm(bits, u):
     exponent = np.empty(BLOCK, np.float32)
     for j in range(BLOCK):
         # Above sqrt(2) the mantissa is halved: its bits, seen as a number, are larger than those of sqrt(2).
-        above = (bits[j] & W(0x7FFFFF)) > W(0x3504F3)
-        exponent[j] = F(np.int32(bits[j] >> W(23)) - np.int32(127) + np.int32(above))
-        one = W(0x3F000000) if above else W(0x3F800000)
-        bits[j] = (bits[j] & W(0x7FFFFF)) | one
+        above = (bits[j] & U32(0x7FFFFF)) > U32(0x3504F3)
+        exponent[j] = F32(np.int32(bits[j] >> U32(23)) - np.int32(127) + np.int32(above))
+        one = U32(0x3F000000) if above else U32(0x3F800000)
+        bits[j] = (bits[j] & U32(0x7FFFFF)) | one
     for j in range(BLOCK):
-        s = (u[j] - F(1)) / (u[j] + F(1))
+        s = (u[j] - F32(1)) / (u[j] + F32(1))
         q = s * s
-        series = F(1) + q * (F(1 / 3) + q * (F(1 / 5) + q * (F(1 / 7) + q * F(1 / 9))))
-        u[j] = exponent[j] * F(0.6931471805599453) + F(2) * s * series
+        series = F32(1) + q * (F32(1 / 3) + q * (F32(1 / 5) + q * (F32(1 / 7) + q * F32(1 / 9))))
+        u[j] = exponent[j] * F32(0.6931471805599453) + F32(2) * s * series
 
 
 @njit(error_model="numpy")
@@ -89,11 +89,11 @@ def points(logarithms, angles, x, y):
     An eighth of a turn to either side of the first axis by Taylor's series, then whole quarters.
     """
     for j in range(BLOCK):
-        t = F(np.int32((angles[j] & W(0x3FFFFFFF)) >> W(6))) * F(math.pi * 2.0**-25) - F(math.pi / 4)
-        q, quarter, radius = t * t, angles[j] >> W(30), np.sqrt(F(-2) * logarithms[j])
-        sine = t * (F(1) + q * (F(-1 / 6) + q * (F(1 / 120) + q * (F(-1 / 5040) + q * F(1 / 362880)))))
-        cosine = F(1) + q * (F(-1 / 2) + q * (F(1 / 24) + q * (F(-1 / 720) + q * F(1 / 40320))))
-        odd, back = (quarter & W(1)) != 0, quarter >= W(2)
+        t = F32(np.int32((angles[j] & U32(0x3FFFFFFF)) >> U32(6))) * F32(math.pi * 2.0**-25) - F32(math.pi / 4)
+        q, quarter, radius = t * t, angles[j] >> U32(30), np.sqrt(F32(-2) * logarithms[j])
+        sine = t * (F32(1) + q * (F32(-1 / 6) + q * (F32(1 / 120) + q * (F32(-1 / 5040) + q * F32(1 / 362880)))))
+        cosine = F32(1) + q * (F32(-1 / 2) + q * (F32(1 / 24) + q * (F32(-1 / 720) + q * F32(1 / 40320))))
+        odd, back = (quarter & U32(1)) != 0, quarter >= U32(2)
         radius = -radius if back else radius
         x[j] = radius * (-sine if odd else cosine)
         y[j] = radius * (cosine if odd else sine)
@@ -110,11 +110,11 @@ def normal(rows, count, words):
         row, k0, k1 = rows[r], words[r, 0], words[r, 1]
         for start in range(0, half, BLOCK):
             for j in range(BLOCK):
-                place = W(W(2 * (start + j)) + k0)
-                a[j] = mixed(W(mixed(place) ^ k1))
-                b[j] = mixed(W(mixed(W(place + W(1))) ^ k1))
+                place = U32(U32(2 * (start + j)) + k0)
+                a[j] = mixed(U32(mixed(place) ^ k1))
+                b[j] = mixed(U32(mixed(U32(place + U32(1))) ^ k1))
             for j in range(BLOCK):
-                u[j] = F(np.int32(a[j] >> W(8))) * F(2.0**-24) + F(2.0**-25)
+                u[j] = F32(np.int32(a[j] >> U32(8))) * F32(2.0**-24) + F32(2.0**-25)
             logarithm(a, u)
             points(u, b, x, y)
             row[start : min(start + BLOCK, half)] = x[: min(BLOCK, half - start)]
@@ -137,13 +137,13 @@ def sum_of_squares(row):
 @njit(fastmath=ANY_ORDER, error_model="numpy")
 def advance(g, v, m, scale, rate, kept, new, least, moved):
     """The averages v and m [P] by a gradient g [P] times `scale`; returns how many roots of v are at the floor."""
-    floored = F(0)
+    floored = F32(0)
     for j in range(len(g)):
         x = scale * g[j]
         square = kept * v[j] + new * (x * x)
         v[j] = square
         root = np.sqrt(square)
-        floored += F(1) if root <= least else F(0)
+        floored += F32(1) if root <= least else F32(0)
         m[j] = moved * m[j] - rate * x / (root if root > least else least)
     return floored
 
@@ -176,3 +176,5 @@ def chung_rmsprop(p, g, v, m, rates, alive, clip, rho, floor, momentum, limit, w
             watched[0, r] += gradient
             watched[1, r] += held * update / max(before, 1e-30)
             watched[2, r] += floored / p.shape[1]
+        else:
+            watched[:, r] = np.nan

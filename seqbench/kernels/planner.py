@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
+
 from seqbench.cells import Cell
 from seqbench.kernels.expression import OPERATIONS, Expression, constant, in_order, substitute
 from seqbench.kernels.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
@@ -22,7 +24,9 @@ def plan(cell: Cell) -> Plan:
     Raises:
         seqbench.kernels.trace.Unsupported: the step cannot be compiled.
     """
-    traced = trace(cell)
+    # `test` and `validate` ask for it where torch notes down nothing that could be traced.
+    with torch.inference_mode(False), torch.enable_grad():
+        traced = trace(cell)
     return _Planner(traced.outputs, cell.gates).plan(traced.blocks)
 
 

@@ -139,23 +139,76 @@ def test_a_run_may_go_on_longer_only_where_its_rate_does_not_depend_on_its_lengt
     assert "trainer.max_epochs differ" in line
 
 
-def test_a_run_cut_short_is_no_finished_one_and_goes_on(fit, monkeypatch, tmp_path):
-    """As max_time does, a callback that asks Lightning to stop leaves "stopped", under the whole run's name."""
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_cut_short_within_an_epoch_ends_with_it_and_goes_on(fit, monkeypatch, tmp_path, epoch):
+    """As max_time and callbacks do that ask Lightning to stop: "stopped" under the whole run's name, but in its last
+    epoch, at whose end it is whole.
+    """
     assert not fit("--run.dir", "runs/whole", epochs=4)
     whole = record.load(next(tmp_path.glob("runs/whole/*/record.json")))
-    end = Replicas.on_train_epoch_end
 
-    def stop(self, trainer, pl_module):
-        end(self, trainer, pl_module)
-        trainer.should_stop = trainer.current_epoch == 1
+    def stop(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.should_stop or (trainer.current_epoch, batch_idx) == (epoch, 5)
 
-    monkeypatch.setattr(Replicas, "on_train_epoch_end", stop)
-    ((name, cut),) = fit(epochs=4).items()
-    assert (name, cut.status) == (whole.run_id, "stopped")
-    assert "2 of 4 epochs" in cut.message
-    monkeypatch.setattr(Replicas, "on_train_epoch_end", end)
-    found = fit("--ckpt_path", f"runs/{name}/checkpoints/last.ckpt", epochs=4)[name]
-    assert (found.status, found.test) == ("finished", whole.test)
+    with monkeypatch.context() as patch:
+        patch.setattr(Replicas, "on_train_batch_end", stop)
+        ((name, cut),) = fit(epochs=4).items()
+    assert name == whole.run_id
+    assert cut.curve.step == [48 * (n + 1) for n in range(epoch + 1)]
+    assert cut.status == ("stopped" if epoch < 3 else "finished")
+    if epoch < 3:
+        assert "2 of 4 epochs" in cut.message
+        cut = fit("--ckpt_path", f"runs/{name}/checkpoints/last.ckpt", epochs=4)[name]
+    assert (cut.status, cut.test) == ("finished", whole.test)
+
+
+def test_a_run_of_so_many_steps_is_whole_and_cannot_go_on(fit, capsys, monkeypatch):
+    """60 steps are an epoch and a quarter: what is left of the second would be lost."""
+    steps = ["--model.schedule", "null", "--trainer.max_steps"]
+    command = ["fit", *BASE, "--model.cell", "GRU", *steps]
+    ((name, found),) = fit(*steps, "60", epochs=-1).items()
+    assert found.status == "finished"
+    capsys.readouterr()
+    checkpoint = ["--ckpt_path", f"runs/{name}/checkpoints/last.ckpt"]
+    assert "within an epoch" in refusal(capsys, monkeypatch, *command, "96", "--trainer.max_epochs", "-1", *checkpoint)
+
+
+def test_a_finished_run_that_is_called_again_is_what_it_was(fit, tmp_path):
+    """No epoch is left: its weights are tested again, by the same kernels."""
+    ((name, found),) = fit().items()
+    resume = ["--ckpt_path", f"runs/{name}/checkpoints/last.ckpt", "--run.overwrite", "true"]
+    again = fit(*resume)[name]
+    assert (again.status, again.test, again.environment.recurrence) == ("finished", found.test, "numba")
+
+
+def test_a_checkpoint_beyond_the_length_is_refused(fit, capsys, monkeypatch):
+    ((name, _),) = fit("--model.schedule", "null", epochs=3).items()
+    capsys.readouterr()
+    shorter = ["--model.schedule", "null", "--trainer.max_epochs", "2"]
+    checkpoint = ["--ckpt_path", f"runs/{name}/checkpoints/last.ckpt"]
+    line = refusal(capsys, monkeypatch, "fit", *BASE, "--model.cell", "GRU", *shorter, *checkpoint)
+    assert "has 3 epochs" in line
+
+
+def test_the_rate_that_is_drawn_is_the_one_that_was_used(fit, tmp_path):
+    ((name, _),) = fit("--model.rate", "0.01", epochs=4).items()
+    drawn = [e.value for e in EventAccumulator(str(tmp_path / "runs" / name)).Reload().Scalars("rule/rate")]
+    assert drawn == pytest.approx([0.01, 0.0067, 0.0034, 0.0001], rel=1e-5)
+
+
+def test_another_optimizer_takes_nothing_from_the_default_one(fit, tmp_path):
+    """ChungRMSProp has a momentum of 0.9; SGD has none unless it is asked for."""
+    flags = ["--model.optimizer", "torch.optim.SGD", "--model.noise", "0"]
+    ((name, plain),) = fit(*flags).items()
+    assert (
+        yaml.safe_load((tmp_path / "runs" / name / "config.yaml").read_text())["model"]["optimizer"]["init_args"][
+            "momentum"
+        ]
+        == 0
+    )
+    assert plain.config["model"]["optimizer"] == {"class_path": "SGD"}
+    asked = fit(*flags, "--model.optimizer.momentum", "0.9")
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("flags", [["--trainer.limit_val_batches", "0"], ["--trainer.max_epochs", "0"]], ids=" ".join)
@@ -189,7 +242,7 @@ def test_train_and_validation_scores_are_those_of_the_weights_that_are_tested(fi
 
 def test_a_rule_out_of_its_range_is_told_at_once(fit, caplog):
     """Gradients of nats per frame, as they were once, lie under Chung's floor; here the floor is raised instead."""
-    (found,) = fit("--model.optimizer.floor", "100", epochs=2).values()
+    (found,) = fit("--model.optimizer", "ChungRMSProp", "--model.optimizer.floor", "100", epochs=2).values()
     assert found.curve.floored[0] > 0.9
     (line,) = [r.message for r in caplog.records if r.name == "seqbench"]
     assert "floor for the whole first epoch" in line
@@ -246,12 +299,12 @@ def test_validate_scores_the_best_of_each_replica_of_a_compacted_group(fit, caps
         assert float(told[rate]) == pytest.approx(best, abs=1e-4)
 
 
+@pytest.mark.parametrize("noise", ["0", "0.075"])
 @pytest.mark.parametrize(("asked", "tolerance"), [("64-true", 1e-4), ("bf16-true", 0.03)])
 @pytest.mark.parametrize("unit", ["GRU", "MinGRU", "LSTM1997"])
-def test_weights_of_other_precisions_learn_the_same(fit, asked, tolerance, unit):
-    """Without noise, of which each precision draws its own."""
-    (full,) = fit("--model.noise", "0", unit=unit).values()
-    runs = fit("--model.noise", "0", "--trainer.precision", asked, unit=unit).values()
+def test_weights_of_other_precisions_learn_the_same(fit, asked, tolerance, unit, noise):
+    (full,) = fit("--model.noise", noise, unit=unit).values()
+    runs = fit("--model.noise", noise, "--trainer.precision", asked, unit=unit).values()
     (other,) = (run for run in runs if run.run_id != full.run_id)
     assert other.environment.precision == asked
     assert other.test.nll == pytest.approx(full.test.nll, rel=tolerance)
@@ -304,6 +357,7 @@ def test_sigterm_leaves_an_interrupted_record_and_status_143(tmp_path):
         (["--model.cell", "GRU", "--trainer.max_epochs", "x"], "expected int"),
         (["--model.cell", "GRU", "--data.batch_size", "0"], "give 1 or more"),
         (["--model.cell", "GRU", "--model.budget", "-1"], "must be positive"),
+        (["--model.cell", "GRU", "--model.optimizer.floor", "0.1"], "name the class first, --model.optimizer NAME"),
         (["--model.cell", "GRU", "--model.optimizer", "torch.optim.Rprop"], "use one of: ChungRMSProp"),
         (["--model.cell", "GRU", "--trainer.gradient_clip_algorithm", "value"], "clipped by norm"),
         (["--model.cell", "GRU", "--ckpt_path", "nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
@@ -311,6 +365,8 @@ def test_sigterm_leaves_an_interrupted_record_and_status_143(tmp_path):
         (["--model.cell", "GRU", "--trainer.gradient_clip_val", "-1"], "0 for none"),
         (["--model.cell", "GRU", "--trainer.min_epochs", "3"], "--run.patience"),
         (["--model.cell", "GRU", "--trainer.val_check_interval", "0.5"], "check_val_every_n_epoch"),
+        (["--model.cell", "GRU", "--trainer.val_check_interval", "1"], "check_val_every_n_epoch"),
+        (["--model.cell", "GRU", "--trainer.reload_dataloaders_every_n_epochs", "1"], "order of its own"),
         (["--model.cell", "GRU", "--run.patience", "0"], "1 or more"),
         (["--model.cell", "GRU", "--seed_everything", "42"], "--model.seed"),
         (["--model.cell", "GRU", "--model.schedule", "torch.optim.lr_scheduler.ReduceLROnPlateau"], "take another"),
@@ -367,15 +423,25 @@ def test_every_config_parses(capsys, monkeypatch, path):
     assert set(yaml.safe_load(path.read_text())) <= {"data", "model", "trainer", "run"}
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path):
-    """ddp on the CPU: the same gradients but for rounding, every test sequence counted once."""
+@pytest.mark.parametrize("rate", ["0.001", "20"])
+def test_two_processes_give_the_figures_of_one(tmp_path, rate):
+    """ddp on the CPU: the same gradients but for rounding, every test sequence counted once.
+
+    At the high rate both find in the same step that the run has diverged, though each sees a part of the batch.
+    """
     command = [sys.executable, "-m", "seqbench.cli", "fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3"]
+    command += ["--data.batch_size", "5", "--model.rate", rate]
+    command += ["--model.optimizer", "SGD"] if rate == "20" else []
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     for folder, flags in (("one", []), ("two", two)):
         subprocess.run([*command, "--run.dir", folder, *flags], cwd=tmp_path, check=True, timeout=120)
     one, other = (record.load(next(tmp_path.glob(f"{folder}/*/record.json"))) for folder in ("one", "two"))
-    assert one.run_id == other.run_id
+    assert (one.run_id, one.status) == (other.run_id, other.status)
+    assert other.environment.device.endswith("x 2")
+    if rate == "20":
+        assert one.status == "diverged"
+        return
     assert other.test.frames == one.test.frames
     assert other.test.nll == pytest.approx(one.test.nll, abs=1e-4)
     assert other.curve.valid == pytest.approx(one.curve.valid, abs=1e-4)
-    assert other.environment.device.endswith("x 2")
+    assert other.curve.gradient == pytest.approx(one.curve.gradient, rel=1e-2)

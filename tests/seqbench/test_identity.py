@@ -45,9 +45,11 @@ def test_published_records_have_the_names_that_follow_from_them():
         assert found.run_id == path.stem == record.run_id(found.task, found.cell.name, found.config)
 
 
-def test_the_record_of_a_run_names_it_again(tmp_path):
+@pytest.mark.parametrize("optimizer", [["torch.optim.Adam"], ["torch.optim.SGD", "--model.optimizer.momentum", "0"]])
+def test_the_record_of_a_run_names_it_again(tmp_path, optimizer):
     """Its config, classes by name, is a config of `seqbench fit` that gives the same id."""
-    flags = ["--model.cell.peepholes", "false", "--model.optimizer", "torch.optim.Adam", "--data.batch_size", "3"]
+    flags = ["--model.cell.peepholes", "false", "--data.batch_size", "3", "--trainer.limit_train_batches", "1"]
+    flags += ["--model.optimizer", *optimizer]
     files = ["-c", str(CONFIGS / "jsb.yaml"), "-c", str(CONFIGS / "chung2014.yaml"), "--model.cell", "LSTM"]
     recorder = SeqbenchCLI(["fit", *files, *flags], execute=False).recorder
     path = tmp_path / "config.yaml"
@@ -126,11 +128,13 @@ EMPTY = {
         ["--trainer.check_val_every_n_epoch", "2"], ["--trainer.accumulate_grad_batches", "2"],
         ["--trainer.precision", "bf16-mixed"], ["--trainer.precision", "64-true"],
         ["--trainer.gradient_clip_val", "1"], ["--trainer.callbacks", "lightning.pytorch.callbacks.WeightAveraging"],
-        ["--trainer.reload_dataloaders_every_n_epochs", "1"], ["--run.patience", "5"], ["--run.protocol", "mine"],
+        ["--trainer.limit_train_batches", "1"], ["--trainer.limit_val_batches", "1"],
+        ["--run.patience", "5"], ["--run.protocol", "mine"],
         ["--model.seed", "1"], ["--model.rate", "0.1"], ["--model.noise", "0"], ["--model.budget", "10000"],
         ["--model.count", "total"], ["--model.hidden", "48"], ["--model.layers", "2"], ["--model.layer_norm", "true"],
         ["--model.dropout", "0.1"], ["--model.initial_sd", "0.1"], ["--model.schedule", "null"],
-        ["--model.optimizer.floor", "0.001"], ["--model.optimizer", "torch.optim.Adam"], ["--model.cell.bias", "false"],
+        ["--model.optimizer", "ChungRMSProp", "--model.optimizer.floor", "0.001"],
+        ["--model.optimizer", "torch.optim.Adam"], ["--model.cell.bias", "false"],
         ["--data.batch_size", "2"], ["--data.order", "bucketed"],
     ],
     ids=" ".join,
@@ -146,9 +150,12 @@ def test_what_changes_the_numbers_changes_the_name(flags):
         ["--trainer.accelerator", "cpu"], ["--trainer.devices", "1"], ["--trainer.max_time", "00:00:01:00"],
         ["--trainer.enable_progress_bar", "false"], ["--trainer.log_every_n_steps", "7"],
         ["--trainer.gradient_clip_val", "0"], ["--trainer.precision", "32"], ["--trainer.limit_train_batches", "1.0"],
+        ["--trainer.limit_test_batches", "1.0"], ["--trainer.limit_predict_batches", "3"],
+        ["--model.optimizer", "ChungRMSProp"],
         ["--trainer.callbacks", "lightning.pytorch.callbacks.DeviceStatsMonitor"], ["--model.recurrence", "loop"],
         ["--run.overwrite", "true"], ["--run.dir", "elsewhere"], ["--model.budget", "20000"], ["--model.layers", "1"],
-        ["--model.optimizer.momentum", "0.9"], ["--model.cell.bias", "true"], ["--model.rate", "0.001"],
+        ["--model.optimizer", "ChungRMSProp", "--model.optimizer.momentum", "0.9"],
+        ["--model.cell.bias", "true"], ["--model.rate", "0.001"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -166,11 +173,10 @@ def test_a_budget_that_is_not_asked_for_names_nothing():
 
 def test_a_changed_default_would_rename_every_run():
     """So none may change: a new behaviour needs a new option."""
-    model = defaults(SequenceModel)
-    assert model.pop("optimizer") is ChungRMSProp
-    assert model == {
+    assert defaults(SequenceModel) == {
         "seed": 0, "rate": 3e-4, "budget": 20_000, "count": "recurrent", "hidden": None, "layers": 1,
-        "layer_norm": False, "noise": 0.0, "dropout": 0.0, "initial_sd": None, "recurrence": None, "schedule": None,
+        "layer_norm": False, "noise": 0.0, "dropout": 0.0, "initial_sd": None, "recurrence": None, "optimizer": None,
+        "schedule": None,
     }  # fmt: skip
     assert defaults(ChungRMSProp) == {"lr": 1.0, "rho": 0.95, "floor": 0.01, "momentum": 0.9, "norm": 1.0}
     assert defaults(find("LSTM")) == {"bias": True, "peepholes": True}
