@@ -75,9 +75,13 @@ class ChungRMSProp(Optimizer):
         return loss
 
     def floored(self) -> Tensor:
-        """[R], the share of each replica's weights whose divisor was at the floor in the last step."""
+        """[R], the share of each replica's weights whose divisor was at the floor in the last step.
+
+        Of those that a gradient has reached: an input that is never on leaves its weights where they are by any rule.
+        """
         v, _ = self._averages()
-        return (v.sqrt() <= self.param_groups[0]["floor"]).double().mean(1)
+        low = (v > 0) & (v.sqrt() <= self.param_groups[0]["floor"])
+        return low.sum(1) / (v > 0).sum(1).clamp_min(1).double()
 
     @property
     def compiles(self) -> bool:

@@ -62,7 +62,7 @@ class Curve:
     valid: list[float | None]
     gradient: list[float | None]  # norm of the gradient, before clipping
     update: list[float | None]  # norm of the update over norm of the weights
-    floored: list[float | None]  # share of the weights at the optimiser's floor; empty where it has none
+    floored: list[float | None]  # share at the optimiser's floor, of weights with a gradient; empty where it has none
 
     @property
     def epoch(self) -> list[int]:

@@ -136,16 +136,19 @@ def sum_of_squares(row):
 
 @njit(fastmath=ANY_ORDER, error_model="numpy")
 def advance(g, v, m, scale, rate, kept, new, least, moved):
-    """The averages v and m [P] by a gradient g [P] times `scale`; returns how many roots of v are at the floor."""
-    floored = F32(0)
+    """The averages v and m [P] by a gradient g [P] times `scale`; returns what share of the roots of v is at the floor,
+    those left out that are 0.
+    """
+    floored, reached = F32(0), F32(0)
     for j in range(len(g)):
         x = scale * g[j]
         square = kept * v[j] + new * (x * x)
         v[j] = square
         root = np.sqrt(square)
-        floored += F32(1) if root <= least else F32(0)
+        reached += F32(1) if square > F32(0) else F32(0)
+        floored += F32(1) if square > F32(0) and root <= least else F32(0)
         m[j] = moved * m[j] - rate * x / (root if root > least else least)
-    return floored
+    return floored / max(reached, F32(1))
 
 
 # Given its types it is compiled as it is loaded, before a training's clock starts.
@@ -175,6 +178,6 @@ def chung_rmsprop(p, g, v, m, rates, alive, clip, rho, floor, momentum, limit, w
                 p[r, j] += held * m[r, j]
             watched[0, r] += gradient
             watched[1, r] += held * update / max(before, 1e-30)
-            watched[2, r] += floored / p.shape[1]
+            watched[2, r] += floored
         else:
             watched[:, r] = np.nan

@@ -148,13 +148,14 @@ def test_every_optimizer_takes_each_replicas_rate(name):
 @pytest.mark.parametrize("rate", [0.01, 3.0])  # the higher one's updates are held to norm 1
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # compiled, and not
 def test_chungs_rmsprop_against_the_rule_written_out(rate, dtype):
-    """Two replicas at rates of their own; the last weight's gradients lie under the floor."""
+    """Two replicas at rates of their own; the third weight's gradients lie under the floor."""
     rates = [rate, rate / 2]
-    start, grads = [1.0, -2.0, 0.5], ([0.5, -1e-3, 1e-5], [-0.25, 2e-3, 1e-5], [1.0, 0.0, 1e-5])
+    start = [1.0, -2.0, 0.5, 0.1]  # the last has no gradient, and counts neither as at the floor nor as above it
+    grads = ([0.5, -1e-3, 1e-5, 0.0], [-0.25, 2e-3, 1e-5, 0.0], [1.0, 0.0, 1e-5, 0.0])
     p = torch.nn.Parameter(torch.tensor([start, start], dtype=dtype))
     optimizer = PerReplica(ChungRMSProp([p]), torch.tensor(rates, dtype=torch.float64), torch.ones(2).bool())
     expected = [list(start), list(start)]
-    v, m, watched = [[0.0] * 3, [0.0] * 3], [[0.0] * 3, [0.0] * 3], [[], []]
+    v, m, watched = [[0.0] * 4, [0.0] * 4], [[0.0] * 4, [0.0] * 4], [[], []]
     for grad in grads:
         p.grad = torch.tensor([grad, grad], dtype=dtype)
         optimizer.step()
@@ -164,9 +165,9 @@ def test_chungs_rmsprop_against_the_rule_written_out(rate, dtype):
                 v[k][j] = 0.95 * v[k][j] + 0.05 * g * g
                 m[k][j] = 0.9 * m[k][j] - own * g / max(math.sqrt(v[k][j]), 1e-2)
             held = min(1.0, 1.0 / math.hypot(*m[k]))
-            for j in range(3):
+            for j in range(4):
                 x[j] += held * m[k][j]
-            at_floor = sum(math.sqrt(s) <= 1e-2 for s in v[k]) / 3
+            at_floor = sum(0 < math.sqrt(s) <= 1e-2 for s in v[k]) / 3
             watched[k].append((math.hypot(*grad), held * math.hypot(*m[k]) / weights, at_floor))
     tolerance = {"rtol": 0, "atol": 1e-12 if dtype == torch.float64 else 1e-5}
     torch.testing.assert_close(p.detach().double(), torch.tensor(expected, dtype=torch.float64), **tolerance)
