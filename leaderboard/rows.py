@@ -10,7 +10,7 @@ from typing import Literal
 
 from leaderboard.published import Published
 from leaderboard.statistics import Comparison, Estimate, estimate
-from seqbench.record import Record, Score, TaskRecord, at_edge, still_learning
+from seqbench.record import Record, Score, TaskRecord, at_edge, came_to_its_end, still_learning
 
 Kind = Literal["unit", "floor", "published"]
 Convention = Literal["nll", "nll_sequence", "nll_first"]
@@ -95,11 +95,11 @@ class Row:
     @cached_property
     def tried(self) -> frozenset[float]:
         """The rates that the best was chosen from: those with a run that came to its end, well or badly."""
-        return frozenset(run.rate for run in self.runs + self.searched if _ended(run))
+        return frozenset(run.rate for run in self.runs + self.searched if came_to_its_end(run))
 
     def ended(self, rate: float) -> frozenset[int]:
         """The seeds whose run at a rate came to its end."""
-        return frozenset(run.seed for run in self.runs + self.searched if run.rate == rate and _ended(run))
+        return frozenset(run.seed for run in self.runs + self.searched if run.rate == rate and came_to_its_end(run))
 
     @property
     def rate(self) -> float | None:
@@ -212,10 +212,6 @@ class Board:
     """All tables, ordered by data set."""
 
     tables: tuple[Table, ...]
-
-
-def _ended(run: Record) -> bool:
-    return run.status in ("finished", "diverged")
 
 
 def outcome(run: Record) -> str:

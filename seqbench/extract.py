@@ -37,9 +37,9 @@ def extract(checkpoint: Path, replica: int, run_dir: Path) -> Path:
     if replica not in own["slots"]:
         raise SeqbenchError(f"Replica {replica} was done and dropped from the group; its record is complete")
     run_id, seed, rate = own["runs"][replica]
-    config, identity = copy.deepcopy(own["config"]), copy.deepcopy(own["identity"])
-    config["model"] |= {"seed": seed, "rate": rate}
-    identity["model"] |= {"seed": seed, "rate": rate}
+    config, identity = (
+        own[name] | {"model": own[name]["model"] | {"seed": seed, "rate": rate}} for name in ("config", "identity")
+    )
     folder = run_dir / run_id
     path = folder / "checkpoints" / "last.ckpt"
     if path.exists():

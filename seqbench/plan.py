@@ -160,4 +160,4 @@ def records(out: Path) -> dict[str, rec.Record]:
 
 def is_over(record: rec.Record | None) -> bool:
     """Whether a run need not be run again; an interrupted or failed one is tried again."""
-    return record is not None and record.status in ("finished", "diverged")
+    return record is not None and rec.came_to_its_end(record)

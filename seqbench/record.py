@@ -236,6 +236,11 @@ def _valid_by_rate(runs: Iterable[Record]) -> dict[float, list[float]]:
     return valid
 
 
+def came_to_its_end(record: Record) -> bool:
+    """Well or badly; a stopped, interrupted or failed run did not."""
+    return record.status in ("finished", "diverged")
+
+
 def at_edge(rate: float, tried: Collection[float]) -> bool:
     """Whether a rate is the lowest or highest of several tried: the best may lie beyond."""
     return len(tried) > 1 and rate in (min(tried), max(tried))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seqbench import record as rec
-from seqbench.plan import FINALISTS, Group, Plan, Stage, begin, groups, is_over, load_plan, members, records
+from seqbench.plan import FINALISTS, STAGES, Group, Plan, begin, groups, is_over, load_plan, members, records
 from seqbench.progress import SweepProgress
 from seqbench.task import SeqbenchError
 
@@ -90,11 +90,9 @@ def status(out: Path) -> dict[str, Any]:
 def _planned(plan: Plan, unit: str, found: dict[str, rec.Record]) -> int:
     """Runs of a unit. A report's follow from its search, where fewer rates may have come to their end than it wants."""
     searched = sum(is_over(r) for r in found.values() if r.cell.name == unit and r.seed == 0)
-    stages: list[Stage] = list(plan.stages)
-    planned = sum(len(members(plan, stage, unit, found)) for stage in stages)
-    if "search" in stages and "report" in stages and searched < len(plan.rates):
+    if set(plan.stages) == set(STAGES) and searched < len(plan.rates):
         return len(plan.rates) + min(FINALISTS, len(plan.rates)) * (plan.seeds - 1)
-    return planned
+    return sum(len(members(plan, stage, unit, found)) for stage in plan.stages)
 
 
 def results(out: Path) -> list[dict[str, Any]]:
