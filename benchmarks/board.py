@@ -23,7 +23,10 @@ from seqbench import record as rec
 FACTORY = Path(__file__).parents[1] / "tests/leaderboard/factory.py"
 SETS = ("jsb", "nottingham", "musedata", "piano_midi", "bach", "set_f", "set_g", "set_h", "set_i", "set_j")
 PROTOCOLS, UNITS, RATES, SEEDS = ("chung2014", "quick"), 25, 8, 3
-BUILD = "import sys; from pathlib import Path; from leaderboard.build import build; build(*map(Path, sys.argv[1:]))"
+BUILD = (
+    "import sys; from pathlib import Path\n"
+    "from seqbench.leaderboard.build import build; build(*map(Path, sys.argv[1:]))"
+)
 
 
 def records(count: int, folder: Path) -> None:

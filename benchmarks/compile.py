@@ -24,8 +24,8 @@ import torch
 begin = time.perf_counter()
 from types import SimpleNamespace
 from seqbench import cells
-from seqbench.recurrence import run_layer
-from seqbench.weights import initial_weights
+from seqbench.model.recurrence import run_layer
+from seqbench.model.weights import initial_weights
 imported = time.perf_counter()
 for name in sys.argv[1].split(","):
     cell = cells.find(name)()

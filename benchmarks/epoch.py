@@ -31,16 +31,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from datamodules.base import SequenceData, Split
-from datamodules.listing import dataset
 from seqbench import record
-from seqbench.affine import project
 from seqbench.cells import Cell, find
-from seqbench.fitting import run
-from seqbench.module import SequenceModel
-from seqbench.optim import ChungRMSProp, PerReplica
-from seqbench.recurrence import run_layer
+from seqbench.datamodules.base import SequenceData, Split
+from seqbench.datamodules.listing import dataset
+from seqbench.model.affine import project
+from seqbench.model.recurrence import run_layer
 from seqbench.task import Batch
+from seqbench.train.fitting import run
+from seqbench.train.module import SequenceModel
+from seqbench.train.optim import ChungRMSProp, PerReplica
 
 HELD = 256  # batches gathered before they are timed
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from seqbench.cells import LinearCell, cells
-from seqbench.recurrence import initial_state, loop, scan
-from seqbench.weights import initial_weights
+from seqbench.model.recurrence import initial_state, loop, scan
+from seqbench.model.weights import initial_weights
 
 
 def compare(name: str, cell: LinearCell, options: argparse.Namespace) -> dict[str, float | str]:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from seqbench.plan import draw_rates, records
+from seqbench.search.design import draw_rates, records
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

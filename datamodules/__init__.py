@@ -1,6 +1,6 @@
 """Data sets: files in, tensors out; knows no models.
 
-`datamodules.JSBChorales` and every other data set's class is imported on first use, so that importing this
+`seqbench.datamodules.JSBChorales` and every other data set's class is imported on first use, so that importing this
 package costs nothing. A data set is found because its file is here.
 """
 
@@ -12,13 +12,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datamodules.base import SequenceData
+    from seqbench.datamodules.base import SequenceData
 
 
 @cache
 def datasets() -> dict[str, type[SequenceData]]:
     """All data sets by their short names, in the order of names; imports every module of this package."""
-    from datamodules.base import SequenceData
+    from seqbench.datamodules.base import SequenceData
 
     found: dict[str, type[SequenceData]] = {}
     for info in pkgutil.iter_modules(__path__):
@@ -31,7 +31,7 @@ def datasets() -> dict[str, type[SequenceData]]:
 
 
 def __getattr__(attribute: str) -> type[SequenceData]:
-    # Only class names are looked for: `from datamodules import listing` asks here first and must not import
+    # Only class names are looked for: `from seqbench.datamodules import listing` asks here first and must not import
     # torch.
     if attribute[:1].isupper():
         for dataset in datasets().values():

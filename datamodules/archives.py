@@ -13,8 +13,8 @@ from pathlib import Path
 import pooch
 import requests
 
-from datamodules.audio import Recording
-from datamodules.fetch import TIMEOUT, cache_folder, writable_cache
+from seqbench.datamodules.audio import Recording
+from seqbench.datamodules.fetch import TIMEOUT, cache_folder, writable_cache
 from seqbench.task import SeqbenchError
 
 

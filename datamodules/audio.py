@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from datamodules.base import Split
+from seqbench.datamodules.base import Split
 from seqbench.task import SeqbenchError, generator
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from datamodules.order import EvaluationOrder, TrainOrder
-from seqbench.kernels import cache, sequence
+from seqbench.datamodules.order import EvaluationOrder, TrainOrder
+from seqbench.kernels import sequence
+from seqbench.kernels.cpu import cache
 from seqbench.record import Score
 from seqbench.task import Batch, SeqbenchError, Task
 

@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import SPLITS, Split
-from datamodules.fetch import cache_folder, writable_cache
-from datamodules.rolls import KEYS, LOWEST_KEY, PianoRolls
+from seqbench.datamodules.base import SPLITS, Split
+from seqbench.datamodules.fetch import cache_folder, writable_cache
+from seqbench.datamodules.rolls import KEYS, LOWEST_KEY, PianoRolls
 from seqbench.task import SeqbenchError
 
 if TYPE_CHECKING:

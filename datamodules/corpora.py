@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-from datamodules.archives import archive, check_content, checksum, counted, members, unpacked
-from datamodules.audio import Recording
-from datamodules.base import Split
-from datamodules.protocols import ProtocolA, ProtocolB
-from datamodules.speech import Speech
+from seqbench.datamodules.archives import archive, check_content, checksum, counted, members, unpacked
+from seqbench.datamodules.audio import Recording
+from seqbench.datamodules.base import Split
+from seqbench.datamodules.protocols import ProtocolA, ProtocolB
+from seqbench.datamodules.speech import Speech
 from seqbench.task import SeqbenchError
 
 FSDD_COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"

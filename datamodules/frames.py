@@ -18,7 +18,8 @@ from seqbench.record import Score
 
 # Sequences are read for floors in stretches of about so many samples.
 CHUNK = 2**19
-# Of the floors' residuals, as of seqbench.heads.GaussianMixture's components: bounds both on samples that do not vary.
+# Of the floors' residuals, as of the components of seqbench.model.heads.GaussianMixture: bounds both where samples
+# do not vary.
 MIN_VARIANCE = 1e-10
 # Samples beyond this stay where they are mapped, and each batch goes to the device by itself.
 RESIDENT_BYTES = 2**30

@@ -12,12 +12,12 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datamodules
-from datamodules.fetch import location
+from seqbench import datamodules
+from seqbench.datamodules.fetch import location
 from seqbench.task import SeqbenchError
 
 if TYPE_CHECKING:
-    from datamodules.base import SequenceData
+    from seqbench.datamodules.base import SequenceData
 
 FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file"}
 

@@ -24,9 +24,9 @@ import torch
 from scipy.io.matlab import MatReadError
 from torch import Tensor
 
-from datamodules.base import SPLITS, Split
-from datamodules.fetch import Source, fetch
-from datamodules.rolls import KEYS, PianoRolls
+from seqbench.datamodules.base import SPLITS, Split
+from seqbench.datamodules.fetch import Source, fetch
+from seqbench.datamodules.rolls import KEYS, PianoRolls
 from seqbench.task import SeqbenchError
 
 COMMIT = "2f8c2b817050206397458dfd1f5a25ce8a32fe65"

@@ -13,7 +13,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from datamodules.base import SequenceData, Sequences, Split
+from seqbench.datamodules.base import SequenceData, Sequences, Split
 from seqbench.record import Score
 from seqbench.task import Batch, Task
 

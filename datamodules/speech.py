@@ -19,11 +19,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from datamodules.audio import Decoded, Recording, decode, read_decoded
-from datamodules.base import SPLITS, SequenceData, Split
-from datamodules.fetch import cache_folder, writable_cache
-from datamodules.frames import Waves, floors, map_samples
-from datamodules.protocols import FRAME, HOP
+from seqbench.datamodules.audio import Decoded, Recording, decode, read_decoded
+from seqbench.datamodules.base import SPLITS, SequenceData, Split
+from seqbench.datamodules.fetch import cache_folder, writable_cache
+from seqbench.datamodules.frames import Waves, floors, map_samples
+from seqbench.datamodules.protocols import FRAME, HOP
 from seqbench.record import Score
 from seqbench.task import Batch, SeqbenchError, Task, generator
 
@@ -182,7 +182,7 @@ class Speech(SequenceData[Waves]):
         return Batch(x, y, mask, index, found.steps)
 
     def floors(self) -> dict[str, Score]:
-        """Needs `setup`; see datamodules.frames.floors."""
+        """Needs `setup`; see seqbench.datamodules.frames.floors."""
         return floors(self.splits["train"], self.splits["test"], self.frame, self.hop)
 
 

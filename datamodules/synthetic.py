@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from datamodules.base import Split
-from datamodules.rolls import KEYS, PianoRolls
+from seqbench.datamodules.base import Split
+from seqbench.datamodules.rolls import KEYS, PianoRolls
 from seqbench.task import SeqbenchError, generator
 
 PROGRESSIONS = (

@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datamodules.archives import content_digest
-from datamodules.audio import Recording
-from datamodules.base import SPLITS, Split
-from datamodules.fetch import cache_folder, writable_cache
-from datamodules.protocols import ProtocolA
-from datamodules.speech import Speech
+from seqbench.datamodules.archives import content_digest
+from seqbench.datamodules.audio import Recording
+from seqbench.datamodules.base import SPLITS, Split
+from seqbench.datamodules.fetch import cache_folder, writable_cache
+from seqbench.datamodules.protocols import ProtocolA
+from seqbench.datamodules.speech import Speech
 from seqbench.task import SeqbenchError
 
 SUFFIXES = {".wav", ".flac", ".ogg"}

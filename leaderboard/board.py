@@ -8,11 +8,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from leaderboard.claims import CLAIMS
-from leaderboard.naming import matching, row_names, table_slug, unit_name
-from leaderboard.published import PUBLISHED, REFERENCE, Published
-from leaderboard.rows import Board, Row, Search, Table, clean
-from leaderboard.statistics import Comparison, compare
+from seqbench.leaderboard.claims import CLAIMS
+from seqbench.leaderboard.naming import matching, row_names, table_slug, unit_name
+from seqbench.leaderboard.published import PUBLISHED, REFERENCE, Published
+from seqbench.leaderboard.rows import Board, Row, Search, Table, clean
+from seqbench.leaderboard.statistics import Comparison, compare
 from seqbench.record import Curve, Record, Score, best_rate, family_id, protocol
 from seqbench.task import SeqbenchError
 

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from leaderboard.board import Source, assemble
-from leaderboard.progress import with_progress
-from leaderboard.rows import Board
+from seqbench.leaderboard.bar import with_progress
+from seqbench.leaderboard.board import Source, assemble
+from seqbench.leaderboard.rows import Board
 from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 
@@ -105,7 +105,7 @@ def links(sources: list[Source], records: Path, out: Path) -> dict[str, str]:
 
 def render(board: Board, links: dict[str, str]) -> dict[str, bytes]:
     """All generated files, by path under the output folder."""
-    from leaderboard import figures, markdown, page, plain
+    from seqbench.leaderboard import figures, markdown, page, plain
 
     drawn = figures.draw(board)
     texts = {
@@ -120,7 +120,7 @@ def render(board: Board, links: dict[str, str]) -> dict[str, bytes]:
 
 def _beside(board: Board, out: Path) -> dict[str, bytes]:
     """The README beside `out` with its table, where it asks for one."""
-    from leaderboard import readme
+    from seqbench.leaderboard import readme
 
     path = _path(out, BESIDE)
     if not path.is_file():

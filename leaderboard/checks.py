@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
-from leaderboard.classes import data_sets, known, unknown
+from seqbench.leaderboard.classes import data_sets, known, unknown
 from seqbench.record import Record, bits_per_sample, run_id, score_from_parts
 from seqbench.task import SeqbenchError
 
@@ -186,8 +186,8 @@ def _task(data_set: str, options: str) -> dict[str, Any]:
 
 def sizes(record: Record) -> Iterator[Problem]:
     """Unit, hidden size and parameter counts are what this code makes of the config's model."""
-    from seqbench.identity import defaults
-    from seqbench.module import SequenceModel
+    from seqbench.train.identity import defaults
+    from seqbench.train.module import SequenceModel
 
     model = defaults(SequenceModel) | record.config["model"]
     cell = model["cell"]
@@ -212,9 +212,9 @@ def _sizes(
     unit: str, options: str, shape: tuple[str, int, int, int], budget: tuple[int, Any] | None, hidden: int
 ) -> dict[str, Any]:
     """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
-    from seqbench.budget import count_parameters, hidden_for_budget
     from seqbench.cells import cells
-    from seqbench.heads import head_for
+    from seqbench.model.budget import count_parameters, hidden_for_budget
+    from seqbench.model.heads import head_for
     from seqbench.task import Task
 
     cell = cells()[unit](**json.loads(options))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from leaderboard.statistics import Estimate
+from seqbench.leaderboard.statistics import Estimate
 
 
 @dataclass(frozen=True)

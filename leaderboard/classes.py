@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datamodules.base import SequenceData
+    from seqbench.datamodules.base import SequenceData
 
 PLACES = ("data", "model.cell", "model.optimizer", "model.schedule", "trainer.callbacks")
 RUN = {"protocol", "patience"}
@@ -23,9 +23,9 @@ def known(place: str) -> frozenset[str]:
     from torch import optim
     from torch.optim import lr_scheduler as schedules
 
-    import seqbench.optim as own
+    import seqbench.train.optim as own
     from seqbench.cells import cells
-    from seqbench.identity import WATCHING
+    from seqbench.train.identity import WATCHING
 
     if place == "data":
         return frozenset(data_sets())
@@ -46,15 +46,15 @@ def _classes_of(module: Any, base: type) -> frozenset[str]:
 @lru_cache
 def data_sets() -> dict[str, type[SequenceData]]:
     """All data sets by their classes' names."""
-    import datamodules
+    from seqbench import datamodules
 
     return {kind.__name__: kind for kind in datamodules.datasets().values()}
 
 
 def unknown(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What in a config could make `seqbench fit` import or read something else: (dotted field, problem) pairs."""
-    from seqbench.identity import INCIDENTAL
     from seqbench.record import SECTIONS
+    from seqbench.train.identity import INCIDENTAL
 
     expected = {"config": set(SECTIONS), "run": RUN, "data": {"class_path", "init_args"}}
     for name, section in (("config", config), ("run", config["run"]), ("data", config["data"])):

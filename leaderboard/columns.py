@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboard.published import REFERENCE, Published
-from leaderboard.rows import Convention, Row, best_epoch
-from leaderboard.statistics import DIGITS, Estimate
+from seqbench.leaderboard.published import REFERENCE, Published
+from seqbench.leaderboard.rows import Convention, Row, best_epoch
+from seqbench.leaderboard.statistics import DIGITS, Estimate
 from seqbench.record import Record, bits_per_sample, still_learning
 
 Plain = str | int | float | None

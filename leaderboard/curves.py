@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from leaderboard.rows import Row, Table
+from seqbench.leaderboard.rows import Row, Table
 
 MOST_CURVES = 12
 MOST_POINTS = 150

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboard.board import assemble
-from leaderboard.build import read
-from leaderboard.rows import Board, Row
+from seqbench.leaderboard.board import assemble
+from seqbench.leaderboard.build import read
+from seqbench.leaderboard.rows import Board, Row
 from seqbench.record import family_id
 
 

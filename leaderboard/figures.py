@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.curves import Line, Sensitivity, finite, limits, lines, rate_limits, sensitivities
-from leaderboard.rows import Board, Row, Table
+from seqbench.leaderboard.curves import Line, Sensitivity, finite, limits, lines, rate_limits, sensitivities
+from seqbench.leaderboard.rows import Board, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def draw(board: Board) -> dict[str, str]:
     """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, and one where a
     single rate was tried has none against the rate.
     """
-    from leaderboard.progress import with_progress
+    from seqbench.leaderboard.bar import with_progress
 
     colours = looks(board)
     figures = {}

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from leaderboard.columns import MAIN, Column, filled
-from leaderboard.figures import AGAINST
-from leaderboard.rows import Board, Row, Table
-from leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
+from seqbench.leaderboard.columns import MAIN, Column, filled
+from seqbench.leaderboard.figures import AGAINST
+from seqbench.leaderboard.rows import Board, Row, Table
+from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
 
 MOST_COMPARED = 12  # units in a matrix; the page has them all
 

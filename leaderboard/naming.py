@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from typing import Any
 
-from leaderboard.rows import clean
+from seqbench.leaderboard.rows import clean
 from seqbench.record import Record, without_replica
 
 GIVEN, TOTAL = "hidden sizes as given", "in all, output layer included"

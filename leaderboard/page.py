@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
-from leaderboard.curves import lines, sensitivities
-from leaderboard.figures import AGAINST, looks
-from leaderboard.rows import Board, Row, best_epoch, clean, outcome
-from leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
+from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
+from seqbench.leaderboard.curves import lines, sensitivities
+from seqbench.leaderboard.figures import AGAINST, looks
+from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
+from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
 from seqbench.record import Record
 
 

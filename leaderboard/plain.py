@@ -6,8 +6,8 @@ import csv
 import io
 from typing import Any
 
-from leaderboard.columns import COLUMNS, Plain
-from leaderboard.rows import Board, Table, clean
+from seqbench.leaderboard.columns import COLUMNS, Plain
+from seqbench.leaderboard.rows import Board, Table, clean
 
 
 def entries(table: Table) -> list[dict[str, Plain]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from leaderboard.columns import AGAINST, COLUMNS, filled
-from leaderboard.markdown import escaped, grid
-from leaderboard.rows import Board, Table
+from seqbench.leaderboard.columns import AGAINST, COLUMNS, filled
+from seqbench.leaderboard.markdown import escaped, grid
+from seqbench.leaderboard.rows import Board, Table
 from seqbench.task import SeqbenchError
 
 PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from leaderboard.build import find, read_one
-from leaderboard.checks import problems
-from leaderboard.classes import data_sets
+from seqbench.leaderboard.build import find, read_one
+from seqbench.leaderboard.checks import problems
+from seqbench.leaderboard.classes import data_sets
 from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 
@@ -115,7 +115,7 @@ def _device() -> str:
 def _train(record: Record, folder: Path) -> Record:
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(record.config), encoding="utf-8")
-    command = [sys.executable, "-m", "seqbench.child", "fit", "--config", str(config), "--run.dir", str(folder)]
+    command = [sys.executable, "-m", "seqbench.search.child", "fit", "--config", str(config), "--run.dir", str(folder)]
     if _device() == record.environment.device.split()[0]:
         command += ["--model.recurrence", record.environment.recurrence]  # another kernel rounds otherwise
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # its bar is on stderr

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from leaderboard.published import Published
-from leaderboard.statistics import Comparison, Estimate, estimate
+from seqbench.leaderboard.published import Published
+from seqbench.leaderboard.statistics import Comparison, Estimate, estimate
 from seqbench.record import Record, Score, TaskRecord, at_edge, came_to_its_end, still_learning
 
 Kind = Literal["unit", "floor", "published"]

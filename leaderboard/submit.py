@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from leaderboard.board import assemble
-from leaderboard.build import find, read, read_one, replace
-from leaderboard.checks import Problem, problems
-from leaderboard.diff import Change, changes
-from leaderboard.verify import Finding, add_sums, together, too_large
+from seqbench.leaderboard.board import assemble
+from seqbench.leaderboard.build import find, read, read_one, replace
+from seqbench.leaderboard.checks import Problem, problems
+from seqbench.leaderboard.diff import Change, changes
+from seqbench.leaderboard.verify import Finding, add_sums, together, too_large
 from seqbench.record import Record
 from seqbench.task import SeqbenchError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from leaderboard.columns import MAIN, Column, filled
-from leaderboard.rows import Board, Row, Table
+from seqbench.leaderboard.columns import MAIN, Column, filled
+from seqbench.leaderboard.rows import Board, Row, Table
 
 if TYPE_CHECKING:
     from rich.console import Console

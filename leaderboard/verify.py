@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
-from leaderboard.build import find, read_one
-from leaderboard.checks import problems
-from leaderboard.progress import with_progress
-from leaderboard.rows import clean
+from seqbench.leaderboard.bar import with_progress
+from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
+from seqbench.leaderboard.build import find, read_one
+from seqbench.leaderboard.checks import problems
+from seqbench.leaderboard.rows import clean
 from seqbench.task import SeqbenchError
 
 SUMS = "SHA256SUMS"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from leaderboard.claims import CLAIMS, Claim
-from leaderboard.rows import Row, Table, clean
-from leaderboard.statistics import LEVEL, Comparison
+from seqbench.leaderboard.claims import CLAIMS, Claim
+from seqbench.leaderboard.rows import Row, Table, clean
+from seqbench.leaderboard.statistics import LEVEL, Comparison
 
 WHAT = (
     "Recurrent units compared at matched size, on one protocol per data set. "

@@ -40,7 +40,7 @@ def _exit(message: str, status: int) -> NoReturn:
 
 def _run(arguments: list[str]) -> None:
     if arguments and arguments[0] in LIGHTNING:
-        from seqbench.fitting import run
+        from seqbench.train.fitting import run
 
         run(arguments)
         return
@@ -152,8 +152,8 @@ def _positive(text: str) -> int:
 
 
 def _cells(options: argparse.Namespace) -> None:
-    from seqbench.budget import count_parameters, hidden_for_budget
     from seqbench.cells import cells
+    from seqbench.model.budget import count_parameters, hidden_for_budget
 
     rows = []
     outputs = options.outputs or options.input_size
@@ -166,8 +166,9 @@ def _cells(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from seqbench import engines, plan, sweep
     from seqbench.cells import find
+    from seqbench.search import design as plan
+    from seqbench.search import engines, sweep
 
     units = [find(name).__name__ for name in options.cells.split(",")]
     if len(set(units)) < len(units):
@@ -187,7 +188,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _rates(text: str, seed: int) -> list[float]:
-    from seqbench.plan import draw_rates
+    from seqbench.search.design import draw_rates
 
     if text.isdecimal() and int(text) > 0:
         return draw_rates(int(text), seed)
@@ -201,39 +202,39 @@ def _rates(text: str, seed: int) -> list[float]:
 
 
 def _sweep_status(options: argparse.Namespace) -> None:
-    from seqbench.sweep import status
+    from seqbench.search.sweep import status
 
     _print(status(options.dir), options.json)
 
 
 def _extract(options: argparse.Namespace) -> None:
-    from seqbench.extract import extract
+    from seqbench.train.extract import extract
 
     path = extract(options.checkpoint, options.replica, options.run_dir)
     _print({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
 
 
 def _data_list(options: argparse.Namespace) -> None:
-    from datamodules import listing
+    from seqbench.datamodules import listing
 
     _print(listing.rows(), options.json)
 
 
 def _data_prepare(options: argparse.Namespace) -> None:
-    from datamodules import listing
+    from seqbench.datamodules import listing
 
     _print(listing.prepare(options.name), options.json)
 
 
 def _data_floors(options: argparse.Namespace) -> None:
-    from datamodules import listing
+    from seqbench.datamodules import listing
 
     floors = listing.floors(options.name)
     _print(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from seqbench.bench_report import bench
+    from seqbench.bench.report import bench
 
     devices = [options.device] if options.device else []
     names = options.cells.split(",") if options.cells else None
@@ -243,9 +244,9 @@ def _bench(options: argparse.Namespace) -> None:
 def _leaderboard_build(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from leaderboard.build import build
-    from leaderboard.plain import as_json
-    from leaderboard.terminal import print_board
+    from seqbench.leaderboard.build import build
+    from seqbench.leaderboard.plain import as_json
+    from seqbench.leaderboard.terminal import print_board
 
     board = build(options.records, options.out, options.check)
     if options.json:
@@ -257,12 +258,12 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
 
 def _leaderboard_verify(options: argparse.Namespace) -> None:
     if options.rerun:
-        from leaderboard.rerun import rerun
+        from seqbench.leaderboard.rerun import rerun
 
         result = rerun(options.records, options.rerun)
         _tell([result], options.json)
         sys.exit(not result.agrees)
-    from leaderboard.verify import verify
+    from seqbench.leaderboard.verify import verify
 
     findings = verify(options.records)
     _tell(findings, options.json, "no findings")
@@ -270,13 +271,13 @@ def _leaderboard_verify(options: argparse.Namespace) -> None:
 
 
 def _leaderboard_submit(options: argparse.Namespace) -> None:
-    from leaderboard.submit import submit
+    from seqbench.leaderboard.submit import submit
 
     _tell(submit(options.run_dir, options.records), options.json, "nothing new")
 
 
 def _leaderboard_diff(options: argparse.Namespace) -> None:
-    from leaderboard.diff import diff
+    from seqbench.leaderboard.diff import diff
 
     _tell(diff(options.a, options.b), options.json, "no differences")
 

@@ -37,7 +37,7 @@ class Task:
         name: The dataset's short name, as in `seqbench data list`.
         input_size: I, the inputs at each step.
         target_size: K, the targets at each step.
-        head: The distribution of a target given the hidden state; a class of seqbench/heads.py.
+        head: The distribution of a target given the hidden state; a class of seqbench/model/heads.py.
         unit: What a negative log-likelihood is counted in, e.g. "nats/frame".
         digest: sha256 over the data and all that shapes them (splits, scaling, dequantisation).
         next_frame: True where the target at t is the input at t+1; then frame 1 has no input and is scored from the

@@ -110,7 +110,7 @@ class LinearCell(Cell):
     """A unit whose memory is linear in itself given the input: m_t = A_t * m_{t-1} + B_t, for each hidden unit alone.
 
     It says A, B and what is read from the memory; `step` follows from them, and so does the parallel scan over time
-    in seqbench/recurrence.py.  A memory is one tensor, or two: real and imaginary part.
+    in seqbench/model/recurrence.py.  A memory is one tensor, or two: real and imaginary part.
     """
 
     @abstractmethod

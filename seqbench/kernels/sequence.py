@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.cells import Cell, LinearCell, State
-from seqbench.kernels.plan import Plan
-from seqbench.kernels.planner import plan
-from seqbench.kernels.trace import Unsupported
+from seqbench.kernels.compiler.plan import Plan
+from seqbench.kernels.compiler.planner import plan
+from seqbench.kernels.compiler.trace import Unsupported
 from seqbench.task import SeqbenchError
 
 Recurrence = Literal["loop", "scan", "torch", "numba", "triton"]
 VARIABLE = "SEQBENCH_RECURRENCE"
+LOWERINGS = {"torch": "seqbench.kernels.compiler.proof", "triton": "seqbench.kernels.gpu.lowering"}
 log = logging.getLogger("seqbench")
 _plans: WeakKeyDictionary[Cell, Plan | Unsupported] = WeakKeyDictionary()
 
@@ -93,7 +94,7 @@ def _hindrance(way: str, cell: Cell, like: Tensor) -> str:
     if way == "numba":
         why = no_numba(like)
     elif way == "triton":
-        from seqbench.kernels import lower_triton
+        from seqbench.kernels.gpu import lowering as lower_triton
 
         why = lower_triton.supported(like.device, like.dtype, like.shape[-1] // cell.gates) or ""
     if not why:
@@ -130,7 +131,7 @@ def unroll(recurrence: Recurrence, cell: Cell, a: Tensor, w: dict[str, Tensor], 
 
 
 def _lowering(recurrence: Recurrence) -> ModuleType:
-    return importlib.import_module(f"seqbench.kernels.lower_{recurrence}")
+    return importlib.import_module(LOWERINGS[recurrence])
 
 
 class _Planned(torch.autograd.Function):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-import datamodules
-from datamodules.base import SequenceData
-from datamodules.fetch import location
-from datamodules.synthetic import Synthetic
+from seqbench import datamodules
+from seqbench.datamodules.base import SequenceData
+from seqbench.datamodules.fetch import location
+from seqbench.datamodules.synthetic import Synthetic
 
 LOADED: dict[str, SequenceData] = {}
 

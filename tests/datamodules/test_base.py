@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-import datamodules
-from datamodules.base import Sequences
-from datamodules.synthetic import Synthetic
+from seqbench import datamodules
+from seqbench.datamodules.base import Sequences
+from seqbench.datamodules.synthetic import Synthetic
 from seqbench.task import SeqbenchError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import chorales
-from datamodules.chorales import BachChorales, Chorale, Note
+from seqbench.datamodules import chorales
+from seqbench.datamodules.chorales import BachChorales, Chorale, Note
 from seqbench.task import SeqbenchError
 
 DIGEST = "03b120764acfba08ce014cb7962046fedef18c70f56208666fa198d33444fafb"

@@ -11,8 +11,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from datamodules import fetch
-from datamodules.fetch import Source
+from seqbench.datamodules import fetch
+from seqbench.datamodules.fetch import Source
 from seqbench.task import SeqbenchError
 
 CONTENT = b"piano rolls" * 1000

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-import datamodules
-from datamodules import listing
+from seqbench import datamodules
+from seqbench.datamodules import listing
 from seqbench.task import SeqbenchError
 
 
@@ -26,7 +26,7 @@ def test_rows_state_what_the_classes_state():
 
 
 def test_listing_imports_no_torch():
-    code = "import sys; from datamodules import listing; listing.rows(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from seqbench.datamodules import listing; listing.rows(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from datamodules.order import EVALUATION_FRAMES, TrainOrder, buckets, epoch_order, evaluation_order, share
+from seqbench.datamodules.order import EVALUATION_FRAMES, TrainOrder, buckets, epoch_order, evaluation_order, share
 
 LENGTHS = torch.randint(2, 400, (103,), generator=torch.Generator().manual_seed(0))
 SEEDS = [5, 0, 11, 2]

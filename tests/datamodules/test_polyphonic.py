@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 import torch
 
-from datamodules.polyphonic import read_mat
+from seqbench.datamodules.polyphonic import read_mat
 from seqbench.task import SeqbenchError
 
 # name: sequences, frames, longest, lowest and highest MIDI note

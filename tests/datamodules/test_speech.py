@@ -14,12 +14,11 @@ import pytest
 import soundfile
 import torch
 
-import datamodules
-from datamodules.audio import Recording
-from datamodules.frames import Waves, floors
-from datamodules.protocols import ProtocolA, ProtocolB
-from datamodules.speech import cut, divide, spread
-from seqbench import cli, record
+from seqbench import cli, datamodules, record
+from seqbench.datamodules.audio import Recording
+from seqbench.datamodules.frames import Waves, floors
+from seqbench.datamodules.protocols import ProtocolA, ProtocolB
+from seqbench.datamodules.speech import cut, divide, spread
 from seqbench.record import bits_per_sample
 from seqbench.task import SeqbenchError
 
@@ -240,7 +239,7 @@ def plain_floors(train: np.ndarray, test: np.ndarray) -> list[float]:
 
 
 def test_floors_are_plain_least_squares(monkeypatch, plain):
-    monkeypatch.setattr("datamodules.frames.CHUNK", 1200)  # several chunks, the last one smaller
+    monkeypatch.setattr("seqbench.datamodules.frames.CHUNK", 1200)  # several chunks, the last one smaller
     both = [plain.splits[split] for split in ("train", "test")]
     whole = [torch.cat(list(w.chunks())).numpy() for w in both]
     found = plain.floors()
@@ -273,12 +272,12 @@ def test_bits_per_sample():
 
 
 def test_protocols_import_no_torch():
-    code = "import sys; import datamodules.protocols; sys.exit('torch' in sys.modules)"
+    code = "import sys; import seqbench.datamodules.protocols; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_samples_beyond_the_device_stay_mapped(plain, monkeypatch):
-    monkeypatch.setattr("datamodules.frames.RESIDENT_BYTES", 10)
+    monkeypatch.setattr("seqbench.datamodules.frames.RESIDENT_BYTES", 10)
     kept = plain.splits["train"]
     assert kept.to(torch.device("meta")) is kept
     monkeypatch.undo()
@@ -317,7 +316,7 @@ def test_ten_hours_in_little_memory(alone, voices, tmp_path):
     code = """
 import sys
 from pathlib import Path
-import datamodules
+from seqbench import datamodules
 data = datamodules.WavFolder(sys.argv[1], sequences=int(sys.argv[2]))
 data.setup()
 seconds = sum(len(s.samples) for s in data.splits.values()) / 8000

@@ -12,10 +12,10 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-import datamodules
-from datamodules import audio
-from datamodules.audio import Recording, blocks, decode, read_decoded
-from seqbench.heads import head_for
+from seqbench import datamodules
+from seqbench.datamodules import audio
+from seqbench.datamodules.audio import Recording, blocks, decode, read_decoded
+from seqbench.model.heads import head_for
 from seqbench.task import SeqbenchError
 
 TONE = np.rint(8000 * np.sin(np.arange(6000) / 9)).astype(np.int16)
@@ -192,8 +192,8 @@ def test_processes_at_once(alone, voices):
     """Both find nothing decoded; one decodes, slowly, the other waits and takes what it finds."""
     code = """
 import sys, time
-import datamodules
-from datamodules import audio
+from seqbench import datamodules
+from seqbench.datamodules import audio
 write = audio._write
 def slow(*arguments):
     print("decodes", flush=True)

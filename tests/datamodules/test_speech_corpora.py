@@ -12,15 +12,15 @@ import pytest
 import soundfile
 import torch
 
-import datamodules
-from datamodules import archives, corpora
-from datamodules.archives import content_digest, unpacked
-from datamodules.fetch import location
-from datamodules.speech import divide
+from seqbench import datamodules
+from seqbench.datamodules import archives, corpora
+from seqbench.datamodules.archives import content_digest, unpacked
+from seqbench.datamodules.fetch import location
+from seqbench.datamodules.speech import Speech, divide
 from seqbench.record import bits_per_sample
 from seqbench.task import SeqbenchError
 
-LOADED: dict[str, datamodules.speech.Speech] = {}
+LOADED: dict[str, Speech] = {}
 # floors of test: single Gaussian, linear, AR(20)
 FLOORS = {
     "fsdd_a": (14.2599, 11.7253, 6.4103),

@@ -8,10 +8,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from leaderboard.board import assemble
-from leaderboard.columns import COLUMNS
-from leaderboard.rows import Board, Row
 from seqbench import record as R
+from seqbench.leaderboard.board import assemble
+from seqbench.leaderboard.columns import COLUMNS
+from seqbench.leaderboard.rows import Board, Row
 
 FLOORS = {
     "jsb": {"note unigram": R.Score(11.091, 11.08, 11.06), "per-key Markov": R.Score(10.48, 10.47, 10.5)},

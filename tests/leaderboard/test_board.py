@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from leaderboard.columns import COLUMNS, MAIN
-from leaderboard.curves import average, limits, thin
-from leaderboard.figures import looks, spread
+from seqbench.leaderboard.columns import COLUMNS, MAIN
+from seqbench.leaderboard.curves import average, limits, thin
+from seqbench.leaderboard.figures import looks, spread
 from seqbench.task import SeqbenchError
 
 

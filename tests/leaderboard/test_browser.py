@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from leaderboard.build import build
+from seqbench.leaderboard.build import build
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = [

@@ -16,12 +16,12 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from leaderboard import build as building
-from leaderboard import progress
-from leaderboard.build import build
-from leaderboard.plain import as_json
-from leaderboard.terminal import print_board
 from seqbench import record as rec
+from seqbench.leaderboard import bar
+from seqbench.leaderboard import build as building
+from seqbench.leaderboard.build import build
+from seqbench.leaderboard.plain import as_json
+from seqbench.leaderboard.terminal import print_board
 from seqbench.task import SeqbenchError
 
 SCRIPT = "<script>alert('x')</script>"
@@ -70,7 +70,10 @@ def test_the_same_bytes_from_other_names_another_order_and_another_process(built
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     matplotlibrc = tmp_path / "matplotlibrc"
     matplotlibrc.write_text("font.size: 30\naxes.grid: True\nxtick.major.size: 9\nsvg.fonttype: path\n")
-    code = "import sys; from pathlib import Path; from leaderboard.build import build; build(*map(Path, sys.argv[1:]))"
+    code = (
+        "import sys; from pathlib import Path; from seqbench.leaderboard.build import build; "
+        "build(*map(Path, sys.argv[1:]))"
+    )
     environment = os.environ | {"MATPLOTLIBRC": str(matplotlibrc), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     command = [sys.executable, "-c", code, str(tmp_path / "flat"), str(tmp_path / "out")]
     subprocess.run(command, check=True, env=environment, timeout=120)
@@ -136,12 +139,12 @@ def test_a_readme_beside_the_board_gets_the_table_that_it_asks_for(runs, factory
 
 
 def test_what_takes_long_has_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(bar, "PATIENCE", 0.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(progress.with_progress([1, 2, 3], "reading records")) == [1, 2, 3]
+    assert list(bar.with_progress([1, 2, 3], "reading records")) == [1, 2, 3]
     assert "reading records" in capsys.readouterr().err
-    monkeypatch.setattr(progress, "PATIENCE", 60.0)
-    assert list(progress.with_progress([1, 2, 3], "reading records")) == [1, 2, 3]
+    monkeypatch.setattr(bar, "PATIENCE", 60.0)
+    assert list(bar.with_progress([1, 2, 3], "reading records")) == [1, 2, 3]
     assert capsys.readouterr().err == ""
 
 
@@ -263,7 +266,7 @@ def test_csv_and_json_hold_the_numbers_of_the_board(built):
 
 
 def test_every_column_is_in_every_format(built):
-    from leaderboard.columns import COLUMNS, DETAIL, MAIN
+    from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN
 
     folder, board = built
     console = Console(file=io.StringIO(), width=400)
@@ -349,7 +352,7 @@ def test_a_unit_that_only_diverged_is_shown_without_rank_or_figure(factory, tmp_
 
 def test_building_imports_no_torch_and_starting_no_plotting():
     code = (
-        "import sys, leaderboard.build, leaderboard.terminal\n"
+        "import sys, seqbench.leaderboard.build, seqbench.leaderboard.terminal\n"
         "print(sorted({'torch', 'matplotlib', 'jinja2', 'scipy', 'pandas', 'rich'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard import checks
-from leaderboard.rerun import rerun
 from seqbench import record as rec
+from seqbench.leaderboard import checks
+from seqbench.leaderboard.rerun import rerun
 from seqbench.task import SeqbenchError
 
 RECORD = Path(__file__).parent / "records/jsb-gru-800db68de23e.json"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.build import build
-from leaderboard.verify import SUMS, verify
+from seqbench.leaderboard.build import build
+from seqbench.leaderboard.verify import SUMS, verify
 
 ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "leaderboard"

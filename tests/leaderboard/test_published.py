@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
-from leaderboard.published import PUBLISHED
-from leaderboard.words import outcomes
+from seqbench.leaderboard.published import PUBLISHED
+from seqbench.leaderboard.words import outcomes
 
 
 def scored(factory, cell, seed, nll, nll_sequence, **changes):

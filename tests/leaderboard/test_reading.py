@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from leaderboard.build import build
+from seqbench.leaderboard.build import build
 from seqbench.task import SeqbenchError
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from leaderboard.curves import sensitivities
+from seqbench.leaderboard.curves import sensitivities
 
 
 def at(factory, cell, valid, rate, seed=0, **changes):

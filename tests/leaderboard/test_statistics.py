@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from leaderboard.statistics import behrens_fisher, compare, estimate, holm, shares
+from seqbench.leaderboard.statistics import behrens_fisher, compare, estimate, holm, shares
 
 
 def made_up(rng, units=2, seeds=5, sequences=40, effect=0.0, spread=0.05):

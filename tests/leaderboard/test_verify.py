@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.diff import diff
-from leaderboard.rerun import Rerun, rerun
-from leaderboard.submit import submit
-from leaderboard.verify import SUMS, add_sums, verify
 from seqbench import record as rec
+from seqbench.leaderboard.diff import diff
+from seqbench.leaderboard.rerun import Rerun, rerun
+from seqbench.leaderboard.submit import submit
+from seqbench.leaderboard.verify import SUMS, add_sums, verify
 from seqbench.task import SeqbenchError
 
 ROOT = Path(__file__).parents[2]

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.synthetic import Synthetic
 from seqbench.cells import cells, find
-from seqbench.heads import Bernoulli, GaussianMixture
-from seqbench.kernels import cpu, output, pool
-from seqbench.kernels.lengths import cut_in_time, longest_first, piece_ends
-from seqbench.module import SequenceModel
-from seqbench.recurrence import run_layer
+from seqbench.datamodules.synthetic import Synthetic
+from seqbench.kernels.cpu import layer as cpu
+from seqbench.kernels.cpu import output, pool
+from seqbench.kernels.cpu.lengths import cut_in_time, longest_first, piece_ends
+from seqbench.model.heads import Bernoulli, GaussianMixture
+from seqbench.model.recurrence import run_layer
 from seqbench.task import Task
+from seqbench.train.module import SequenceModel
 
 T, I, H = 300, 5, 7  # more steps than have their derivatives together, whatever the tile
 CELLS = {name: kind() for name, kind in cells().items() if name != "LRU"}  # which is scanned

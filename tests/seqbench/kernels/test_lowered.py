@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from seqbench.affine import project
 from seqbench.cells import Cell, Weight, cells, find
-from seqbench.kernels import cpu, pool, threads
-from seqbench.kernels.output import bernoulli_nats
+from seqbench.kernels.cpu import layer as cpu
+from seqbench.kernels.cpu import pool, threads
+from seqbench.kernels.cpu.output import bernoulli_nats
 from seqbench.kernels.sequence import pick
-from seqbench.recurrence import run_layer
+from seqbench.model.affine import project
+from seqbench.model.recurrence import run_layer
 from seqbench.task import SeqbenchError
 
 
@@ -322,7 +323,7 @@ TRAIN = """
 import sys, torch
 from types import SimpleNamespace
 from seqbench.cells import find
-from seqbench.recurrence import run_layer
+from seqbench.model.recurrence import run_layer
 torch.manual_seed(0)
 for name in sys.argv[1:]:
     cell = find(name)()

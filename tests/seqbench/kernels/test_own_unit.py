@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import torch
 
-from seqbench.budget import hidden_for_budget
 from seqbench.cells import Cell, find
 from seqbench.kernels.sequence import pick
-from seqbench.recurrence import run_layer
-from seqbench.weights import initial_weights
+from seqbench.model.budget import hidden_for_budget
+from seqbench.model.recurrence import run_layer
+from seqbench.model.weights import initial_weights
 
 ROOT = Path(__file__).parents[3]
 

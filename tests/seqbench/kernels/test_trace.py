@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from seqbench.cells import Cell, LinearCell, Weight, cells
-from seqbench.kernels.planner import plan
+from seqbench.kernels.compiler.planner import plan
+from seqbench.kernels.compiler.trace import Unsupported, trace
 from seqbench.kernels.sequence import pick
-from seqbench.kernels.trace import Unsupported, trace
-from seqbench.recurrence import run_layer
+from seqbench.model.recurrence import run_layer
 
 
 class Plain(Cell):
@@ -188,7 +188,7 @@ def test_tracing_is_fast():
     code = """
 import sys
 from seqbench.cells import find
-from seqbench.kernels.planner import plan
+from seqbench.kernels.compiler.planner import plan
 plan(find("GRU")())
 assert "torch._dynamo" not in sys.modules
 """

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from seqbench.cells import Cell, Weight, cells, find
-from seqbench.kernels import lower_triton
-from seqbench.kernels.lower_triton import Launch, choose, padded, supported
-from seqbench.kernels.plan import Plan
-from seqbench.kernels.planner import plan
-from seqbench.kernels.trace import Unsupported
-from seqbench.recurrence import loop
+from seqbench.kernels.compiler.plan import Plan
+from seqbench.kernels.compiler.planner import plan
+from seqbench.kernels.compiler.trace import Unsupported
+from seqbench.kernels.gpu import lowering as lower_triton
+from seqbench.kernels.gpu.lowering import Launch, choose, padded, supported
+from seqbench.model.recurrence import loop
 
 CUDA = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from seqbench.kernels import product, vector
-from seqbench.kernels.product import call_product, call_product_transposed, product_address
-from seqbench.kernels.vector import WIDTH, Vector, elementwise
+from seqbench.kernels.cpu import product, vector
+from seqbench.kernels.cpu.product import call_product, call_product_transposed, product_address
+from seqbench.kernels.cpu.vector import WIDTH, Vector, elementwise
 
 AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"}
 GUARD = 12345.0

@@ -1,0 +1,220 @@
+"""Compiled sequences on a CPU, in float32: buffers, records and threads around what lower_numba.py generates.
+
+T time, R replicas, B batch, I inputs, H hidden, G gates.  How a batch is cut: tiles.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqbench.cells import State
+from seqbench.kernels.compiler.plan import Plan
+from seqbench.kernels.cpu import cache, pool, threads
+from seqbench.kernels.cpu.dense import aligned, summed, whole_bias
+from seqbench.kernels.cpu.lengths import clear_behind, longest_first, piece_ends
+from seqbench.kernels.cpu.lowering import backward_fields, forward_fields, source
+from seqbench.kernels.cpu.product import product_address
+from seqbench.kernels.cpu.tiles import Tiles, tiles
+
+
+def sequence(
+    plan: Plan,
+    x: Tensor,
+    W: Tensor,
+    b: Tensor | None,
+    w: dict[str, Tensor],
+    state: State,
+    steps: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """A layer over time.
+
+    Args:
+        plan: of the cell.
+        x: [T, R or 1, B, I] float32.
+        W: [R, I, G*H].
+        b: [R, 1, G*H], or fewer columns, the first ones; or None.
+        w: the cell's weights, each [R, ...].
+        state: the first state, each [R, B, H].
+        steps: [R or 1, B] int64, how many each sequence has; None: all have T. A tile (tiles.py) runs as many as the
+            longest of its own, so its other sequences run on behind their ends.
+
+    Returns:
+        h [T, R, B, H], 0 behind a tile's end, and the state after the tile's own last step.
+    """
+    h, *last = _Sequence.apply(plan, x, W, whole_bias(W, b), steps, list(w), *w.values(), *state)
+    return h, tuple(last)
+
+
+class _Code:
+    """A plan's compiled functions, which take records, and the names of a record's entries."""
+
+    def __init__(self, plan: Plan) -> None:
+        module = cache.numba_module("cpu", source(plan))
+        self.forward, self.backward = module.forward, module.backward
+        self.forward_fields = forward_fields(plan)
+        self.backward_fields = backward_fields(plan)
+
+
+_code = functools.lru_cache(_Code)
+
+
+def _at(fields: list[str], places: dict[str, int | Tensor]) -> Any:
+    """int64 [fields]: addresses and numbers by name, 0 for what is not among them."""
+    found = (places.get(field, 0) for field in fields)
+    return np.array([place if isinstance(place, int) else place.data_ptr() for place in found], dtype=np.int64)
+
+
+class _Sequence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        plan: Plan,
+        x: Tensor,
+        W: Tensor,
+        b: Tensor,
+        steps: Tensor | None,
+        names: list[str],
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        w, first = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
+        R, B, H = first[0].shape
+        T, Rx, _, I = x.shape
+        size = tiles(plan, T, R, B, I, H, Rx == 1, any(ctx.needs_input_grad), ctx.needs_input_grad[1])
+        x, pieces, ends = x.contiguous(), len(size.pieces), piece_ends(steps, T, R, B, size.height)
+        h = torch.empty(T + 1, R, B, H, dtype=torch.float32)
+        h[0] = first[0]
+        clear_behind(ends, h[1:])
+        # What nobody else sees lies together for each piece of work: its steps follow each other in memory.
+        states = [pool.take(pieces, T + 1, size.height, H) for _ in first[1:]]
+        for state, s in zip(states, first[1:], strict=True):
+            state[:, 0] = size.cut(s)
+        held_slots, held = size.held
+        slots = pool.take(pieces, held_slots, size.height, size.ld)
+        saved = pool.take(plan.saved, pieces, held, size.height, H) if plan.saved else slots
+        places: dict[str, int | Tensor] = {"product": product_address(), "x": x, "W": aligned(W), "b": aligned(b)}
+        places |= {"slots": slots, "saved": saved} | {f"state{k}": s for k, s in enumerate([h, *states])}
+        matrices = {name: aligned(_matrix(plan, w, name, H)) for name in plan.matrices}
+        places |= {f"U_{name}": matrix for name, matrix in matrices.items()}
+        places |= {f"row_{name}": w[name].reshape(R, -1).contiguous() for name in plan.rows}
+        code = _code(plan)
+        records = size.forward + _at(code.forward_fields, places)
+        if ends is not None:
+            records[:, code.forward_fields.index("T")] = ends
+        work = records if ends is None else records[longest_first(ends)]
+        threads.run(lambda piece: code.forward(work[piece]), pieces)
+        last = _last(size, ends, h, states)
+        used = [slots, *states, *([saved] if plan.saved else [])]
+        if size.keep:
+            ctx.save_for_backward(x, W)
+            ctx.set_materialize_grads(False)
+            ctx.lease = pool.Lease(*used)
+            # The places are only held: their addresses are in the records.
+            ctx.kept = size, ends, matrices, records, {n: w[n].shape for n in names}, places
+        else:
+            pool.give(*used)
+        return h[1:], *last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dh: Tensor | None, *dlast: Tensor | None) -> tuple[Any, ...]:
+        size, ends, matrices, records, shapes, _ = ctx.kept
+        x, W = ctx.saved_tensors
+        wants_first = any(ctx.needs_input_grad[6 + len(shapes) :])
+        job = _Backward(size, W, matrices, dh, dlast, wants_first)
+        clear_behind(ends, job.dx)
+        code = _code(size.plan)
+        extended = np.concatenate([records, job.records(code.backward_fields)], axis=1)
+        # What was written last is still in a cache.
+        extended = extended[::-1] if ends is None else extended[longest_first(ends, backward=True)]
+        threads.run(lambda piece: code.backward(extended[piece]), len(extended))
+        pool.give(job.dslots)
+        by = job.by_weight(W.shape[-1], shapes)
+        return (
+            None,
+            None if job.dx is None else job.dx.sum_to_size(x.shape),
+            by["dW"],
+            by["db"],
+            None,
+            None,
+            *(by[name] for name in shapes),
+            *((size.together(job.carry[:, k]) if wants_first else None) for k in range(size.plan.states)),
+        )
+
+
+def _last(size: Tiles, ends: Any, h: Tensor, states: list[Tensor]) -> list[Tensor]:
+    """The state after each piece's last step, each [R, B, H], from h [T + 1, R, B, H] and the others by pieces."""
+    if ends is None:
+        return [h[-1].clone(), *(size.together(state[:, -1]) for state in states)]
+    at = torch.from_numpy(ends)
+    rows = at.view(size.R, -1).repeat_interleave(size.height, 1)[:, : size.B, None]
+    last = h.gather(0, rows.expand(1, -1, -1, size.H))[0]
+    return [last, *(size.together(state[torch.arange(len(at)), at]) for state in states)]
+
+
+def _matrix(plan: Plan, w: dict[str, Tensor], name: str, H: int) -> Tensor:
+    """[R, rows*H, columns*H] of a weight."""
+    return w[name].reshape(w[name].shape[0], plan.blocks[name][0] * H, -1)
+
+
+class _Backward:
+    """Room for derivatives, for each piece of work its own; the sums over pieces are taken in order."""
+
+    def __init__(
+        self,
+        size: Tiles,
+        W: Tensor,
+        matrices: dict[str, Tensor],
+        dh: Tensor | None,
+        dlast: tuple[Tensor | None, ...],
+        wants_first: bool,
+    ) -> None:
+        """Args: W: [R, I, G*H]; matrices: by name, aligned; dh, dlast: None for zeros."""
+        plan, pieces, H = size.plan, len(size.pieces), size.H
+        self.size, self.wants_first = size, wants_first
+        self.dh = torch.zeros(size.T, size.R, size.B, H, dtype=torch.float32) if dh is None else dh.contiguous()
+        self.dslots = pool.take(pieces, size.chunk, size.height, size.ld)
+        self.carry = torch.zeros(pieces, plan.states, size.height, H, dtype=torch.float32)
+        for k, d in enumerate(dlast):
+            if d is not None:
+                self.carry[:, k] = size.cut(d)
+        self.back = torch.empty(pieces, max(1, plan.backs), size.height, H, dtype=torch.float32)
+        self.ones = torch.ones(1, dtype=torch.float32)
+        self.dx = torch.empty(size.T, size.R, size.B, size.I, dtype=torch.float32) if size.to_x else None
+        self.W_T = aligned(W.mT) if size.to_x else None
+        self.transposed = {
+            name: aligned(matrix[..., : plan.blocks[name][1] * H].mT) for name, matrix in matrices.items()
+        }
+        self.weights = torch.zeros(pieces, size.width, dtype=torch.float32)
+
+    def records(self, fields: list[str]) -> Any:
+        """What each piece's backward record has besides the forward one's."""
+        places: dict[str, int | Tensor] = {
+            "dh": self.dh, "dslots": self.dslots, "carry": self.carry, "back": self.back, "ones": self.ones,
+            "first_too": int(self.wants_first),
+        }  # fmt: skip
+        if self.dx is not None and self.W_T is not None:
+            places |= {"dx": self.dx, "W_T": self.W_T}
+        places |= {f"UT_{name}": matrix for name, matrix in self.transposed.items()}
+        places |= dict.fromkeys(self.size.weights, self.weights)
+        return self.size.backward + _at(fields, places)
+
+    def by_weight(self, columns: int, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+        """dW [R, I, G*H], db [R, 1, G*H] for so many columns, and by name each weight's derivative in its shape."""
+        size = self.size
+        total = summed(self.weights, size.R)
+
+        def part(name: str, columns: int) -> Tensor:
+            start, rows, width = size.weights[name]
+            return total[:, start : start + rows * width].view(size.R, rows, width)[..., :columns]
+
+        found = {"dW": part("dW", columns), "db": part("db", columns)}
+        for name, shape in shapes.items():
+            kind = "drow" if name in size.plan.rows else "dU"
+            found[name] = part(f"{kind}_{name}", size.plan.blocks[name][1] * size.H).reshape(shape)
+        return found

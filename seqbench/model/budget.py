@@ -1,0 +1,52 @@
+"""Hidden sizes from a parameter budget: units are compared at matched counts, not at matched sizes.
+
+Counted either way: the recurrent layer alone, as Chung et al. 2014 did, or with the output layer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from seqbench.cells import Cell
+from seqbench.model.stack import stack_weights
+from seqbench.record import Parameters
+from seqbench.task import SeqbenchError
+
+Count = Literal["recurrent", "total"]
+TOLERANCE = 0.005
+
+
+def count_parameters(cell: Cell, input_size: int, hidden: int, outputs: int, layers: int = 1) -> Parameters:
+    """Parameters of the layers of `cell`, each of size `hidden`, and of the affine map from H to `outputs`."""
+    recurrent = sum(weight.size for weight in stack_weights(cell, input_size, hidden, layers).values())
+    return Parameters(recurrent=recurrent, total=recurrent + hidden * outputs + outputs)
+
+
+def hidden_for_budget(cell: Cell, input_size: int, outputs: int, budget: int, count: Count, layers: int = 1) -> int:
+    """The smallest H within half a percent of the budget for all layers together; if none is, the nearest.
+
+    With biases this gives Chung's sizes for speech (169,000 at 20 inputs: LSTM 195, GRU 227, tanh 400).
+
+    Raises:
+        SeqbenchError: not even H = 1 fits in twice the budget.
+    """
+
+    def parameters(hidden: int) -> int:
+        return getattr(count_parameters(cell, input_size, hidden, outputs, layers), count)
+
+    if parameters(1) > 2 * budget:
+        raise SeqbenchError(
+            f"A budget of {budget} parameters is too small: {type(cell).__name__} with one hidden unit a "
+            f"layer, {layers} layers and {input_size} inputs has {parameters(1)} ({count}). Raise the budget."
+        )
+    low, high = 1, 2
+    while parameters(high) < budget * (1 - TOLERANCE):
+        high *= 2
+    while low < high:  # the smallest H that is not below the tolerance
+        middle = (low + high) // 2
+        if parameters(middle) < budget * (1 - TOLERANCE):
+            low = middle + 1
+        else:
+            high = middle
+    nearer_below = low > 1 and budget - parameters(low - 1) < parameters(low) - budget
+    return low - 1 if nearer_below else low

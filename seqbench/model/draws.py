@@ -1,0 +1,55 @@
+"""Normal numbers for weight noise: a function of (seed, purpose, step, place), alike on all devices but for rounding.
+
+For place i of a row's first half, two words of 32 bits are hashed from i and the two words that the seed, purpose and
+step are hashed to; Box and Muller 1958 make two normal numbers of them, for place i and for place i of the second half:
+
+    u = (a >> 8 + 1/2) / 2^24    t = 2 pi (b / 2^32 - 1/8)    z = sqrt(-2 ln u) cos t,  sqrt(-2 ln u) sin t
+
+There is no state to keep in a checkpoint, a row does not depend on the rows beside it, and no device waits for a host's
+generator.  On a CPU a compiled loop does it (kernels/loops.py), nine times as fast as torch's own `normal_`.
+R replicas, P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqbench.kernels import sequence
+from seqbench.kernels.cpu import cache
+from seqbench.task import draw_words
+
+WORD = 0xFFFFFFFF
+
+
+def fill_normal(rows: Tensor, count: int, seeds: list[int], purpose: str, step: int) -> None:
+    """Fills the first `count` columns of rows [R, P] float32 with N(0, 1), each row from its own seed."""
+    words = [draw_words(seed, purpose, step) for seed in seeds]
+    if rows.device.type == "cpu" and sequence.installed("numba"):
+        cache.own_module("loops").normal(rows.numpy(), count, np.array(words, np.uint32))
+    else:
+        rows[:, :count] = normal(count, words, rows.device)
+
+
+def normal(count: int, words: list[tuple[int, int]], device: torch.device | None = None) -> Tensor:
+    """[R, count] float32, by the equations above, from two words of 32 bits for each replica."""
+    half = (count + 1) // 2
+    place = 2 * torch.arange(half, device=device)
+    keys = torch.tensor(words, device=device)[:, :, None]  # [R, 2, 1] int64
+    a, b = (_mixed(_mixed((place + part + keys[:, 0]) & WORD) ^ keys[:, 1]) for part in (0, 1))  # [R, half]
+    u = (a >> 8).float() * 2.0**-24 + 2.0**-25  # in float32 as the compiled loop's: near 1 it shows
+    radius = torch.sqrt(-2 * torch.log(u.double()))
+    angle = 2 * math.pi * (b.double() * 2.0**-32 - 0.125)
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :count].float()
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A bijection of 32 bits that spreads each bit over all (Wellons 2018, "lowbias32"); in int64, which holds them."""
+    x = x ^ (x >> 16)
+    x = (x * 0x7FEB352D) & WORD
+    x = x ^ (x >> 15)
+    x = (x * 0x846CA68B) & WORD
+    return x ^ (x >> 16)

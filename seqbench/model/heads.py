@@ -1,0 +1,139 @@
+"""Heads: from hidden states to negative log-likelihoods in nats.
+
+T time, R replicas, B batch, H hidden, K targets, M components of a mixture.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqbench.cells import Weight
+from seqbench.kernels.sequence import no_numba
+from seqbench.model.affine import project
+from seqbench.task import Task
+
+
+class Head(ABC):
+    """A distribution of the target given an affine map h_t V + c of the hidden state."""
+
+    def __init__(self, task: Task) -> None:
+        self.target_size = task.target_size
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Columns of V: the numbers that the distribution is made of."""
+
+    @abstractmethod
+    def nats(self, out: Tensor, y: Tensor) -> Tensor:
+        """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
+
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
+        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`.
+
+        steps [R or 1, B] int64, on the CPU: how many of its T steps are wanted of each sequence; None: all. Others may
+        be left out, and are 0 then.
+        """
+        return self.nats(project(h, V, c), y)
+
+    @abstractmethod
+    def mean(self, out: Tensor) -> Tensor:
+        """The expected target, [T, R, B, K]."""
+
+    def weights(self, hidden: int) -> dict[str, Weight]:
+        """V [H, outputs] and c [1, outputs]; weight noise is for the recurrent layers (Chung et al. 2014's code)."""
+        return {
+            "V": Weight((hidden, self.outputs), "uniform", noisy=False),
+            "c": Weight((1, self.outputs), "zeros", noisy=False),
+        }
+
+
+class Bernoulli(Head):
+    """Independent on/off targets, from logits: -sum_k [y_k ln s(o_k) + (1 - y_k) ln(1 - s(o_k))], on AND off terms."""
+
+    @property
+    def outputs(self) -> int:
+        """One logit a target."""
+        return self.target_size
+
+    def nats(self, out: Tensor, y: Tensor) -> Tensor:
+        """[T, R, B]; summed over the K targets, computed from logits, so exact however large they are."""
+        out = at_least_float32(out)
+        y = y.to(out.dtype).expand_as(out)
+        return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
+
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
+        """[T, R, B]; on a CPU in float32 the logits never leave its cache."""
+        if no_numba(V):
+            return super().nats_of(h, V, c, y)
+        from seqbench.kernels.cpu.output import bernoulli_nats
+
+        return bernoulli_nats(h, V, c, y.float(), steps)
+
+    def mean(self, out: Tensor) -> Tensor:
+        """Probability of "on"."""
+        return torch.sigmoid(out)
+
+
+class GaussianMixture(Head):
+    """A mixture of 20 Gaussians, each diagonal, each a density of all K targets jointly (Chung et al. 2014, speech).
+
+    p(y) = sum_m pi_m prod_k N(y_k; mu_mk, sigma_mk^2), from 20 (1 + 2 K) numbers: the mixture's logits, then all means,
+    then all ln sigma. Variances do not fall below MIN_SIGMA^2, which bounds the density on samples that do not vary;
+    where ln sigma is below the bound, its gradient is 0. Finite, with finite gradients, for outputs up to 1e13.
+    """
+
+    COMPONENTS = 20
+    # Far below what dequantised speech asks for: 16-bit samples have a uniform noise of one step, whose deviation is
+    # 1e-4 to 2e-4 where the samples' own is 1.
+    MIN_SIGMA = 1e-5
+
+    @property
+    def outputs(self) -> int:
+        """A logit, K means and K logarithms of a deviation for each component."""
+        return self.COMPONENTS * (1 + 2 * self.target_size)
+
+    def nats(self, out: Tensor, y: Tensor) -> Tensor:
+        """[T, R, B]; in float32 or better whatever autocast says."""
+        with torch.autocast(out.device.type, enabled=False):
+            logits, mean, log_sigma = self._parts(at_least_float32(out))
+            log_sigma = log_sigma.clamp_min(math.log(self.MIN_SIGMA))
+            z = (y.to(mean.dtype).unsqueeze(-2) - mean) * torch.exp(-log_sigma)  # [T,R,B,M,K]
+            log_density = -(0.5 * z.square() + log_sigma).sum(-1)  # [T,R,B,M]
+            mixed = torch.logsumexp(logits + log_density, -1) - torch.logsumexp(logits, -1)
+            return 0.5 * self.target_size * math.log(2 * math.pi) - mixed
+
+    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
+        """[T, R, B]; on a CPU in float32 in one pass over the outputs, which torch takes a dozen for."""
+        if no_numba(V):
+            return super().nats_of(h, V, c, y)
+        from seqbench.kernels.cpu.output import mixture_nats
+
+        return mixture_nats(h, V, c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA), steps)
+
+    def mean(self, out: Tensor) -> Tensor:
+        """sum_m pi_m mu_m."""
+        logits, mean, _ = self._parts(at_least_float32(out))
+        return (torch.softmax(logits, -1).unsqueeze(-1) * mean).sum(-2)
+
+    def _parts(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [T, R, B, M], means and ln sigma [T, R, B, M, K]."""
+        M, K = self.COMPONENTS, self.target_size
+        logits, mean, log_sigma = out.split([M, M * K, M * K], -1)
+        return logits, mean.unflatten(-1, (M, K)), log_sigma.unflatten(-1, (M, K))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is widened; float32 and float64 stay: a likelihood needs the digits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def head_for(task: Task) -> Head:
+    """The head that a task names."""
+    known = {kind.__name__: kind for kind in Head.__subclasses__()}
+    return known[task.head](task)

@@ -1,0 +1,163 @@
+"""What a sweep consists of: its plan, the groups it is cut into, and the records that say what is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from seqbench import record as rec
+from seqbench.task import SeqbenchError, generator
+
+Stage = Literal["search", "report"]
+STAGES: tuple[Stage, ...] = ("search", "report")
+FINALISTS = 3  # rates that get all seeds
+PLAN = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is; nothing here may change once it has begun.
+
+    Attributes:
+        command: configs and flags for `seqbench fit`, without unit, seeds and rates.
+        units: class names.
+        rates: the same for all units.
+        seeds: how many; 0, 1, ...
+        stages: in order.
+        group_size: most replicas that train together.
+    """
+
+    command: list[str]
+    units: list[str]
+    rates: list[float]
+    seeds: int
+    stages: list[Stage]
+    group_size: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that train together: one `seqbench fit`.
+
+    Attributes:
+        stage: "search" or "report".
+        unit: class name.
+        seeds: one per replica.
+        rates: one per replica.
+        run_ids: one per replica.
+        name: the folder that keeps the group's checkpoint.
+    """
+
+    stage: Stage
+    unit: str
+    seeds: list[int]
+    rates: list[float]
+    run_ids: list[str]
+    name: str
+
+    def command(self, plan: Plan, out: Path) -> list[str]:
+        """Arguments for `seqbench fit`; goes on from the group's checkpoint if there is one."""
+        checkpoint = out / self.name / "checkpoints" / "last.ckpt"
+        resume = ["--ckpt_path", str(checkpoint)] if checkpoint.exists() else []
+        return [*fit_command(plan, out, self.unit, self.seeds, self.rates), "--run.overwrite", "true", *resume]
+
+
+def fit_command(plan: Plan, out: Path, unit: str, seeds: list[int], rates: list[float]) -> list[str]:
+    """Arguments for `seqbench fit` that train these replicas together."""
+    replicas = ["--model.seed", json.dumps(seeds), "--model.rate", json.dumps(rates)]
+    return ["fit", *plan.command, "--model.cell", unit, *replicas, "--run.dir", str(out)]
+
+
+def draw_rates(n: int, seed: int) -> list[float]:
+    """n learning rates from exp(U(-12, -6)), Chung et al. 2014, one out of each of n equal stretches of its logarithm.
+
+    To 4 digits, falling; a function of n and the sweep's own seed.  Ten independent draws leave gaps: of one such ten
+    half lay under 1.5e-5, and none between 0.001 and 0.0025.
+    """
+    import torch
+
+    within = torch.rand(n, generator=generator(seed, "sweep rates"), dtype=torch.float64)
+    exponents = -6 - 6 * (torch.arange(n) + within) / n
+    return [float(f"{math.exp(e):.4g}") for e in exponents.tolist()]
+
+
+def begin(plan: Plan, out: Path) -> None:
+    """Writes the plan, or checks that it is the one that `out` was begun with.
+
+    Raises:
+        SeqbenchError: `out` holds another sweep, or cannot be written.
+    """
+    path = out / PLAN
+    if path.exists():
+        known, asked = dataclasses.asdict(load_plan(out)), dataclasses.asdict(plan)
+        differing = [key for key in known if known[key] != asked[key]]
+        if differing:
+            raise SeqbenchError(f"{out} holds another sweep ({', '.join(differing)} differ): choose another --out")
+        return
+    try:
+        rec.write_json(dataclasses.asdict(plan), path)
+    except OSError as error:
+        raise SeqbenchError(f"Cannot write to {out} ({error.strerror}); choose another --out") from error
+
+
+def load_plan(out: Path) -> Plan:
+    """The plan of the sweep in `out`.
+
+    Raises:
+        SeqbenchError: there is none, or it cannot be read.
+    """
+    try:
+        return Plan(**json.loads((out / PLAN).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise SeqbenchError(f"{out} holds no sweep: begin one by seqbench sweep --out {out}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise SeqbenchError(
+            f"{out / PLAN} cannot be read ({error}): restore it, or begin anew in another --out"
+        ) from error
+
+
+def members(plan: Plan, stage: Stage, unit: str, found: dict[str, rec.Record]) -> list[tuple[int, float]]:
+    """Seed and rate of each run of a stage: the search gives every rate seed 0, the report all seeds to the best few.
+
+    The search's runs are not planned twice.
+    """
+    if stage == "search":
+        return [(0, rate) for rate in plan.rates]
+    if "search" not in plan.stages:
+        return [(seed, rate) for rate in plan.rates for seed in range(plan.seeds)]
+    searched = [run for run in found.values() if run.cell.name == unit and run.seed == 0 and run.rate in plan.rates]
+    return [(seed, rate) for rate in rec.first_rates(searched, FINALISTS) for seed in range(1, plan.seeds)]
+
+
+def groups(plan: Plan, stage: Stage, out: Path, found: dict[str, rec.Record]) -> list[Group]:
+    """The groups of a stage, always cut the same way, whatever is done already: about equally large."""
+    made = []
+    for unit in plan.units:
+        runs = members(plan, stage, unit, found)
+        number = math.ceil(len(runs) / plan.group_size)
+        for part in (runs[n::number] for n in range(number)):
+            seeds, rates = [seed for seed, _ in part], [rate for _, rate in part]
+            made.append(_resolve(plan, stage, unit, seeds, rates, out))
+    return made
+
+
+def _resolve(plan: Plan, stage: Stage, unit: str, seeds: list[int], rates: list[float], out: Path) -> Group:
+    """Asks the command line itself which runs these are."""
+    from seqbench.train.fitting import SeqbenchCLI
+
+    recorder = SeqbenchCLI(fit_command(plan, out, unit, seeds, rates), execute=False).recorder
+    return Group(stage, unit, seeds, rates, recorder.run_ids, recorder.group_folder.name)
+
+
+def records(out: Path) -> dict[str, rec.Record]:
+    """All records in `out` by run id."""
+    return {path.parent.name: rec.load(path) for path in sorted(out.glob("*/record.json"))}
+
+
+def is_over(record: rec.Record | None) -> bool:
+    """Whether a run need not be run again; an interrupted or failed one is tried again."""
+    return record is not None and rec.came_to_its_end(record)

@@ -1,0 +1,81 @@
+"""A sweep's progress in the terminal: one bar over all runs, one line a finished group."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from seqbench.search.design import Group, Plan, Stage, records
+
+EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
+
+
+class SweepProgress:
+    """Counts runs; a group under way counts by its epochs, as its log tells them."""
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self.plan, self.out = plan, out
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"),
+            TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._console = Console(stderr=True)
+        self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._under_way: list[Group] = []
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> SweepProgress:
+        self._progress.start()
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._watcher.join()
+        self._progress.stop()
+
+    def stage(self, stage: Stage, done: int, todo: list[Group]) -> None:
+        """A stage begins: so many runs are done before it, these groups are to be run."""
+        self._under_way = list(todo)
+        runs = sum(len(group.run_ids) for group in todo)
+        self._progress.add_task(stage, total=runs)
+        self._console.print(f"{stage}: {runs} runs to train in {len(todo)} groups, {done} runs are done")
+
+    def finished(self, group: Group, problem: str) -> None:
+        """A group is over; `problem` is empty if all went well."""
+        self._under_way.remove(group)
+        found = records(self.out)
+        scores = [r.best_valid for i in group.run_ids if (r := found.get(i)) and r.best_valid is not None]
+        best = f"best valid {min(scores):.4f}" if scores else "no score"
+        told = f"failed: {problem}" if problem else best
+        self._console.print(f"{group.stage} {group.unit}: {len(group.run_ids)} runs, {told}", highlight=False)
+        self._show()
+
+    def stage_over(self) -> None:
+        """The bar of this stage stays, full."""
+        self._under_way = []
+        self._show()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(1.0):
+            self._show()
+
+    def _show(self) -> None:
+        if self._progress.tasks:
+            task = self._progress.tasks[-1]
+            left = sum(len(group.run_ids) * (1 - self._fraction(group)) for group in list(self._under_way))
+            self._progress.update(task.id, completed=(task.total or 0) - left)
+
+    def _fraction(self, group: Group) -> float:
+        """Epochs done of all, at most; replicas that stop early end before."""
+        path = self.out / "logs" / f"{group.name}.log"
+        told = EPOCH.findall(path.read_bytes()) if path.exists() else []
+        return int(told[-1][0]) / int(told[-1][1]) if told else 0.0

@@ -1,0 +1,297 @@
+"""`seqbench fit | validate | test | predict`: a LightningCLI around one model class and any data set."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from seqbench import cells, datamodules
+from seqbench.datamodules.base import SequenceData
+from seqbench.task import SeqbenchError, unknown_name
+from seqbench.train.callbacks import EpochProgress, Replicas
+from seqbench.train.module import SequenceModel, replicas
+from seqbench.train.recorder import Recorder
+
+
+class Parser(LightningArgumentParser):
+    """Tells a mistake in one line, with the remedy."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise _mistake(message) from ex
+
+
+def _mistake(message: str) -> SeqbenchError:
+    """jsonargparse's pages about a value as one line."""
+    text = " ".join(line.strip(" -") for line in message.splitlines())
+    if "arguments are required" in text:
+        remedy = "--model.cell NAME" if "model.cell" in text else "-c configs/NAME.yaml"
+        return SeqbenchError(
+            f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
+        )
+    if "unrecognized arguments" in text or "does not accept" in text:
+        return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
+    key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
+    wrong = re.search(r"class_path '([^']*)'|import path string: (\S+)", text)
+    if key and wrong and key[1] in ("data", "model.cell"):
+        name = (wrong[1] or wrong[2]).rpartition(".")[2]
+        if name not in (known := _known_classes()[f"--{key[1]}"])[1]:
+            return unknown_name(known[0], name, known[1])
+    if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
+        return SeqbenchError("The protocol was given before the data set: -c DATA.yaml comes before -c PROTOCOL.yaml")
+    if key and (option := re.search(r"NestedArg\(key='(\w+)'", text)):
+        return SeqbenchError(
+            f"--{key[1]}.{option[1]}: name the class first, --{key[1]} NAME, and one that has {option[1]}"
+        )
+    expected = re.findall(r"Expected an? (.*?)(?= Expected an? | Given value|$)", text)
+    if key and given and expected:
+        plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
+        return SeqbenchError(f"--{key[1]} {given[1][:80]}: expected {' or '.join(plain)[:300]}")
+    return SeqbenchError(text[:400])
+
+
+def _known_classes() -> dict[str, tuple[str, list[str]]]:
+    """For each flag that takes a class: what it is and which there are."""
+    data = [kind.__name__ for kind in datamodules.datasets().values()]
+    return {"--model.cell": ("unit", list(cells.cells())), "--data": ("data set", data)}
+
+
+class Unwatched(PassThroughProfiler):
+    """Lightning's own for those who want none makes and runs a generator at each of forty places in a step."""
+
+    # Ignored, as the base promises a generator's context manager and Lightning only enters it.
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+class SeqbenchCLI(LightningCLI):
+    """Data, model and run from configs and flags; sizes are stated once, by the data."""
+
+    def __init__(self, arguments: list[str], execute: bool = True) -> None:
+        """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        _check_names(arguments)
+        self.arguments, self.execute = arguments, execute
+        super().__init__(
+            SequenceModel,
+            SequenceData,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=Parser,
+            trainer_defaults={
+                "logger": False,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "use_distributed_sampler": False,
+            },
+            args=arguments,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        # Lightning's own warns when sys.argv is not empty beside given arguments.
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's own lets a checkpoint's settings override the command line's; here they must agree."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run.dir", type=Path, default=Path("runs"), help="Where runs are kept.")
+        parser.add_argument(
+            "--run.patience", type=int | None, default=None, help="Stop after so many epochs without a better one."
+        )
+        parser.add_argument(
+            "--run.protocol", type=str, default="", help="Its name: a leaderboard has a table for each."
+        )
+        parser.add_argument("--run.overwrite", type=bool, default=False, help="Train a finished run again.")
+        parser.link_arguments("data.task", "model.task", apply_on="instantiate")
+        parser.link_arguments(
+            ("model.seed", "model.rate"), "data.init_args.seeds", compute_fn=lambda seed, rate: replicas(seed, rate)[0]
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Adds the callbacks that are always there; here, as later a default ModelCheckpoint would be there too."""
+        config = self.config[self.subcommand]
+        _refuse(config)
+        self.replicas = Replicas(config["run"]["patience"])
+        self.recorder = Recorder(
+            self.replicas, self.resolved(), self.arguments, config["run"]["dir"], config["run"]["overwrite"]
+        )
+        self.recorder.name_runs(self.model)
+        self._check_checkpoint(config.get("ckpt_path"))
+        callbacks: list[L.Callback] = [self.replicas, self.recorder]
+        if config["trainer"]["enable_progress_bar"] is not False:
+            callbacks.append(EpochProgress(self.replicas))
+        if config["trainer"]["enable_checkpointing"] is not False and self.subcommand == "fit":
+            # With save_last and save_top_k=0 Lightning 2.6 saves at the end of a fit only.
+            folder = self.recorder.group_folder / "checkpoints"
+            callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
+        if config["trainer"]["profiler"] is None:
+            kwargs["profiler"] = Unwatched()
+        own = self._get(self.config_init, "trainer")["callbacks"] or []
+        own = own if isinstance(own, list) else [own]
+        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as it will be used: sections data, model, trainer, run, plain values only."""
+        dumped = yaml.safe_load(self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False))
+        sections = {name: dumped[name] for name in ("data", "model", "trainer", "run")}
+        sections["data"]["init_args"].pop("seeds", None)
+        return sections
+
+    def _check_checkpoint(self, path: str | None) -> None:
+        if path is None and self.subcommand == "fit":
+            return
+        if path is None:
+            raise SeqbenchError(f"{self.subcommand} needs trained weights: --ckpt_path RUN/checkpoints/last.ckpt")
+        if not Path(path).is_file():
+            raise SeqbenchError(f"There is no checkpoint {path}; a run keeps its own as RUN/checkpoints/last.ckpt")
+        self.recorder.check_checkpoint(Path(path), resume=self.subcommand == "fit")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.execute:
+            super()._run_subcommand(subcommand)
+
+    def after_fit(self) -> None:
+        """The best weights are tested as soon as they are known."""
+        self.trainer.test(self.model, self.datamodule, verbose=False)
+        self.after_test()
+        for run_id in self.recorder.run_ids:
+            rank_zero_print(self.recorder.record_path(run_id))
+
+    def after_test(self) -> None:
+        """One line a replica."""
+        unit = self.model.task.unit
+        for k, score in enumerate(self.recorder.scores):
+            first = "" if score.nll_first is None else f", {score.nll_first:.4f} with frame 1"
+            rank_zero_print(
+                f"{self._name(k)}: test {score.nll:.4f} {unit} (sequence-weighted {score.nll_sequence:.4f}{first}), "
+                f"best epoch {int(self.replicas.best_epoch[k]) + 1}"
+            )
+
+    def after_validate(self) -> None:
+        """One line a replica."""
+        for k, nll in enumerate(self.model.valid_nll.per_replica()):
+            rank_zero_print(f"{self._name(k)}: valid {nll:.4f} {self.model.task.unit}")
+
+    def predict(self, **arguments: Any) -> None:
+        """Writes each test sequence's expected targets, [T, R, K], into one file."""
+        sequences = {}
+        batches: list[Any] = self.trainer.predict(**arguments) or []
+        for batch in batches:
+            for slot, n in enumerate(batch["index"][0].tolist()):
+                frames = int(batch["mask"][:, 0, slot].sum())
+                sequences[f"sequence_{n}"] = batch["mean"][:frames, :, slot].float().numpy()
+        path = Path(arguments["ckpt_path"]).parent / "predictions.npz"
+        np.savez_compressed(path, **sequences)
+        print(path)
+
+    def _name(self, k: int) -> str:
+        seed, rate = self.model.seeds[k], self.model.rates[k]
+        unit = f"{type(self.model.cell).__name__} {self.model.hidden}"
+        return f"{unit} on {self.model.task.name}, seed {seed}, rate {rate:g}"
+
+
+rank_zero_print = rank_zero_only(print)
+
+
+def _refuse(config: Any) -> None:
+    """Settings that Lightning takes and that would not do here what they say.
+
+    Raises:
+        SeqbenchError: names the remedy.
+    """
+    trainer = config["trainer"]
+    remedies = {
+        "min_epochs": (None, "an early stop is --run.patience"),
+        "min_steps": (None, "an early stop is --run.patience"),
+        "gradient_clip_algorithm": ("norm", "gradients are clipped by norm, each replica's by its own"),
+        "val_check_interval": (1.0, "epochs are validated at their end; check_val_every_n_epoch leaves some out"),
+        "reload_dataloaders_every_n_epochs": (0, "each epoch has an order of its own anyway"),
+    }
+    for flag, (harmless, remedy) in remedies.items():
+        value = trainer[flag]
+        # 1 is one batch where 1.0 is an epoch.
+        if value is not None and (value != harmless or type(value) is not type(harmless)):
+            raise SeqbenchError(f"--trainer.{flag} {value} has no meaning here: {remedy}")
+    if (trainer["gradient_clip_val"] or 0) < 0:
+        raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
+    if config["seed_everything"] is not False:
+        raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
+
+
+def _check_names(arguments: list[str]) -> None:
+    """A misspelt class on the command line would be taken for a file or a module: names the nearest instead."""
+    known = _known_classes()
+    for position, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in known:
+            what, names = known[flag]
+            name = (value or "".join(arguments[position + 1 : position + 2])).rpartition(".")[2]
+            if name not in names:
+                raise unknown_name(what, name, names)
+
+
+def run(arguments: list[str]) -> None:
+    """One of Lightning's four commands; `arguments` start with its name.
+
+    Raises:
+        SystemExit: 143 after SIGTERM, 130 after ^C; the records say "interrupted".
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        # The products of a step are small: on two cores one thread is 1.25 times as fast as two, and beside a busy
+        # neighbour 5 times, as OpenMP's threads wait for each other.
+        torch.set_num_threads(1)
+    _keep_pages()
+    with warnings.catch_warnings():
+        # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        # A resumed run that is to be longer is another run; one to be overwritten was asked for.
+        warnings.filterwarnings("ignore", message="The dirpath has changed|Checkpoint directory", category=UserWarning)
+        try:
+            SeqbenchCLI(arguments)
+        except (ValueError, TypeError) as error:
+            # jsonargparse wraps what a constructor raises.
+            raise _own_error(error) or error from error
+        except SIGTERMException:
+            sys.exit(143)
+        except SystemExit as stop:
+            # Lightning turns ^C into status 1.
+            sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+
+
+def _keep_pages() -> None:
+    """Lets glibc keep freed memory: given back, it comes page by page and zeroed at the next batch.
+
+    That took a tenth of an epoch. The numbers are those of its malloc.h.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+        libc.mallopt(mmap_threshold, 32 << 20)  # its largest
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+        libc.mallopt(top_pad, 256 << 20)
+
+
+def _own_error(error: BaseException | None) -> SeqbenchError | None:
+    while error is not None and not isinstance(error, SeqbenchError):
+        error = error.__cause__ or error.__context__
+    return error

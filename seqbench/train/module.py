@@ -1,0 +1,317 @@
+"""The model that Lightning trains: R runs of one unit side by side, each with its own seed and rate.
+
+Shapes: T time, R replicas, B batch, I inputs, H hidden, G gates, K targets, P parameters.
+A solo run is R = 1: the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from seqbench.cells import Cell, State
+from seqbench.kernels.sequence import Recurrence, pick
+from seqbench.model.affine import project
+from seqbench.model.budget import Count, count_parameters, hidden_for_budget
+from seqbench.model.heads import head_for
+from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
+from seqbench.model.weights import Layout, Perturbation, initial_weights
+from seqbench.task import Batch, SeqbenchError, Task
+from seqbench.train.metrics import NLL
+from seqbench.train.optim import ChungRMSProp, PerReplica
+
+
+def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int], list[float]]:
+    """One seed and one rate for each replica; a single value counts for all.
+
+    Raises:
+        SeqbenchError: lists of different lengths, an empty list, or a rate that is not positive.
+    """
+    seeds = seed if isinstance(seed, list) else [seed]
+    rates = rate if isinstance(rate, list) else [rate]
+    R = max(len(seeds), len(rates))
+    if not seeds or not rates or any(len(v) not in (1, R) for v in (seeds, rates)):
+        raise SeqbenchError(
+            f"{len(seeds)} seeds and {len(rates)} rates do not pair up: give one of a kind, or as many of both"
+        )
+    if not all(r > 0 and math.isfinite(r) for r in rates):
+        raise SeqbenchError(f"A learning rate must be positive and finite, found {rates}")
+    return seeds * (R // len(seeds)), rates * (R // len(rates))
+
+
+class SequenceModel(L.LightningModule):
+    """Recurrent layers and a head, for R replicas.
+
+    Attributes:
+        rows: [R, P], all weights, the only parameter; `w` has them by name.
+        matched: the budget that the hidden size follows from, and what it counts; None twice where the size was given.
+        slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
+        alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
+        recurrence: how it ran over time, of the last batch.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        task: Task,
+        seed: int | list[int] = 0,
+        rate: float | list[float] = 3e-4,
+        budget: int = 20_000,
+        count: Count = "recurrent",
+        hidden: int | None = None,
+        layers: int = 1,
+        layer_norm: bool = False,
+        noise: float = 0.0,
+        dropout: float = 0.0,
+        initial_sd: float | None = None,
+        recurrence: Recurrence | None = None,
+        optimizer: OptimizerCallable | None = None,
+        schedule: LRSchedulerCallable | None = None,
+    ) -> None:
+        """Initial weights follow from each replica's seed alone.
+
+        Args:
+            cell: the unit, by class name; `seqbench cells` lists them.
+            task: what the data set promises; comes from the data, not from the user.
+            seed: of initial weights, batch order and weight noise; a list trains that many replicas together.
+            rate: learning rate; a list likewise.
+            budget: how many parameters the unit gets; its hidden size follows.
+            count: which parameters the budget counts: the recurrent layer's, or the output layer's too.
+            hidden: hidden size, instead of a budget.
+            layers: recurrent layers, all of the same size; the budget is for all of them together.
+            layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/model/stack.py).
+            noise: standard deviation of the weight noise on the recurrent layers' matrices, drawn anew for every
+                training batch.
+            dropout: probability of each recurrent weight to be left out of a training batch
+                (seqbench/model/weights.py).
+            initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
+            recurrence: how it runs over time (loop, scan, torch, numba, triton); by default the fastest way there
+                is for the unit, device and precision. Figures differ by rounding only.
+            optimizer: any torch optimizer class whose step is linear in its rate; by default ChungRMSProp.
+            schedule: a class of torch.optim.lr_scheduler, stepped once an epoch; its length (total_iters, T_max) as -1
+                ends with the last epoch.
+        """
+        super().__init__()
+        self.cell, self.task, self.optimizer, self.schedule = cell, task, optimizer or ChungRMSProp, schedule
+        self.layers, self.layer_norm = layers, layer_norm
+        self.wanted_recurrence, self.recurrence = recurrence, recurrence
+        self._seeds, self._rates = replicas(seed, rate)
+        self.slots = list(range(len(self._seeds)))
+        if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1) or (initial_sd or 1) < 0:
+            raise SeqbenchError(
+                f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}, "
+                f"initial_sd {initial_sd}"
+            )
+        self.head = head_for(task)
+        sizes = task.input_size, self.head.outputs
+        self.hidden = hidden or hidden_for_budget(cell, *sizes, budget, count, layers)
+        self.matched = (None, None) if hidden else (budget, count)
+        self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs, layers)
+        self.spec = stack_weights(cell, task.input_size, self.hidden, layers) | self.head.weights(self.hidden)
+        recurrent = recurrent_matrices(cell, self.hidden, layers)
+        if not 0 <= dropout < 1 or (dropout and not recurrent):
+            raise SeqbenchError(
+                f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
+                f"matrices ({type(cell).__name__} has {len(recurrent)})"
+            )
+        self.layout = Layout(self.spec)
+        self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
+        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, initial_sd)))
+        self.alive: Tensor
+        self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
+        self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
+        self._tested: list[tuple[Tensor, ...]] = []
+        self._stop_asked = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes each hook's name here, some fifty times a step, a tenth of a millisecond by torch's way.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def R(self) -> int:  # noqa: N802 - the field's name for it
+        """Number of replicas held."""
+        return len(self.slots)
+
+    @property
+    def seeds(self) -> list[int]:
+        """[R], of the replicas held."""
+        return [self._seeds[k] for k in self.slots]
+
+    @property
+    def rates(self) -> list[float]:
+        """[R], of the replicas held."""
+        return [self._rates[k] for k in self.slots]
+
+    @property
+    def w(self) -> dict[str, Tensor]:
+        """All weights by name, each [R, ...]: views of `rows`."""
+        return self.layout.views(self.rows)
+
+    @torch.no_grad()
+    def keep(self, held: Tensor) -> None:
+        """Goes on with the replicas `held` [R'], counted among those held now; the parameter stays the same object."""
+        self.slots = [self.slots[k] for k in held.tolist()]
+        self._replace(self.rows[held], self.alive[held])
+
+    @torch.no_grad()
+    def restore(self, rows: Tensor) -> None:
+        """Takes all replicas in again, as the group began, with these weights [R, P], none of them alive."""
+        self.slots = list(range(len(self._seeds)))
+        self._replace(rows, torch.zeros(self.R, dtype=torch.bool))
+
+    def _replace(self, rows: Tensor, alive: Tensor) -> None:
+        self.rows.grad = None
+        self.rows.data = rows.to(self.device).clone()
+        self.alive = alive.to(self.device)
+        self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A group that had been compacted is loaded as small as it was saved."""
+        self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, State]:
+        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
+        w = SimpleNamespace(**self.w)
+        h, states = self.run(x, w)
+        return project(h, w.V, w.c), states
+
+    def run(self, x: Tensor, w: SimpleNamespace, steps: Tensor | None = None) -> tuple[Tensor, State]:
+        """x [T, R or 1, B, I] -> hidden states of the highest layer [T, R, B, H], and the last states of all.
+
+        steps [R or 1, B]: how many each sequence is in need of (seqbench/model/recurrence.py).
+        """
+        self.recurrence = pick(self.cell, w.W, self.wanted_recurrence)
+        return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence, steps)
+
+    def noisy_weights(self, step: int) -> SimpleNamespace:
+        """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
+        return SimpleNamespace(**self.perturb(self.rows, self.seeds, step))
+
+    def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
+        """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
+        w = w or SimpleNamespace(**self.w)
+        h, _ = self.run(batch.x, w, batch.steps)
+        nats = self.head.nats_of(h, w.V, w.c, batch.y, batch.steps).where(batch.mask, 0.0)
+        # In float64, a replica's figures do not depend on how many are summed beside it.
+        return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
+
+    def first_frame_nats(self, batch: Batch) -> Tensor:
+        """Nats [R, B] of frame 1 given nothing: h_0 = 0, so the head's bias alone."""
+        first = batch.x[:1]
+        out = self.w["c"][None].expand(1, self.R, first.shape[2], -1)
+        return self.head.nats(out, first).squeeze(0)
+
+    # Training
+
+    def setup(self, stage: str) -> None:
+        """Refuses what cannot be done for each replica by itself."""
+        if self.R > 1 and self.trainer.scaler is not None:
+            raise SeqbenchError("16-mixed has one gradient scaler for all replicas: use bf16-mixed, or one replica")
+        if self.R > 1 and self.trainer.world_size > 1:
+            raise SeqbenchError("Replicas train on one device: give --trainer.devices 1, or a single seed and rate")
+
+    def on_train_epoch_start(self) -> None:
+        self.train_nll.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum over replicas of each one's loss: gradients do not mix, as weights do not.
+
+        A replica's loss is nats summed over the frames of a sequence, averaged over the sequences of the batch: with
+        one sequence a batch that of Chung et al. 2014's code.  With a mean over frames a rule whose constants have a
+        scale, as ChungRMSProp's floor, becomes another one.
+        """
+        nats, frames = self.sequence_nats(batch, self.noisy_weights(self.global_step))
+        self.train_nll.update(nats.detach(), frames)
+        total = nats.sum(1)
+        whole = torch.stack([total.detach(), frames.sum(1), (frames > 0).sum(1)])  # of all processes
+        if self.trainer.world_size > 1:
+            whole = cast(Tensor, self.trainer.strategy.reduce(whole, reduce_op="sum"))
+        lost, scored, sequences = whole
+        # A replica whose loss leaves all bounds has diverged; NaN is within none.
+        self.alive.logical_and_(lost < 10 * self.task.target_size * math.log(2) * scored.clamp_min(1))
+        # Gradients are averaged over processes: that must be the gradient of the whole batch.
+        return (total * self.trainer.world_size / sequences.clamp_min(1)).sum()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """A stop that is asked for within an epoch waits for its end: half an epoch could not be gone on with."""
+        if self.trainer.should_stop and not self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._stop_asked, self.trainer.should_stop = True, False
+
+    def on_train_epoch_end(self) -> None:
+        self.trainer.should_stop = self.trainer.should_stop or self._stop_asked
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *arguments: Any, **named: Any) -> None:
+        """Nothing: the optimiser clips each replica's gradient by its own norm."""
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Without the optimizer's own bookkeeping for profilers."""
+        self.rows.grad = None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device)
+        optimizer = PerReplica(self.optimizer([self.rows]), rates, self.alive, self.trainer.gradient_clip_val)
+        if self.schedule is None:
+            return optimizer
+        schedule = self.schedule(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            raise SeqbenchError("ReduceLROnPlateau follows one figure, and each replica has its own: take another one")
+        for length in ("total_iters", "T_max"):
+            if getattr(schedule, length, 0) < 0:
+                setattr(schedule, length, self._last_epoch())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def _last_epoch(self) -> int:
+        """Counted from 0, but 1 at least, as a schedule divides by it."""
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 0:
+            raise SeqbenchError("The schedule ends with the last epoch: give --trainer.max_epochs")
+        return max(1, epochs - 1)
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        self.valid_nll.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.valid_nll.update(*self.sequence_nats(batch))
+
+    def on_test_epoch_start(self) -> None:
+        self._tested = []
+
+    def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B]."""
+        nats, frames = self.sequence_nats(batch)
+        first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
+        return nats.double(), frames.expand_as(nats), first.double()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        nats, frames, first = self.score(batch)
+        self._tested.append((batch.index.expand_as(nats), nats, frames, first))
+
+    def tested(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats, frames and frame 1's nats of each test sequence, [R, N] in the order of the split, on the CPU."""
+        parts = [torch.cat(part, 1) for part in zip(*self._tested, strict=True)]
+        if self.trainer.world_size > 1:
+            gathered = [cast(Tensor, self.all_gather(part)) for part in parts]  # [world, R, N]
+            parts = [part.transpose(0, 1).flatten(1) for part in gathered]
+        index, *values = (part.cpu() for part in parts)
+        order = index[0].argsort()[(index[0] < 0).sum() :]
+        nats, frames, first = (value[:, order] for value in values)
+        return nats, frames, first
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
+        out, _ = self(batch.x)
+        return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}

@@ -1,0 +1,72 @@
+"""Weight noise: normal, a function of seed, purpose, step and place, and compiled the same as written in torch."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from seqbench.kernels import sequence
+from seqbench.model.draws import fill_normal, normal
+from seqbench.task import draw_words
+
+
+def filled(seeds: list[int], count: int, step: int = 0, purpose: str = "noise") -> torch.Tensor:
+    rows = torch.zeros(len(seeds), count + 5)
+    fill_normal(rows, count, seeds, purpose, step)
+    assert not rows[:, count:].any()
+    return rows[:, :count]
+
+
+@pytest.mark.parametrize("count", [1, 2, 511, 1024, 1025, 24_040])
+def test_compiled_and_in_torch_the_draws_are_the_same(count):
+    words = [draw_words(seed, "noise", 3) for seed in (0, 1, 7)]
+    torch.testing.assert_close(filled([0, 1, 7], count, 3), normal(count, words), rtol=2e-6, atol=1e-6)
+
+
+def test_without_numba_the_same_numbers_come(monkeypatch):
+    compiled = filled([4], 1000)
+    monkeypatch.setattr(sequence, "installed", lambda name: None)
+    torch.testing.assert_close(filled([4], 1000), compiled, rtol=2e-6, atol=1e-6)
+
+
+def test_the_equations_against_float64():
+    """Box and Muller's, from words mixed in Python's whole numbers."""
+    k0, k1 = draw_words(5, "noise", 9)
+
+    def mixed(x: int) -> int:
+        x ^= x >> 16
+        x = x * 0x7FEB352D % 2**32
+        x ^= x >> 15
+        x = x * 0x846CA68B % 2**32
+        return x ^ x >> 16
+
+    found = filled([5], 101, 9)[0].double().numpy()
+    for i in (0, 1, 17, 50):
+        a, b = (mixed(mixed((2 * i + part + k0) % 2**32) ^ k1) for part in (0, 1))
+        radius, angle = np.sqrt(-2 * np.log(((a >> 8) + 0.5) / 2**24)), 2 * np.pi * (b / 2**32 - 1 / 8)
+        assert found[i] == pytest.approx(radius * np.cos(angle), abs=2e-6)
+        if 51 + i < 101:
+            assert found[51 + i] == pytest.approx(radius * np.sin(angle), abs=2e-6)
+
+
+def test_a_million_draws_are_normal():
+    x = filled(list(range(20)), 50_000).double().flatten().numpy()
+    assert abs(x.mean()) < 4e-3
+    assert x.var() == pytest.approx(1, abs=6e-3)
+    assert abs(stats.skew(x)) < 0.01
+    assert abs(stats.kurtosis(x)) < 0.02
+    assert stats.kstest(x, "norm").pvalue > 1e-3
+    assert 4.5 < np.abs(x).max() < 6
+
+
+def test_rows_steps_purposes_and_neighbours_are_independent():
+    others = [filled([0], 40_000, 1), filled([0], 40_000, 2), filled([0], 40_000, 0, "other")]
+    rows = torch.cat([filled([0, 1, 2, 1000], 40_000), *others])
+    rows = torch.cat([rows, rows[:1].roll(1, 1), rows[:1].roll(20_000, 1), rows[:1] ** 2 - 1, rows[4:5] ** 2 - 1])
+    correlation = np.corrcoef(rows.double().numpy())
+    # 5 standard deviations; squares have a heavier tail.
+    assert np.abs(correlation - np.diag(np.diag(correlation))).max() < 5 / 40_000**0.5
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it():
+    assert torch.equal(filled([3, 8, 5], 777)[1], filled([8], 777)[0])
