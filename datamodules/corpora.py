@@ -10,12 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-from seqbench.datamodules.archives import archive, check_content, checksum, counted, members, unpacked
+from seqbench.datamodules.archives import check_content, checksum, counted, members, unpacked
 from seqbench.datamodules.audio import Recording
 from seqbench.datamodules.base import Split
+from seqbench.datamodules.fetch import Source, fetch
 from seqbench.datamodules.protocols import ProtocolA, ProtocolB
 from seqbench.datamodules.speech import Speech
-from seqbench.task import SeqbenchError
+from seqbench.task import SeqbenchError, unknown_name
 
 FSDD_COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 ARCHIVE_BYTES = 64 * 2**20  # the recordings of FSDD have 21 MB
@@ -34,7 +35,7 @@ class FSDD(Speech):
     content = "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"
 
     def recordings(self) -> list[Recording]:
-        path = archive(self.file, self.url)
+        path = fetch(Source(self.file, self.url, None))
         files = members(path, "recordings", ".wav", ARCHIVE_BYTES)
         check_content(path, files, self.content)
         found = []
@@ -243,8 +244,11 @@ class LibriSpeech(Speech):
     def __init__(self, train: tuple[str, ...] = ("train-clean-100",), **options: Any) -> None:
         super().__init__(**options)
         known = [subset for subset in self.expected if subset.startswith("train")]
-        if not train or not set(train) <= set(known):
-            raise SeqbenchError(f"train is {' '.join(train) or 'empty'}: give some of {', '.join(known)}")
+        if not train:
+            raise SeqbenchError(f"train is empty: give some of {', '.join(known)}")
+        for subset in train:
+            if subset not in known:
+                raise unknown_name("training set", subset, known)
         self.subsets: dict[str, Split] = dict.fromkeys(sorted(set(train)), "train")
         self.subsets |= {"dev-clean": "valid", "test-clean": "test"}
 

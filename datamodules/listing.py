@@ -7,14 +7,13 @@ torch would take seconds.
 from __future__ import annotations
 
 import ast
-import difflib
 import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqbench import datamodules
 from seqbench.datamodules.fetch import location
-from seqbench.task import SeqbenchError
+from seqbench.task import unknown_name
 
 if TYPE_CHECKING:
     from seqbench.datamodules.base import SequenceData
@@ -50,9 +49,7 @@ def dataset(name: str) -> type[SequenceData]:
     """
     known = [facts["name"] for facts in _facts()]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise SeqbenchError(f"no data set {name!r}: {hint}known are {', '.join(sorted(known))}")
+        raise unknown_name("data set", name, known)
     return datamodules.datasets()[name]
 
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from seqbench.datamodules.audio import Decoded, Recording, decode, read_decoded
 from seqbench.datamodules.base import SPLITS, SequenceData, Split
-from seqbench.datamodules.fetch import cache_folder, writable_cache
+from seqbench.datamodules.fetch import writable_cache
 from seqbench.datamodules.frames import Waves, floors, map_samples
 from seqbench.datamodules.protocols import FRAME, HOP
-from seqbench.record import Score
-from seqbench.task import Batch, SeqbenchError, Task, generator
+from seqbench.files import cache_folder
+from seqbench.task import Batch, Score, SeqbenchError, Task, generator
 
 # Prime, so that no stride of sequences or recordings meets the same noise again and again.
 NOISE_PERIOD = 1_000_003
