@@ -16,7 +16,6 @@ from seqbench.datamodules.archives import content_digest
 from seqbench.datamodules.audio import Recording
 from seqbench.datamodules.base import SPLITS, Split
 from seqbench.datamodules.fetch import writable_cache
-from seqbench.datamodules.protocols import ProtocolA
 from seqbench.datamodules.speech import Speech
 from seqbench.files import cache_folder, write_file
 from seqbench.task import SeqbenchError
@@ -24,8 +23,8 @@ from seqbench.task import SeqbenchError
 SUFFIXES = {".wav", ".flac", ".ogg"}
 
 
-class WavFolder(ProtocolA, Speech):
-    """All WAV, FLAC and OGG files below a folder, hidden ones left out; protocol B is a matter of options.
+class WavFolder(Speech):
+    """All WAV, FLAC and OGG files below a folder, hidden ones left out.
 
     The split is drawn by hash of the files' content, so copies of a file are never in two splits.
 
