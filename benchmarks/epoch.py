@@ -60,7 +60,7 @@ class Case:
     def loaded(self, seeds: int | None = None) -> SequenceData:
         """The set, shuffled, as chung2014 has it."""
         count = self.replicas if seeds is None else seeds
-        data = dataset(self.data)(batch_size=self.batch_size, order="shuffled", seeds=list(range(count)))
+        data = dataset(self.data, batch_size=self.batch_size, order="shuffled", seeds=list(range(count)))
         data.setup()
         return data
 

@@ -1,51 +1,17 @@
-"""Where a speech corpus lies: unpacked or packed, in the mirror or the cache; downloaded if nowhere."""
+"""What a speech corpus lies in: an archive that is read as it is, or a folder, unpacked from a download if need be."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import pooch
-import requests
-
 from seqbench.datamodules.audio import Recording
-from seqbench.datamodules.fetch import TIMEOUT, cache_folder, writable_cache
-from seqbench.task import SeqbenchError
-
-
-def archive(file: str, url: str) -> Path:
-    """A file whose bytes nobody pins, because hosts pack it anew: what is in it has to be checked by `check_content`.
-
-    Args:
-        file: Its name in a mirror and in the cache.
-        url: Where it is published.
-
-    Raises:
-        SeqbenchError: it cannot be had.
-    """
-    mirror = os.environ.get("SEQBENCH_MIRROR", "")
-    remote = "://" in mirror
-    for folder in [cache_folder()] if remote or not mirror else [Path(mirror).expanduser(), cache_folder()]:
-        if (folder / file).is_file():
-            return folder / file
-    folder = writable_cache(str(Path(file).parent))
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
-    failures = []
-    for address in [f"{mirror.rstrip('/')}/{file}", url] if remote else [url]:
-        downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
-        try:
-            return Path(pooch.retrieve(address, None, fname=Path(file).name, path=folder, downloader=downloader))
-        except requests.RequestException as error:
-            failures.append(f"{address}: {type(error).__name__}")
-    raise SeqbenchError(
-        f"cannot download {file} ({'; '.join(failures)}): set SEQBENCH_MIRROR to a folder with {file}, "
-        f"fetched by hand from {url}"
-    )
+from seqbench.datamodules.fetch import find, writable_cache
+from seqbench.files import make_folder
+from seqbench.task import SeqbenchError, unknown_name
 
 
 def members(path: Path, folder: str, suffix: str, most: int) -> dict[str, bytes]:
@@ -94,7 +60,7 @@ def content_digest(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def unpacked(folder: str, download: Callable[[str], object]) -> Path:
+def unpacked(folder: str, download: Callable[[Path], object]) -> Path:
     """A corpus's folder: in the mirror's speech/, in the cache's, or downloaded there in one stroke.
 
     Args:
@@ -104,21 +70,16 @@ def unpacked(folder: str, download: Callable[[str], object]) -> Path:
     Raises:
         SeqbenchError: it cannot be had.
     """
-    mirror = os.environ.get("SEQBENCH_MIRROR", "")
-    for root in [cache_folder()] if "://" in mirror or not mirror else [Path(mirror).expanduser(), cache_folder()]:
-        if (root / "speech" / folder).is_dir():
-            return root / "speech" / folder
-    home = writable_cache(str(Path("speech") / Path(folder).parent)) / Path(folder).name
-    # A folder that is there counts as whole, so a part never has its name.
-    with tempfile.TemporaryDirectory(dir=writable_cache("speech"), prefix=".unpacking-") as part:
-        try:
-            download(part)
-            if not home.is_dir():  # another process may have been first
-                os.replace(Path(part) / folder, home)
-        except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
-            raise SeqbenchError(
-                f"cannot download {folder} ({error}): set SEQBENCH_MIRROR to a folder with speech/{folder}, unpacked"
-            ) from error
+    name = f"speech/{folder}"
+    if path := find(name):
+        return path
+    home = writable_cache(str(Path(name).parent)) / Path(name).name
+    try:
+        make_folder(home, download, folder)
+    except (OSError, RuntimeError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise SeqbenchError(
+            f"cannot download {folder} ({error}): set SEQBENCH_MIRROR to a folder with {name}, unpacked"
+        ) from error
     return home
 
 
@@ -133,13 +94,13 @@ def counted(recordings: Sequence[Recording], expected: int, path: Path) -> list[
     return list(recordings)
 
 
-def checksum(checksums: Mapping[str, str], part: str) -> str:
-    """The checksum that torchaudio.datasets pins for the address which has `part` in it.
+def checksum(checksums: Mapping[str, str], archive: str) -> str:
+    """The checksum that torchaudio.datasets pins for an archive, by the archive's name without its endings.
 
     Raises:
-        SeqbenchError: there is none.
+        SeqbenchError: it pins none.
     """
-    found = [value for url, value in checksums.items() if f"/{part}." in url]
-    if len(found) != 1:
-        raise SeqbenchError(f"there is no {part}: known are {', '.join(Path(url).name for url in checksums)}")
-    return found[0]
+    known = {Path(url).name.partition(".tar")[0]: value for url, value in checksums.items()}
+    if archive not in known:
+        raise unknown_name("archive", archive, known)
+    return known[archive]

@@ -13,8 +13,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +21,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from seqbench.datamodules.base import Split
+from seqbench.files import make_folder
 from seqbench.task import SeqbenchError, generator
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def decode(
 ) -> None:
     """Writes the splits' samples into a new folder in one stroke; nothing happens if it is there already.
 
-    Several processes may do so at once: one decodes, the others wait for it. What a killed process has left is removed.
+    Several processes may do so at once: one decodes, the others wait for it.
 
     Args:
         splits: Their recordings.
@@ -88,19 +86,8 @@ def decode(
     Raises:
         SeqbenchError: a recording is refused, nothing varies in the train split, or the folder cannot be written.
     """
-    part = folder.with_suffix(".part")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if folder.exists():
-                return
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            try:
-                _write(splits, part, sample_rate, dequantise)
-                os.replace(part, folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
+        make_folder(folder, lambda part: _write(splits, part, sample_rate, dequantise))
     except OSError as error:
         raise SeqbenchError(f"cannot write to {folder.parent} ({error.strerror}): set SEQBENCH_CACHE") from error
 

@@ -4,7 +4,8 @@ Shapes: T time, R replicas, B batch, I inputs, N sequences, F frames of a split.
 Loaders yield indices [R, B] only; Lightning's `transfer_batch_to_device` turns them into a seqbench.task.Batch where
 the frames already lie, so an epoch copies no data from host to device. There are no worker processes, hence none to
 seed. A new data set is one new file with a subclass; name, title, origin, counts, longest, input_size and (where there
-is a download) file are written there as literals, because listings read them without importing torch.
+is a download) file are written there as literals, because listings read them without importing torch. Speech has counts
+and longest from its protocols.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from seqbench.datamodules.gathering import copied, indexed
 from seqbench.datamodules.order import EvaluationOrder, TrainOrder
-from seqbench.kernels import sequence
-from seqbench.kernels.cpu import cache
-from seqbench.record import Score
-from seqbench.task import Batch, SeqbenchError, Task
+from seqbench.task import Batch, Score, SeqbenchError, Task
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -75,34 +74,24 @@ class Sequences(NamedTuple):
             frames [T, R, B, I] float32 and present [T, R, B] bool, T the longest of the batch; and, always on the CPU,
             lengths [R, B] int64, 0 of an empty slot.
         """
-        device = self.frames.device
-        if device.type == "cpu" and sequence.installed("numba"):
-            found = cache.own_module("loops").gather(*(part.numpy() for part in (*self, index)), at_least)
-            frames, present, lengths = map(torch.from_numpy, found)
-            return frames, present, lengths
-        lengths = self.lengths[index.cpu()].where(index.cpu() >= 0, 0)  # [R,B]
-        steps = torch.arange(max(int(lengths.max()), at_least), device=device)[:, None, None]  # [T,1,1]
-        present = steps < lengths.to(device, non_blocking=True)  # [T,R,B]
-        rows = torch.where(present, self.starts[index.to(device)] + steps, len(self.frames) - 1)  # [T,R,B]
-        return self.frames.index_select(0, rows.flatten()).unflatten(0, rows.shape).float(), present, lengths
+        way = copied if self.frames.device.type == "cpu" else indexed
+        return way(*self, index, at_least)
 
 
 class SequenceData(LightningDataModule, ABC, Generic[S]):
     """A data set of sequences, for Lightning's Trainer or a loop of one's own.
 
-    `task` follows from the constructor's arguments; no file is touched before `prepare_data` (download,
-    parse) and `setup` (load). A loop of one's own: `data.setup()`, then `data.gather("train", index)` for each index of
+    `task` follows from the constructor's arguments; no file is touched before `prepare_data` (download, parse) and
+    `setup` (load). A loop of one's own: `data.setup()`, then `data.gather("train", index)` for each index of
     `data.train_dataloader()`.
 
     Args:
-        batch_size: B, sequences per step and replica. Evaluation sizes its batches by frames instead; no
-        figure
-            depends on that.
-        order: "bucketed": sequences of about equal length side by side; with replicas this saves most of the
-            padding. "shuffled": one permutation per seed and epoch (Chung et al. 2014).
-        seeds: One seed per replica, for the order of its batches; None is [0]. The command line fills it in
-        from
-            the model.
+        batch_size: B, sequences per step and replica. Evaluation sizes its batches by frames instead; no figure depends
+            on that.
+        order: "bucketed": sequences of about equal length side by side; with replicas this saves most of the padding.
+            "shuffled": one permutation per seed and epoch (Chung et al. 2014).
+        seeds: One seed per replica, for the order of its batches; None is [0]. The command line fills it in from the
+            model.
 
     Raises:
         SeqbenchError: a batch size below 1, an unknown order, no seeds.
@@ -187,9 +176,7 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         return self.test_dataloader()
 
     def transfer_batch_to_device(self, batch: Tensor, device: torch.device, dataloader_idx: int) -> Batch:
-        """Called by the Trainer with an index [R, B]; which split it points into follows from the Trainer's
-        stage.
-        """
+        """Called by the Trainer with an index [R, B]; which split it points into follows from the Trainer's stage."""
         split = self._stage_split()
         self.move(split, device)
         return self.gather(split, batch)

@@ -17,9 +17,8 @@ the order of the sha256 of their first piece's name fill train (60 %), valid (20
 from __future__ import annotations
 
 import hashlib
+import io
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +30,9 @@ import torch
 from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, Split
-from seqbench.datamodules.fetch import cache_folder, writable_cache
+from seqbench.datamodules.fetch import writable_cache
 from seqbench.datamodules.rolls import KEYS, LOWEST_KEY, PianoRolls
+from seqbench.files import cache_folder, write_file
 from seqbench.task import SeqbenchError
 
 if TYPE_CHECKING:
@@ -185,14 +185,14 @@ class BachChorales(PianoRolls):
         cached = _read(cache_file())
         if cached is not None and digest_of(cached) == DIGEST:
             return cached
-        folder = writable_cache()  # told before the work, not after
+        writable_cache()  # told before the work, not after
         pieces = split_by_tune(read_corpus())
         rolls = {split: [torch.from_numpy(roll(c)) for c in pieces[split]] for split in SPLITS}
         if (found := digest_of(rolls)) != DIGEST:
             raise SeqbenchError(
                 f"the corpus of music21 {_version()} gives other chorales ({found[:12]}...): install music21==10.5.1"
             )
-        _write(cache_file(), folder, rolls)
+        _write(cache_file(), rolls)
         return rolls
 
 
@@ -219,12 +219,11 @@ def _read(path: Path) -> dict[Split, list[Tensor]] | None:
         return None
 
 
-def _write(path: Path, folder: Path, rolls: dict[Split, list[Tensor]]) -> None:
-    """In one stroke: another process sees no file or the whole one."""
+def _write(path: Path, rolls: dict[Split, list[Tensor]]) -> None:
     arrays = {}
     for split, frames in rolls.items():
         arrays[f"{split}_frames"] = torch.cat(frames).numpy()
         arrays[f"{split}_lengths"] = np.array([len(f) for f in frames])
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(file.name, path)
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_file(path, content.getvalue())

@@ -10,12 +10,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, ClassVar
 
-from seqbench.datamodules.archives import archive, check_content, checksum, counted, members, unpacked
+from seqbench.datamodules.archives import check_content, checksum, counted, members, unpacked
 from seqbench.datamodules.audio import Recording
 from seqbench.datamodules.base import Split
-from seqbench.datamodules.protocols import ProtocolA, ProtocolB
+from seqbench.datamodules.fetch import Source, fetch
 from seqbench.datamodules.speech import Speech
-from seqbench.task import SeqbenchError
+from seqbench.task import SeqbenchError, unknown_name
 
 FSDD_COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 ARCHIVE_BYTES = 64 * 2**20  # the recordings of FSDD have 21 MB
@@ -27,6 +27,8 @@ class FSDD(Speech):
     Its own test split is recordings 0-4 of each digit and speaker; here 5-9 are the validation split.
     """
 
+    name = "fsdd"
+    title = "FSDD"
     origin = "github.com/Jakobovski/free-spoken-digit-dataset; CC BY-SA 4.0"
     corpus_rate = 8000
     file = "speech/free-spoken-digit-dataset.tar.gz"
@@ -34,7 +36,7 @@ class FSDD(Speech):
     content = "1801eae019c063377d98f831d3f93574f259475df7332bb0e3d1b080fb5e6959"
 
     def recordings(self) -> list[Recording]:
-        path = archive(self.file, self.url)
+        path = fetch(Source(self.file, self.url, None))
         files = members(path, "recordings", ".wav", ARCHIVE_BYTES)
         check_content(path, files, self.content)
         found = []
@@ -45,24 +47,16 @@ class FSDD(Speech):
         return found
 
 
-class FSDDA(ProtocolA, FSDD):
-    """FSDD, sequences of 500 samples."""
-
-    name = "fsdd_a"
-    title = "FSDD, protocol A"
-
-
-class FSDDB(ProtocolB, FSDD):
-    """FSDD, sequences of 8,000 samples."""
-
-    name = "fsdd_b"
-    title = "FSDD, protocol B"
-
-
 class YesNo(Speech):
-    """YESNO: 60 recordings of one man who says yes or no eight times, 6.1 minutes."""
+    """YESNO: 60 recordings of one man who says yes or no eight times, 6.1 minutes; fewer sequences than Ubisoft had."""
 
+    name = "yesno"
+    title = "YESNO"
     origin = "openslr.org/1; no licence is stated in the archive"
+    fewer: ClassVar[dict[str, dict[str, int]]] = {
+        "A": {"train": 4688, "valid": 580, "test": 584},
+        "B": {"train": 294, "valid": 36, "test": 36},
+    }
     corpus_rate = 8000
     file = "speech/waves_yesno/README"
     content = "fb665bc02a7483ff126b2a825dfc857f4b9d3ec2ebcd34e660b521333422a35b"
@@ -77,25 +71,11 @@ class YesNo(Speech):
         return [Recording(p.name, p, "one", None, p.name) for p in paths]
 
 
-class YesNoA(ProtocolA, YesNo):
-    """YESNO, sequences of 500 samples: fewer than Ubisoft had."""
-
-    name = "yesno_a"
-    title = "YESNO, protocol A"
-    counts: ClassVar[dict[str, int]] = {"train": 4688, "valid": 580, "test": 584}
-
-
-class YesNoB(ProtocolB, YesNo):
-    """YESNO, sequences of 8,000 samples: fewer than Ubisoft had."""
-
-    name = "yesno_b"
-    title = "YESNO, protocol B"
-    counts: ClassVar[dict[str, int]] = {"train": 294, "valid": 36, "test": 36}
-
-
 class SpeechCommands(Speech):
     """Speech Commands v0.02: 105,829 words of one second by thousands of speakers; its own split is by speaker."""
 
+    name = "speech_commands"
+    title = "Speech Commands"
     origin = "Warden 2018, arXiv 1804.03209; CC BY 4.0"
     corpus_rate = 16_000
     file = "speech/SpeechCommands/speech_commands_v0.02/validation_list.txt"
@@ -122,23 +102,11 @@ class SpeechCommands(Speech):
         return counted(found, self.expected, path)
 
 
-class SpeechCommandsA(ProtocolA, SpeechCommands):
-    """Speech Commands, sequences of 500 samples."""
-
-    name = "speech_commands_a"
-    title = "Speech Commands, protocol A"
-
-
-class SpeechCommandsB(ProtocolB, SpeechCommands):
-    """Speech Commands, sequences of 8,000 samples."""
-
-    name = "speech_commands_b"
-    title = "Speech Commands, protocol B"
-
-
 class LJSpeech(Speech):
     """LJSpeech 1.1: 13,100 sentences read by one woman, 24 hours."""
 
+    name = "ljspeech"
+    title = "LJSpeech"
     origin = "keithito.com/LJ-Speech-Dataset; public domain"
     corpus_rate = 22_050
     file = "speech/LJSpeech-1.1/metadata.csv"
@@ -158,20 +126,6 @@ class LJSpeech(Speech):
         return counted([Recording(p.name, p, "one", None, p.name) for p in paths], self.expected, folder)
 
 
-class LJSpeechA(ProtocolA, LJSpeech):
-    """LJSpeech, sequences of 500 samples."""
-
-    name = "ljspeech_a"
-    title = "LJSpeech, protocol A"
-
-
-class LJSpeechB(ProtocolB, LJSpeech):
-    """LJSpeech, sequences of 8,000 samples."""
-
-    name = "ljspeech_b"
-    title = "LJSpeech, protocol B"
-
-
 class CMUArctic(Speech):
     """CMU ARCTIC: the same 1,132 sentences read by each speaker, about an hour.
 
@@ -180,6 +134,8 @@ class CMUArctic(Speech):
         **options: As in Speech.
     """
 
+    name = "cmu_arctic"
+    title = "CMU ARCTIC"
     origin = "festvox.org/cmu_arctic, Kominek and Black 2003; free software"
     corpus_rate = 16_000
     file = "speech/ARCTIC/cmu_us_bdl_arctic/etc/txt.done.data"
@@ -207,20 +163,6 @@ class CMUArctic(Speech):
         return counted(found, len(text.strip().splitlines()), folder)
 
 
-class CMUArcticA(ProtocolA, CMUArctic):
-    """CMU ARCTIC, sequences of 500 samples."""
-
-    name = "cmu_arctic_a"
-    title = "CMU ARCTIC, protocol A"
-
-
-class CMUArcticB(ProtocolB, CMUArctic):
-    """CMU ARCTIC, sequences of 8,000 samples."""
-
-    name = "cmu_arctic_b"
-    title = "CMU ARCTIC, protocol B"
-
-
 class LibriSpeech(Speech):
     """LibriSpeech: 1,000 hours of audio books; its own split is by speaker.
 
@@ -229,6 +171,8 @@ class LibriSpeech(Speech):
         **options: As in Speech.
     """
 
+    name = "librispeech"
+    title = "LibriSpeech"
     origin = "openslr.org/12, Panayotov et al. 2015; CC BY 4.0"
     corpus_rate = 16_000
     file = "speech/LibriSpeech/train-clean-100/103/1240/103-1240.trans.txt"
@@ -243,8 +187,11 @@ class LibriSpeech(Speech):
     def __init__(self, train: tuple[str, ...] = ("train-clean-100",), **options: Any) -> None:
         super().__init__(**options)
         known = [subset for subset in self.expected if subset.startswith("train")]
-        if not train or not set(train) <= set(known):
-            raise SeqbenchError(f"train is {' '.join(train) or 'empty'}: give some of {', '.join(known)}")
+        if not train:
+            raise SeqbenchError(f"train is empty: give some of {', '.join(known)}")
+        for subset in train:
+            if subset not in known:
+                raise unknown_name("training set", subset, known)
         self.subsets: dict[str, Split] = dict.fromkeys(sorted(set(train)), "train")
         self.subsets |= {"dev-clean": "valid", "test-clean": "test"}
 
@@ -265,17 +212,3 @@ class LibriSpeech(Speech):
             part = [Recording(row[0], path.parent / row[0], str(row[3]), split, row[0]) for row in rows]
             found += counted(part, self.expected[subset], path)
         return found
-
-
-class LibriSpeechA(ProtocolA, LibriSpeech):
-    """LibriSpeech, sequences of 500 samples."""
-
-    name = "librispeech_a"
-    title = "LibriSpeech, protocol A"
-
-
-class LibriSpeechB(ProtocolB, LibriSpeech):
-    """LibriSpeech, sequences of 8,000 samples."""
-
-    name = "librispeech_b"
-    title = "LibriSpeech, protocol B"

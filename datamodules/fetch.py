@@ -1,8 +1,8 @@
-"""Files by name: from a mirror, the cache, or the network, each checked against its pinned sha256.
+"""Files by name: from a mirror, the cache, or the network, each checked against its sha256 where one is pinned.
 
-`SEQBENCH_MIRROR` (a folder or a URL, the layout of the names below) is tried first; a folder's file is used
-in place. Otherwise files are downloaded by pooch into the user's cache folder (`SEQBENCH_CACHE` overrides
-it), under a temporary name until the checksum is right.
+`SEQBENCH_MIRROR` (a folder or a URL, the layout of the names below) is tried first; a folder's file is used in place.
+Otherwise files are downloaded by pooch into the user's cache folder (`SEQBENCH_CACHE` overrides it), under a temporary
+name until the checksum is right.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 import pooch
 import requests
 
+from seqbench.files import cache_folder
 from seqbench.task import SeqbenchError
 
 TIMEOUT = (5, 30)  # seconds to connect, and between bytes
@@ -22,22 +23,17 @@ TIMEOUT = (5, 30)  # seconds to connect, and between bytes
 
 @dataclass(frozen=True)
 class Source:
-    """A pinned file.
+    """A published file.
 
     Attributes:
         file: Its name in a mirror and in the cache, e.g. "polyphonic/Nottingham.mat".
         url: Where it is published.
-        sha256: Of its bytes.
+        sha256: Of its bytes; None where hosts pack it anew, so that what is in it has to be checked instead.
     """
 
     file: str
     url: str
-    sha256: str
-
-
-def cache_folder() -> Path:
-    """Where downloads and parsed sets are kept; not created here."""
-    return Path(os.environ.get("SEQBENCH_CACHE") or pooch.os_cache("seqbench")).expanduser()
+    sha256: str | None
 
 
 def writable_cache(folder: str = "") -> Path:
@@ -57,61 +53,77 @@ def writable_cache(folder: str = "") -> Path:
     return path
 
 
+def mirror() -> Path | str | None:
+    """What SEQBENCH_MIRROR gives: a folder, or a URL without a slash at its end; None where it is not set.
+
+    Raises:
+        SeqbenchError: a folder that does not exist.
+    """
+    given = os.environ.get("SEQBENCH_MIRROR", "")
+    if not given or "://" in given:
+        return given.rstrip("/") or None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise SeqbenchError(f"SEQBENCH_MIRROR is {given}, which is no folder: correct it or unset it")
+    return folder
+
+
+def find(name: str) -> Path | None:
+    """A file or folder where it lies, in the mirror's folder or else in the cache; None: nowhere. Checks no bytes."""
+    given = mirror()
+    folders = [given, cache_folder()] if isinstance(given, Path) else [cache_folder()]
+    return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+
 def location(file: str) -> Literal["mirror", "yes", "no"]:
-    """Whether `fetch` would find this file in the mirror's folder, in the cache, or nowhere; checks no bytes."""
-    mirror = os.environ.get("SEQBENCH_MIRROR", "")
-    if mirror and "://" not in mirror and (Path(mirror).expanduser() / file).is_file():
-        return "mirror"
-    return "yes" if (cache_folder() / file).is_file() else "no"
+    """Whether a file is in the mirror's folder, in the cache, or nowhere, as listings tell it."""
+    given, path = mirror(), find(file)
+    if path is None:
+        return "no"
+    return "mirror" if isinstance(given, Path) and path == given / file else "yes"
 
 
 def fetch(source: Source) -> Path:
     """The file's path, downloaded if need be.
 
     Raises:
-        SeqbenchError: the mirror does not exist or has another file under this name, the file cannot be reached,
-            the download is not what was pinned, or the cache cannot be written to.
+        SeqbenchError: the mirror does not exist or has another file under this name, the file cannot be reached, the
+            download is not what was pinned, or the cache cannot be written to.
     """
-    mirror = os.environ.get("SEQBENCH_MIRROR", "")
-    if mirror and "://" not in mirror:
-        folder = Path(mirror).expanduser()
-        if not folder.is_dir():
-            raise SeqbenchError(f"SEQBENCH_MIRROR is {mirror}, which is no folder: correct it or unset it")
-        if (folder / source.file).is_file():
-            return _checked(folder / source.file, source)
-    cached = cache_folder() / source.file
-    if cached.is_file() and pooch.file_hash(cached) == source.sha256:
-        return cached
-    urls = [source.url]
-    if "://" in mirror:
-        urls.insert(0, f"{mirror.rstrip('/')}/{source.file}")
-    return _download(source, urls)
+    path = find(source.file)
+    if path and source.sha256 is None:
+        return path
+    if path and location(source.file) == "mirror":
+        return _checked(path, source.sha256)
+    if path and pooch.file_hash(path) == source.sha256:
+        return path
+    given = mirror()
+    return _download(source, [f"{given}/{source.file}", source.url] if isinstance(given, str) else [source.url])
 
 
-def _checked(path: Path, source: Source) -> Path:
+def _checked(path: Path, sha256: str | None) -> Path:
     try:
         found = pooch.file_hash(path)
     except OSError as error:
         raise SeqbenchError(f"cannot read {path} ({error.strerror}): correct or unset SEQBENCH_MIRROR") from error
-    if found != source.sha256:
-        expected = source.sha256[:12]
+    if found != sha256:
         raise SeqbenchError(
-            f"{path} (SEQBENCH_MIRROR) has sha256 {found[:12]}..., not {expected}...: replace or delete it"
+            f"{path} (SEQBENCH_MIRROR) has sha256 {found:.12}..., not {sha256:.12}...: replace or delete it"
         )
     return path
 
 
 def _download(source: Source, urls: list[str]) -> Path:
-    """From the first address that answers with the pinned bytes."""
+    """From the first address that answers, with the pinned bytes if any are."""
     folder = writable_cache(str(Path(source.file).parent))
     name = Path(source.file).name
+    known = source.sha256 and f"sha256:{source.sha256}"
     pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
     failures = []
     for url in urls:
         downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
         try:
-            got = pooch.retrieve(url, f"sha256:{source.sha256}", fname=name, path=folder, downloader=downloader)
-            return Path(got)
+            return Path(pooch.retrieve(url, known, fname=name, path=folder, downloader=downloader))
         except requests.RequestException as error:
             failures.append(f"{url}: {type(error).__name__}")
         except ValueError:

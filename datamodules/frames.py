@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqbench.record import Score
+from seqbench.task import Score
 
 # Sequences are read for floors in stretches of about so many samples.
 CHUNK = 2**19

@@ -7,53 +7,51 @@ torch would take seconds.
 from __future__ import annotations
 
 import ast
-import difflib
 import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqbench import datamodules
 from seqbench.datamodules.fetch import location
-from seqbench.task import SeqbenchError
+from seqbench.datamodules.protocols import PROTOCOLS
+from seqbench.task import unknown_name
 
 if TYPE_CHECKING:
     from seqbench.datamodules.base import SequenceData
 
-FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file"}
+FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file", "fewer"}
 
 
 def rows() -> list[dict[str, Any]]:
     """One row a data set, by name: name, title, train, valid, test (sequences), longest (frames), input_size, origin,
-    and cached: "mirror", "yes", "no", or "built in" where no download is needed.
+    and cached: "mirror", "yes", "no", or "built in" where no download is needed. A speech corpus has two, one for each
+    protocol.
     """
-    table = []
-    for facts in _facts():
-        table.append(
-            {
-                "name": facts["name"],
-                "title": facts["title"],
-                **facts["counts"],
-                "longest": facts["longest"],
-                "input_size": facts["input_size"],
-                "cached": location(facts["file"]) if "file" in facts else "built in",
-                "origin": facts["origin"],
-            }
-        )
-    return sorted(table, key=lambda row: row["name"])
+    return [
+        {
+            "name": name,
+            "title": facts["title"],
+            **facts["counts"],
+            "longest": facts["longest"],
+            "input_size": facts["input_size"],
+            "cached": location(facts["file"]) if "file" in facts else "built in",
+            "origin": facts["origin"],
+        }
+        for name, facts in sorted(_listed().items())
+    ]
 
 
-def dataset(name: str) -> type[SequenceData]:
-    """The class of a data set by its short name.
+def dataset(name: str, **options: Any) -> SequenceData:
+    """A data set by the name that `rows` gives it, e.g. "jsb" or "fsdd_b", made with these options.
 
     Raises:
         SeqbenchError: no such data set; the line lists those there are.
     """
-    known = [facts["name"] for facts in _facts()]
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise SeqbenchError(f"no data set {name!r}: {hint}known are {', '.join(sorted(known))}")
-    return datamodules.datasets()[name]
+    listed = _listed()
+    if name not in listed:
+        raise unknown_name("data set", name, listed)
+    facts = listed[name]
+    return datamodules.datasets()[facts["name"]](**facts["protocol"], **options)
 
 
 def prepare(name: str) -> dict[str, Any]:
@@ -91,10 +89,27 @@ def floors(name: str) -> dict[str, dict[str, float | None]]:
 
 
 def _loaded(name: str) -> SequenceData:
-    data = dataset(name)()
+    data = dataset(name)
     data.prepare_data()
     data.setup()
     return data
+
+
+def _listed() -> dict[str, dict[str, Any]]:
+    """The facts of each data set by the name it is listed by, and `protocol`, the option that the name stands for."""
+    listed = {}
+    for facts in _facts():
+        if "fewer" not in facts:
+            listed[facts["name"]] = facts | {"protocol": {}}
+            continue
+        for letter, protocol in PROTOCOLS.items():
+            listed[protocol.named(facts["name"])] = facts | {
+                "title": f"{facts['title']}, protocol {letter}",
+                "counts": facts["fewer"].get(letter, protocol.counts),
+                "longest": protocol.longest,
+                "protocol": {"protocol": letter},
+            }
+    return listed
 
 
 def _facts() -> list[dict[str, Any]]:

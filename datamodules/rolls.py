@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from seqbench.datamodules.base import SequenceData, Sequences, Split
-from seqbench.record import Score
-from seqbench.task import Batch, Task
+from seqbench.task import Batch, Score, Task
 
 LOWEST_KEY = 21
 KEYS = 88
@@ -55,8 +54,7 @@ class PianoRolls(SequenceData[Sequences]):
         return Batch(frames[:-1], frames[1:], present[1:], index.to(frames.device), (lengths - 1).clamp_min_(0))
 
     def floors(self) -> dict[str, Score]:
-        """Needs `setup`. Frequencies are the train split's, in float64; frame 1 is scored by the unigram in
-        both.
+        """Needs `setup`. Frequencies are the train split's, in float64; frame 1 is scored by the unigram in both.
 
         "note unigram": each key's share of all train frames, clamped to [1e-7, 1 - 1e-7].
         "per-key Markov": each key given its own state one frame before, (on + 1) / (all + 2) for each state.

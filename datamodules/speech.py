@@ -21,23 +21,24 @@ from torch import Tensor
 
 from seqbench.datamodules.audio import Decoded, Recording, decode, read_decoded
 from seqbench.datamodules.base import SPLITS, SequenceData, Split
-from seqbench.datamodules.fetch import cache_folder, writable_cache
+from seqbench.datamodules.fetch import writable_cache
 from seqbench.datamodules.frames import Waves, floors, map_samples
-from seqbench.datamodules.protocols import FRAME, HOP
-from seqbench.record import Score
-from seqbench.task import Batch, SeqbenchError, Task, generator
+from seqbench.datamodules.protocols import FRAME, HOP, PROTOCOLS
+from seqbench.files import cache_folder
+from seqbench.task import Batch, Score, SeqbenchError, Task, generator, unknown_name
 
 # Prime, so that no stride of sequences or recordings meets the same noise again and again.
 NOISE_PERIOD = 1_000_003
 
 
 class Speech(SequenceData[Waves]):
-    """A corpus of recordings under protocol A or B; a subclass says which.
+    """A corpus of recordings under protocol A or B; a subclass says which corpus.
 
     Args:
-        batch_size: As in SequenceData.
+        batch_size: As in SequenceData; None: the protocol's, 32 (A) or 8 (B).
         order: As in SequenceData; all sequences are equally long, so both are one permutation per seed and epoch.
         seeds: As in SequenceData.
+        protocol: "A": 7,230 sequences of 500 samples, each out of one recording. "B": 800 of 8,000, recordings joined.
         length: Samples of a sequence; None: the protocol's.
         frame: Samples seen at a step.
         hop: Samples predicted at a step.
@@ -51,21 +52,20 @@ class Speech(SequenceData[Waves]):
         dequantise: Whether the noise is added.
 
     Raises:
-        SeqbenchError: as in SequenceData, or sizes that leave no step.
+        SeqbenchError: as in SequenceData, no such protocol, or sizes that leave no step.
     """
 
     input_size = 20
-    length: int
-    concatenate: bool
-    ubisoft: ClassVar[dict[str, int]]
+    fewer: ClassVar[dict[str, dict[str, int]]] = {}  # sequences of each split, where a protocol asks for more
     corpus_rate: int
 
     def __init__(
         self,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         order: Literal["bucketed", "shuffled"] = "bucketed",
         seeds: list[int] | None = None,
         *,
+        protocol: Literal["A", "B"] = "A",
         length: int | None = None,
         frame: int = FRAME,
         hop: int = HOP,
@@ -75,15 +75,18 @@ class Speech(SequenceData[Waves]):
         sample_rate: int | None = None,
         dequantise: bool = True,
     ) -> None:
-        super().__init__(batch_size, order, seeds)
-        self.length = type(self).length if length is None else length
+        if protocol not in PROTOCOLS:
+            raise unknown_name("protocol", protocol, PROTOCOLS)
+        self.protocol = PROTOCOLS[protocol]
+        super().__init__(self.protocol.batch_size if batch_size is None else batch_size, order, seeds)
+        self.length = self.protocol.length if length is None else length
         if frame < 1 or hop < 1 or self.length < frame + hop:
             raise SeqbenchError(f"length {self.length} has no step: give at least frame + hop, and 1 or more for both")
         if isinstance(sequences, int) and sequences < 10:
             raise SeqbenchError(f"sequences is {sequences}: give 10 or more, for three splits")
         self.frame, self.hop = frame, hop
         self.sequences = sequences
-        self.concatenate = type(self).concatenate if concatenate is None else concatenate
+        self.concatenate = self.protocol.concatenate if concatenate is None else concatenate
         self.split = split
         self.sample_rate = self.corpus_rate if sample_rate is None else sample_rate
         if self.sample_rate < 1:
@@ -116,7 +119,7 @@ class Speech(SequenceData[Waves]):
             f"joined {self.concatenate} noise {NOISE_PERIOD if self.dequantise else 0} normalised by the train split"
         )
         digest = hashlib.sha256(rules.encode()).hexdigest()
-        return Task(self.name, self.frame, self.hop, "GaussianMixture", "nats/step", digest)
+        return Task(self.protocol.named(self.name), self.frame, self.hop, "GaussianMixture", "nats/step", digest)
 
     @property
     def scale(self) -> float:
@@ -161,7 +164,7 @@ class Speech(SequenceData[Waves]):
         if self.sequences == "all":
             return dict.fromkeys(SPLITS)
         if self.sequences == "ubisoft":
-            return {split: self.ubisoft[split] for split in SPLITS}
+            return {split: self.protocol.counts[split] for split in SPLITS}
         tenth = self.sequences // 10
         return {"train": self.sequences - 2 * tenth, "valid": tenth, "test": tenth}
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,16 @@ from typing import Any
 from seqbench.datamodules.archives import content_digest
 from seqbench.datamodules.audio import Recording
 from seqbench.datamodules.base import SPLITS, Split
-from seqbench.datamodules.fetch import cache_folder, writable_cache
-from seqbench.datamodules.protocols import ProtocolA
+from seqbench.datamodules.fetch import writable_cache
 from seqbench.datamodules.speech import Speech
+from seqbench.files import cache_folder, write_file
 from seqbench.task import SeqbenchError
 
 SUFFIXES = {".wav", ".flac", ".ogg"}
 
 
-class WavFolder(ProtocolA, Speech):
-    """All WAV, FLAC and OGG files below a folder, hidden ones left out; protocol B is a matter of options.
+class WavFolder(Speech):
+    """All WAV, FLAC and OGG files below a folder, hidden ones left out.
 
     The split is drawn by hash of the files' content, so copies of a file are never in two splits.
 
@@ -125,9 +123,8 @@ def _hashes(root: Path) -> dict[str, str]:
             entry = [state.st_size, state.st_mtime_ns, _hash(root / name)]
         found[name] = entry
     if found != known:
-        with tempfile.NamedTemporaryFile("w", dir=writable_cache("speech"), delete=False, encoding="utf-8") as file:
-            json.dump(found, file)
-        os.replace(file.name, memory)
+        writable_cache("speech")
+        write_file(memory, json.dumps(found).encode())
     return {name: entry[2] for name, entry in found.items()}
 
 

@@ -13,8 +13,8 @@ from seqbench.leaderboard.naming import matching, row_names, table_slug, unit_na
 from seqbench.leaderboard.published import PUBLISHED, REFERENCE, Published
 from seqbench.leaderboard.rows import Board, Row, Search, Table, clean
 from seqbench.leaderboard.statistics import Comparison, compare
-from seqbench.record import Curve, Record, Score, best_rate, family_id, protocol
-from seqbench.task import SeqbenchError
+from seqbench.record import Curve, Record, best_rate, family_id, protocol
+from seqbench.task import Score, SeqbenchError
 
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from seqbench.files import write_file
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble
 from seqbench.leaderboard.rows import Board
@@ -43,7 +43,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         for name in changed:
             path = _path(out, name)
             if name in files:
-                replace(path, files[name])
+                write_file(path, files[name])
             else:
                 path.unlink()
     except OSError as error:
@@ -146,17 +146,3 @@ def _path(out: Path, name: str) -> Path:
 
 def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes in one stroke: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

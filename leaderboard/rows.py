@@ -10,7 +10,8 @@ from typing import Literal
 
 from seqbench.leaderboard.published import Published
 from seqbench.leaderboard.statistics import Comparison, Estimate, estimate
-from seqbench.record import Record, Score, TaskRecord, at_edge, came_to_its_end, still_learning
+from seqbench.record import Record, TaskRecord, at_edge, came_to_its_end, still_learning
+from seqbench.task import Score
 
 Kind = Literal["unit", "floor", "published"]
 Convention = Literal["nll", "nll_sequence", "nll_first"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from seqbench.files import write_file
 from seqbench.leaderboard.board import assemble
-from seqbench.leaderboard.build import find, read, read_one, replace
+from seqbench.leaderboard.build import find, read, read_one
 from seqbench.leaderboard.checks import Problem, problems
 from seqbench.leaderboard.diff import Change, changes
 from seqbench.leaderboard.verify import Finding, add_sums, together, too_large
@@ -40,7 +41,7 @@ def submit(run_dir: Path, records: Path) -> list[Change]:
         more = f" ({len(findings) - 1} more findings)" if len(findings) > 1 else ""
         raise SeqbenchError(f"not submitted: {findings[0]}{more}")
     for name, record in new:
-        replace(records / f"{record.run_id}.json", Path(name).read_bytes())
+        write_file(records / f"{record.run_id}.json", Path(name).read_bytes())
     add_sums(records, [f"{record.run_id}.json" for _, record in new])
     return changes(assemble(published), assemble([*published, *new]))
 

@@ -12,8 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import os
-import tempfile
 import types
 import typing
 from collections.abc import Collection, Iterable
@@ -21,22 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seqbench.task import SeqbenchError
+from seqbench.files import write_file
+from seqbench.task import Score, SeqbenchError
 
 SCHEMA = 3
 # stopped: it ended before its protocol's end and may go on from its checkpoint.
 Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
 
 SECTIONS = ("data", "model", "trainer", "run")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A negative log-likelihood under the three conventions, in nats."""
-
-    nll: float
-    nll_sequence: float
-    nll_first: float | None  # None where the task scores no frame without input
 
 
 @dataclass(frozen=True)
@@ -280,13 +270,9 @@ def save(record: Record, path: Path) -> None:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Strict JSON in one stroke: a reader sees the old file or the new one, never a part. Makes the folder."""
+    """Strict JSON, written as `seqbench.files.write_file` does."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-        file.write(text + "\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_file(path, f"{text}\n".encode())
 
 
 def load(path: Path) -> Record:

@@ -1,7 +1,7 @@
-"""What data and models must agree on: the task, the batch, random draws, and how a user's mistake is told.
+"""What data and models must agree on: task, batch, score, random draws, and how a user's mistake is told.
 
 Shapes: T time, R replicas, B batch, I inputs, K targets. R is 1 where all replicas see the same sequences.
-Importing this module does not import torch, so that listings start fast.
+Imports nothing else of the suite, and no torch, so that listings start fast.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ class Task:
     unit: str
     digest: str
     next_frame: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """A negative log-likelihood under the three conventions of seqbench.record, in nats."""
+
+    nll: float
+    nll_sequence: float
+    nll_first: float | None  # None where the task scores no frame without input
 
 
 @dataclass(frozen=True)

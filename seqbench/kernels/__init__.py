@@ -11,6 +11,6 @@ sequence.py     which of these a layer takes, and its autograd
 dense.py        the projection beside the layer, on a CPU
 output.py       the head: affine map and likelihood (likelihood.py) in one, on a CPU
 lengths.py      pieces of work of unequal length, on a CPU
-loops.py        gathering a batch and the step of Chung's RMSProp, on a CPU
+loops.py        weight noise and the step of Chung's RMSProp, on a CPU
 cache.py, pool.py, threads.py   generated source on disk, buffers used again, threads of our own
 """

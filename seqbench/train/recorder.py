@@ -24,7 +24,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from seqbench import record as rec
 from seqbench.datamodules.base import Split
 from seqbench.datamodules.order import EvaluationOrder
-from seqbench.task import SeqbenchError, Task
+from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting
 from seqbench.train.identity import identity
 from seqbench.train.module import SequenceModel
@@ -51,7 +51,7 @@ class Recorder(L.Callback):
         self.run_ids: list[str] = []
         self.scores: list[rec.PartedScore] = []
         self._writers: list[SummaryWriter] = []
-        self._floors: dict[str, rec.Score] = {}
+        self._floors: dict[str, Score] = {}
         self._scale: float | None = None
         self._fit_started = False
         self._trained, self._resumed = 0, 0  # whole epochs, and those of the checkpoint that training began with
@@ -212,7 +212,7 @@ class Recorder(L.Callback):
             return "finished", ""
         return "stopped", f"after {done} of {trainer.max_epochs} epochs: it goes on with --ckpt_path"
 
-    def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[rec.Score]:
+    def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[Score]:
         """Of the weights that are tested, without noise, on another split; one a replica."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         parts: list[tuple[Tensor, ...]] = []
@@ -224,7 +224,7 @@ class Recorder(L.Callback):
         scores = []
         for k in range(model.R):
             whole = rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
-            scores.append(rec.Score(whole.nll, whole.nll_sequence, whole.nll_first))
+            scores.append(Score(whole.nll, whole.nll_sequence, whole.nll_first))
         return scores
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -250,7 +250,7 @@ class Recorder(L.Callback):
         k: int,
         status: rec.Status,
         message: str,
-        scores: tuple[rec.Score | None, rec.Score | None, rec.PartedScore | None],
+        scores: tuple[Score | None, Score | None, rec.PartedScore | None],
     ) -> None:
         curve, best_epoch = self._curve(trainer, k), int(self.replicas.best_epoch[k])
         known = best_epoch >= 0

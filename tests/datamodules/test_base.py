@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+import seqbench
 from seqbench import datamodules
+from seqbench.datamodules import base, gathering
 from seqbench.datamodules.base import Sequences
 from seqbench.datamodules.synthetic import Synthetic
 from seqbench.task import SeqbenchError
 
 
-@pytest.mark.parametrize("numba", [True, False])
+@pytest.fixture(params=[gathering.copied, gathering.indexed])
+def either_way(request, monkeypatch):
+    """Gathers as on a CPU, then as on other devices."""
+    monkeypatch.setattr(base, "copied", request.param)
+
+
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("index", [[[2, -1, 0], [1, 1, 5]], [[-1, -1]], [[7]]])
-def test_gather_is_the_naive_loop(synthetic, index, numba, monkeypatch):
-    monkeypatch.setattr("seqbench.kernels.sequence.installed", lambda name: numba)
+def test_gather_is_the_naive_loop(synthetic, index):
     sequences = synthetic.load()["train"]
     batch = synthetic.gather("train", torch.tensor(index))
     lengths = [len(sequences[i]) for row in index for i in row if i >= 0]
@@ -52,23 +61,26 @@ def test_gather_and_floors_where_the_frames_were_moved(synthetic):
     for split in ("train", "test"):
         synthetic.move(split, torch.device("cuda"))
     there = synthetic.gather("test", index)
-    assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
+    for name, tensor in vars(there).items():
+        assert tensor.is_cuda == (name != "steps")
+        assert torch.equal(tensor.cpu(), vars(here)[name])
     assert synthetic.floors() == floors
 
 
-@pytest.mark.parametrize("numba", [True, False])
-def test_an_index_behind_the_last_sequence_is_refused(synthetic, numba, monkeypatch):
-    monkeypatch.setattr("seqbench.kernels.sequence.installed", lambda name: numba)
+@pytest.mark.usefixtures("either_way")
+def test_an_index_behind_the_last_sequence_is_refused(synthetic):
     with pytest.raises(IndexError):
         synthetic.gather("train", torch.tensor([[0, len(synthetic.splits["train"].lengths)]]))
 
 
+@pytest.mark.usefixtures("either_way")
 def test_gather_takes_an_index_that_is_a_part_of_another(synthetic):
     whole = torch.tensor([[3, 1, 4, 1], [5, 2, 6, 0]])
     for part in (whole[:, 1:3], whole.T):
         assert torch.equal(synthetic.gather("train", part).x, synthetic.gather("train", part.contiguous()).x)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_pack_of_one_frame():
     frames, present, lengths = Sequences.pack([torch.ones(1, 2)]).gather(torch.tensor([[0]]), at_least=2)
     assert frames.tolist() == [[[[1, 1]]], [[[0, 0]]]]
@@ -93,6 +105,18 @@ def test_bad_arguments(arguments):
         Synthetic(**arguments)
     assert "give" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_data_sets_and_what_they_build_on_know_nothing_of_models():
+    """Every import of the suite's own that stands in these files, inside functions too."""
+    folder = Path(seqbench.__file__).parent
+    found = set()
+    for path in [folder / "task.py", folder / "files.py", *(folder / "datamodules").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            found |= {f"{module}{name}".split(".")[1] for name in names if f"{module}{name}".startswith("seqbench.")}
+    assert found == {"task", "files", "datamodules"}
 
 
 def test_classes_by_attribute_and_walk():

@@ -13,6 +13,7 @@ import pytest
 
 from seqbench.datamodules import fetch
 from seqbench.datamodules.fetch import Source
+from seqbench.files import cache_folder
 from seqbench.task import SeqbenchError
 
 CONTENT = b"piano rolls" * 1000
@@ -50,7 +51,7 @@ def told(source: Source) -> str:
     """The one line of the error, after a look that nothing is left behind."""
     with pytest.raises(SeqbenchError) as caught:
         fetch.fetch(source)
-    folder = fetch.cache_folder()
+    folder = cache_folder()
     assert not folder.is_dir() or not [p for p in folder.rglob("*") if p.is_file()]
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -66,6 +67,15 @@ def test_download_once_into_the_cache(alone, server):
     (folder / "a.mat").unlink()
     assert fetch.fetch(source).read_bytes() == CONTENT
     assert os.listdir(alone / "sets") == ["a.mat"]
+
+
+def test_a_file_that_nobody_pins_is_taken_as_it_is(alone, server):
+    folder, address = server
+    (folder / "a.tar.gz").write_bytes(CONTENT)
+    source = Source("sets/a.tar.gz", f"{address}/a.tar.gz", None)
+    assert fetch.fetch(source).read_bytes() == CONTENT
+    (alone / "sets" / "a.tar.gz").write_bytes(b"packed anew")
+    assert fetch.fetch(source).read_bytes() == b"packed anew"
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(alone, server):

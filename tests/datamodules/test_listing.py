@@ -9,20 +9,37 @@ import pytest
 
 from seqbench import datamodules
 from seqbench.datamodules import listing
+from seqbench.datamodules.speech import Speech
 from seqbench.task import SeqbenchError
 
 
 def test_rows_state_what_the_classes_state():
+    found = []
+    for row in listing.rows():
+        data = listing.dataset(row["name"])
+        assert row["title"].startswith(data.title)
+        assert (row["origin"], row["input_size"]) == (data.origin, data.input_size)
+        if data.name != "wav_folder":  # which has no task without a folder
+            assert (row["name"], row["input_size"]) == (data.task.name, data.task.input_size)
+        if not isinstance(data, Speech):
+            assert row["longest"] == data.longest
+            assert {split: row[split] for split in ("train", "valid", "test")} == data.counts
+        assert (row["cached"] == "built in") == (not hasattr(data, "file"))
+        found.append(data.name)
+    assert found == sorted(found)
+    assert set(found) == set(datamodules.datasets())
+
+
+def test_speech_is_listed_under_both_protocols():
+    """Chung et al. 2014: 7,230 sequences of 500 samples and 800 of 8,000."""
     rows = {row["name"]: row for row in listing.rows()}
-    assert list(rows) == sorted(datamodules.datasets())
-    for name, cls in datamodules.datasets().items():
-        row = rows[name]
-        assert (row["title"], row["origin"], row["longest"]) == (cls.title, cls.origin, cls.longest)
-        assert row["input_size"] == cls.input_size
-        if name != "wav_folder":  # which has no task without a folder
-            assert row["input_size"] == cls().task.input_size
-        assert {split: row[split] for split in ("train", "valid", "test")} == cls.counts
-        assert (row["cached"] == "built in") == (not hasattr(cls, "file"))
+    for name in ("fsdd", "wav_folder"):
+        short, long = rows[f"{name}_a"], rows[f"{name}_b"]
+        assert (short["title"][-10:], long["title"][-10:]) == ("protocol A", "protocol B")
+        assert [sum(row[split] for split in ("train", "valid", "test")) for row in (short, long)] == [7230, 800]
+        assert (short["longest"], long["longest"]) == ((500 - 20) // 10, (8000 - 20) // 10)
+    data = listing.dataset("fsdd_b", batch_size=3)
+    assert (type(data).__name__, data.length, data.batch_size) == ("FSDD", 8000, 3)
 
 
 def test_listing_imports_no_torch():
@@ -40,8 +57,10 @@ def test_cached_tells_where_the_file_is(alone):
 def test_unknown_name():
     with pytest.raises(SeqbenchError, match="did you mean nottingham") as caught:
         listing.prepare("notingham")
-    for name in datamodules.datasets():
-        assert name in str(caught.value)
+    for row in listing.rows():
+        assert row["name"] in str(caught.value)
+    with pytest.raises(SeqbenchError, match=r"did you mean fsdd_[ab]"):
+        listing.floors("fsdd")
 
 
 def test_prepare_and_floors():

@@ -17,7 +17,6 @@ import torch
 from seqbench import cli, datamodules, record
 from seqbench.datamodules.audio import Recording
 from seqbench.datamodules.frames import Waves, floors
-from seqbench.datamodules.protocols import ProtocolA, ProtocolB
 from seqbench.datamodules.speech import cut, divide, spread
 from seqbench.record import bits_per_sample
 from seqbench.task import SeqbenchError
@@ -60,6 +59,24 @@ def test_frames_are_the_plain_loop(plain):
     assert plain.scale == pytest.approx(everything.std(), rel=1e-12)
 
 
+def test_a_protocol_stands_for_options(alone, voices):
+    """B is joined recordings in sequences of 8,000 samples, 8 a step; A each by itself, 500 samples, 32 a step."""
+    root = str(voices([20_000] * 10))
+    spelt = {"A": {"length": 500, "concatenate": False, "batch_size": 32}}
+    spelt["B"] = {"length": 8000, "concatenate": True, "batch_size": 8}
+    for protocol, other in (("A", "B"), ("B", "A")):
+        short, long = (datamodules.WavFolder(root, **kind) for kind in ({"protocol": protocol}, spelt[protocol]))
+        assert short.batch_size == long.batch_size
+        short.setup()
+        long.setup()
+        for split in ("train", "valid", "test"):
+            assert torch.equal(short.splits[split].starts, long.splits[split].starts)
+        mixed = datamodules.WavFolder(root, protocol=other, **spelt[protocol])
+        assert mixed.batch_size == spelt[protocol]["batch_size"]
+    with pytest.raises(SeqbenchError, match="no protocol 'C'"):
+        datamodules.WavFolder(root, protocol="C")
+
+
 def test_joined_recordings_are_cut_across_their_ends(alone, voices):
     data = datamodules.WavFolder(str(voices(LENGTHS)), dequantise=False, concatenate=True, length=1100)
     data.setup()
@@ -89,7 +106,7 @@ def test_noise_is_one_step_fixed_and_the_same_in_every_batch(alone, voices, plai
 def test_digest_follows_from_content_and_all_that_shapes_the_frames(alone, voices):
     root = voices(LENGTHS)
     task = datamodules.WavFolder(str(root)).task
-    assert (task.name, task.input_size, task.target_size) == ("wav_folder", 20, 10)
+    assert (task.name, task.input_size, task.target_size) == ("wav_folder_a", 20, 10)
     assert (task.head, task.unit, task.next_frame) == ("GaussianMixture", "nats/step", False)
     assert task == datamodules.WavFolder(str(root), batch_size=3, order="shuffled", seeds=[4, 5]).task
     options = [
@@ -200,11 +217,6 @@ def test_number_of_sequences(alone, voices):
         data = datamodules.WavFolder(root, sequences=sequences)
         data.setup()
         assert tuple(len(data.splits[s].lengths) for s in ("train", "valid", "test")) == expected
-    assert sum(ProtocolA.ubisoft.values()) == 7230
-    assert sum(ProtocolB.ubisoft.values()) == 800
-    assert (
-        [(p.length - 20) // 10 for p in (ProtocolA, ProtocolB)] == [ProtocolA.longest, ProtocolB.longest] == [48, 798]
-    )
 
 
 def waves(values: np.ndarray, length: int) -> Waves:

@@ -14,13 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-import platformdirs
+from seqbench.files import cache_folder, write_file
 
 
 def folder() -> Path:
-    """Where generated code is kept: SEQBENCH_CACHE, the user's cache folder, or a temporary one if it is read-only."""
-    wanted = os.environ.get("SEQBENCH_CACHE") or platformdirs.user_cache_dir("seqbench")
-    path = Path(wanted, "kernels")
+    """Where generated code is kept: in the cache folder, or a temporary one if it is read-only."""
+    path = cache_folder() / "kernels"
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -88,9 +87,7 @@ def _load(name: str, text: str) -> ModuleType:
     path = folder() / f"{name}.py"
     content = text.replace("NAME", name)
     if not path.is_file() or path.read_text(encoding="utf-8") != content:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            file.write(content)
-        os.replace(file.name, path)
+        write_file(path, content.encode())
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader

@@ -3,7 +3,7 @@
 In torch each is a dozen calls, and behind a layer that has filled the caches a call costs more than the numbers do.
 Loaded by cache.own_module.
 
-T time, R replicas, B batch, I inputs, P parameters, F frames, N sequences.
+R replicas, P parameters.
 """
 
 from __future__ import annotations
@@ -13,42 +13,7 @@ import math
 import numpy as np
 from numba import njit, types
 
-
-@njit(nogil=True, cache=True)
-def gather(frames, starts, lengths, index, at_least):
-    """What Sequences.gather of datamodules/base.py returns: frames [T, R, B, I], present [T, R, B] and lengths [R, B].
-
-    Args: frames: [F, I]; starts, lengths: [N]; index: [R, B], -1 an empty slot; at_least: the smallest T.
-    """
-    (R, B), I, T = index.shape, frames.shape[1], at_least
-    counts = np.zeros((R, B), np.int64)
-    for r in range(R):
-        for b in range(B):
-            n = index[r, b]
-            if n >= len(lengths):
-                raise IndexError("an index points behind the last sequence of its split")
-            if n >= 0:
-                counts[r, b] = lengths[n]
-                T = max(T, lengths[n])
-    out, present = np.empty((T, R, B, I), np.float32), np.empty((T, R, B), np.bool_)
-    for t in range(T):
-        for r in range(R):
-            for b in range(B):
-                n, row = index[r, b], out[t, r, b]
-                there = t < counts[r, b]
-                present[t, r, b] = there
-                if there:
-                    source = frames[starts[n] + t]
-                    for i in range(I):
-                        row[i] = source[i]
-                else:
-                    row[:] = 0
-    return out, present, counts
-
-
 ROWS = types.float32[:, ::1]
-
-
 BLOCK = 512  # places at a time, so that what is between the loops stays in the first cache
 F32, U32 = np.float32, np.uint32
 

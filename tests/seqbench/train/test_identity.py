@@ -9,9 +9,8 @@ from pathlib import Path
 import lightning as L
 import pytest
 
-from seqbench import record
+from seqbench import datamodules, record
 from seqbench.cells import find
-from seqbench.datamodules.listing import dataset
 from seqbench.train import identity
 from seqbench.train.fitting import SeqbenchCLI
 from seqbench.train.identity import defaults
@@ -22,7 +21,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 PINNED = {
     ("jsb", "chung2014", "GRU"): "jsb-gru-9c3cbbd010bc",
     ("nottingham", "chung2014", "LSTM"): "nottingham-lstm-efa8203ea869",
-    ("fsdd_a", "chung2014_speech", "Tanh"): "fsdd_a-tanh-5748025b7c1d",
+    ("fsdd", "chung2014_speech", "Tanh"): "fsdd_a-tanh-f8c62dc95d63",
     ("jsb", "greff2015", "NP"): "jsb-np-9ad63b1976d2",
     ("jsb", "levy2018", "NoGates"): "jsb-nogates-b49f76558ee2",
 }
@@ -44,6 +43,13 @@ def test_published_records_have_the_names_that_follow_from_them():
     for path in (CONFIGS.parent / "leaderboard" / "records").glob("*.json"):
         found = record.load(path)
         assert found.run_id == path.stem == record.run_id(found.task, found.cell.name, found.config)
+
+
+def test_a_speech_corpus_is_named_with_its_protocol():
+    run = ("fsdd", "chung2014_speech", "Tanh")
+    assert named(*run, "--data.protocol", "A") == PINNED[run]
+    assert named(*run, "--data.protocol", "B").startswith("fsdd_b-tanh-")
+    assert named(*run, "--data.batch_size", "8") != PINNED[run]
 
 
 @pytest.mark.parametrize("optimizer", [["torch.optim.Adam"], ["torch.optim.SGD", "--model.optimizer.momentum", "0"]])
@@ -183,8 +189,9 @@ def test_a_changed_default_would_rename_every_run():
     assert defaults(ChungRMSProp) == {"lr": 1.0, "rho": 0.95, "floor": 0.01, "momentum": 0.9, "norm": 1.0}
     assert defaults(find("LSTM")) == {"bias": True, "peepholes": True}
     music = {"batch_size": 16, "order": "bucketed", "seeds": None}
-    assert defaults(dataset("jsb")) == music
-    speech = {"length": None, "frame": 20, "hop": 10, "sequences": "ubisoft", "concatenate": None, "split": "corpus",
+    assert defaults(datamodules.JSBChorales) == music
+    speech = {"batch_size": None, "protocol": "A", "length": None, "frame": 20, "hop": 10, "sequences": "ubisoft",
+              "concatenate": None, "split": "corpus",
               "sample_rate": None, "dequantise": True}  # fmt: skip
-    assert defaults(dataset("fsdd_a")) == music | speech
+    assert defaults(datamodules.FSDD) == music | speech
     assert defaults(L.Trainer)["max_steps"] == -1
