@@ -22,9 +22,9 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from seqbench import cells, datamodules
 from seqbench.datamodules.base import SequenceData
-from seqbench.task import SeqbenchError, unknown_name
+from seqbench.task import SeqbenchError
+from seqbench.train.arguments import resolve
 from seqbench.train.callbacks import EpochProgress, Replicas
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
@@ -41,20 +41,15 @@ def _mistake(message: str) -> SeqbenchError:
     """jsonargparse's pages about a value as one line."""
     text = " ".join(line.strip(" -") for line in message.splitlines())
     if "arguments are required" in text:
-        remedy = "--model.cell NAME" if "model.cell" in text else "-c configs/NAME.yaml"
+        remedy = "--model.cell NAME" if "model.cell" in text else "-c NAME"
         return SeqbenchError(
             f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
         )
     if "unrecognized arguments" in text or "does not accept" in text:
         return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
     key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
-    wrong = re.search(r"class_path '([^']*)'|import path string: (\S+)", text)
-    if key and wrong and key[1] in ("data", "model.cell"):
-        name = (wrong[1] or wrong[2]).rpartition(".")[2]
-        if name not in (known := _known_classes()[f"--{key[1]}"])[1]:
-            return unknown_name(known[0], name, known[1])
     if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
-        return SeqbenchError("The protocol was given before the data set: -c DATA.yaml comes before -c PROTOCOL.yaml")
+        return SeqbenchError("The protocol was given before the data set: -c DATA comes before -c PROTOCOL")
     if key and (option := re.search(r"NestedArg\(key='(\w+)'", text)):
         return SeqbenchError(
             f"--{key[1]}.{option[1]}: name the class first, --{key[1]} NAME, and one that has {option[1]}"
@@ -64,12 +59,6 @@ def _mistake(message: str) -> SeqbenchError:
         plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
         return SeqbenchError(f"--{key[1]} {given[1][:80]}: expected {' or '.join(plain)[:300]}")
     return SeqbenchError(text[:400])
-
-
-def _known_classes() -> dict[str, tuple[str, list[str]]]:
-    """For each flag that takes a class: what it is and which there are."""
-    data = [kind.__name__ for kind in datamodules.datasets().values()]
-    return {"--model.cell": ("unit", list(cells.cells())), "--data": ("data set", data)}
 
 
 class Unwatched(PassThroughProfiler):
@@ -86,7 +75,6 @@ class SeqbenchCLI(LightningCLI):
     def __init__(self, arguments: list[str], execute: bool = True) -> None:
         """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        _check_names(arguments)
         self.arguments, self.execute = arguments, execute
         super().__init__(
             SequenceModel,
@@ -103,7 +91,7 @@ class SeqbenchCLI(LightningCLI):
                 "enable_model_summary": False,
                 "use_distributed_sampler": False,
             },
-            args=arguments,
+            args=resolve(arguments),
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -236,18 +224,6 @@ def _refuse(config: Any) -> None:
         raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
     if config["seed_everything"] is not False:
         raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
-
-
-def _check_names(arguments: list[str]) -> None:
-    """A misspelt class on the command line would be taken for a file or a module: names the nearest instead."""
-    known = _known_classes()
-    for position, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if flag in known:
-            what, names = known[flag]
-            name = (value or "".join(arguments[position + 1 : position + 2])).rpartition(".")[2]
-            if name not in names:
-                raise unknown_name(what, name, names)
 
 
 def run(arguments: list[str]) -> None:
