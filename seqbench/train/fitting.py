@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,8 +27,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from seqbench.datamodules.base import SequenceData
+from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
-from seqbench.train.arguments import resolve
+from seqbench.train.arguments import import_path, resolve
 from seqbench.train.callbacks import EpochProgress, Replicas
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
@@ -226,24 +231,57 @@ def _refuse(config: Any) -> None:
         raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
 
 
-def run(arguments: list[str]) -> None:
+def fit(*configs: str | Path, **flags: Any) -> list[Record]:
+    """`seqbench fit` from Python, as `seqbench.fit("jsb", "chung2014", **{"model.cell": "GRU", "model.rate": 1e-3})`.
+
+    Args:
+        *configs: what -c takes on the command line: names of the suite's configs, or files; what comes later wins.
+        **flags: the command line's without their hyphens. A class stands for its import path, so that a notebook's own
+            unit can be trained.
+
+    Returns:
+        The records, one for each pair of seed and rate; files are left as by the command, in `run.dir`.
+
+    Raises:
+        SeqbenchError: what the command would tell in its one line.
+        KeyboardInterrupt: ^C; the records on disk say "interrupted".
+    """
+    named = [argument for config in configs for argument in ("-c", str(config))]
+    given = [argument for flag, value in flags.items() for argument in (f"--{flag}", _as_typed(value))]
+    threads = torch.get_num_threads()
+    try:
+        recorder = run(["fit", *named, *given]).recorder
+    finally:
+        torch.set_num_threads(threads)
+    return [load(path) for path in map(recorder.record_path, recorder.run_ids) if path.exists()]
+
+
+def _as_typed(value: Any) -> str:
+    if isinstance(value, type):
+        return import_path(value)
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def run(arguments: list[str]) -> SeqbenchCLI:
     """One of Lightning's four commands; `arguments` start with its name.
 
     Raises:
-        SystemExit: 143 after SIGTERM, 130 after ^C; the records say "interrupted".
+        SeqbenchError: a mistake of the user's.
+        KeyboardInterrupt: ^C; the records say "interrupted".
+        SystemExit: 143 after SIGTERM, likewise.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         # The products of a step are small: on two cores one thread is 1.25 times as fast as two, and beside a busy
         # neighbour 5 times, as OpenMP's threads wait for each other.
         torch.set_num_threads(1)
     _keep_pages()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _signals_kept():
         # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         # A resumed run that is to be longer is another run; one to be overwritten was asked for.
         warnings.filterwarnings("ignore", message="The dirpath has changed|Checkpoint directory", category=UserWarning)
         try:
-            SeqbenchCLI(arguments)
+            return SeqbenchCLI(arguments)
         except (ValueError, TypeError) as error:
             # jsonargparse wraps what a constructor raises.
             raise _own_error(error) or error from error
@@ -251,7 +289,21 @@ def run(arguments: list[str]) -> None:
             sys.exit(143)
         except SystemExit as stop:
             # Lightning turns ^C into status 1.
-            sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """After ^C Lightning leaves it ignored, which a notebook would not survive."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in kept.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _keep_pages() -> None:
