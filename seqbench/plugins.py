@@ -15,7 +15,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -128,17 +129,14 @@ def locate(path: str, kind: Kind, base: type) -> Any:
     Raises:
         SeqbenchError: there is none, it cannot be imported, or it is no such class.
     """
-    search_here()
     module, _, name = path.rpartition(".")
     try:
-        found: Any = getattr(importlib.import_module(module), name, None)
+        with here_first():
+            found: Any = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # whatever somebody's module does
-        missing = isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}.")
-        told = (
-            "there is no such module here or installed"
-            if missing
-            else f"{type(error).__name__}: {' '.join(str(error).split())}"
-        )
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            told = "there is no such module here or installed"
         raise SeqbenchError(f"{module}, for the {kind.name} {name}, cannot be imported: {told}") from error
     if not isinstance(found, type):
         raise SeqbenchError(f"{module} has no class {name}: correct the {kind.name}'s import path")
@@ -149,8 +147,23 @@ def locate(path: str, kind: Kind, base: type) -> Any:
     return found
 
 
+@contextmanager
+def here_first() -> Iterator[None]:
+    """Modules are looked for in the current folder before all others; afterwards, after them.
+
+    So a user's datamodules or leaderboard is what it is to their own module, and their signal.py is not ours.
+    """
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+        search_here()
+
+
 def search_here() -> None:
-    """Modules are looked for in the current folder too, after all that is installed: a user's signal.py hides none."""
+    """Modules are looked for in the current folder too, after all that is installed."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
 

@@ -26,31 +26,29 @@ def resolve(arguments: list[str]) -> list[str]:
     Raises:
         SeqbenchError: there is no such config, unit or data set.
     """
-    plugins.search_here()
+    plugins.search_here()  # for optimizers and callbacks of one's own, which the parser imports
     resolved = list(arguments)
-    for flag, position in _values(arguments):
-        own_flag, equals, value = arguments[position].partition("=")
-        value = value if equals else own_flag
+    for flag, position, value in _values(arguments):
+        found = value
         if flag in CONFIG_FLAGS:
-            value = str(config_file(value))
-            for what, name in _named_in(Path(value)):
+            found = str(config_file(value))
+            for what, name in _named_in(Path(found)):
                 known_class(what, name)
         elif not value.startswith("{"):
             kind = known_class(flag, value)
-            value = value if "." in value else import_path(kind)
-        resolved[position] = f"{flag}={value}" if equals else value
+            found = value if "." in value else import_path(kind)
+        resolved[position] = resolved[position].removesuffix(value) + found
     return resolved
 
 
-def _values(arguments: list[str]) -> Iterator[tuple[str, int]]:
-    """Each flag that takes a name, and the position of the argument which that is in."""
-    flags = {*CONFIG_FLAGS, UNIT, DATA}
+def _values(arguments: list[str]) -> Iterator[tuple[str, int, str]]:
+    """Each flag that takes a name, the position of the argument which that is in, and the name."""
     for position, argument in enumerate(arguments):
-        flag, equals, _ = argument.partition("=")
-        if flag in flags and equals:
-            yield flag, position
-        elif flag in flags and position + 1 < len(arguments):
-            yield flag, position + 1
+        flag, equals, value = argument.partition("=")
+        if flag in (*CONFIG_FLAGS, UNIT, DATA) and equals:
+            yield flag, position, value
+        elif argument in (*CONFIG_FLAGS, UNIT, DATA) and position + 1 < len(arguments):
+            yield flag, position + 1, arguments[position + 1]
 
 
 def config_files(arguments: list[str]) -> list[str]:
