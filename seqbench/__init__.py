@@ -15,27 +15,23 @@ from typing import TYPE_CHECKING, Any
 from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
+__version__ = "0.1.0"
+__all__ = ["Cell", "LinearCell", "Record", "Recurrent", "SeqbenchError", "State", "Weight", "data", "fit"]
+
 if TYPE_CHECKING:
     from seqbench.cells import Cell, LinearCell, State, Weight
     from seqbench.datamodules.arrays import data
     from seqbench.model.recurrent import Recurrent
     from seqbench.train.fitting import fit
+else:
+    _PLACES = dict.fromkeys(("Cell", "LinearCell", "State", "Weight"), "seqbench.cells")
+    _PLACES |= {"data": "seqbench.datamodules.arrays", "fit": "seqbench.train.fitting"}
+    _PLACES |= {"Recurrent": "seqbench.model.recurrent"}
 
-__version__ = "0.1.0"
-__all__ = ["Cell", "LinearCell", "Record", "Recurrent", "SeqbenchError", "State", "Weight", "data", "fit"]
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_PLACES[name]), name)
 
-_PLACES = {
-    "Cell": "seqbench.cells", "LinearCell": "seqbench.cells", "State": "seqbench.cells", "Weight": "seqbench.cells",
-    "Recurrent": "seqbench.model.recurrent", "fit": "seqbench.train.fitting",
-    "data": "seqbench.datamodules.arrays",
-}  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
