@@ -18,8 +18,7 @@ setup: .venv/installed  ## .venv with the pinned packages and the project
 
 run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build the leaderboard: a minute or two
 	@for unit in $(UNITS); do \
-	  $(BIN)/seqbench fit -c configs/bach.yaml -c configs/chung2014.yaml -c configs/quick.yaml \
-	    --model.cell $$unit --run.overwrite true || exit $$?; \
+	  $(BIN)/seqbench fit -c bach -c chung2014 -c quick --model.cell $$unit --run.overwrite true || exit $$?; \
 	done
 	$(BIN)/seqbench leaderboard build --records runs --out runs/leaderboard
 

@@ -11,6 +11,8 @@ import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING
 
+from seqbench import plugins
+
 if TYPE_CHECKING:
     from seqbench.datamodules.base import SequenceData
 
@@ -28,6 +30,19 @@ def datasets() -> dict[str, type[SequenceData]]:
             if own and issubclass(value, SequenceData) and "name" in vars(value):
                 found[value.name] = value
     return dict(sorted(found.items()))
+
+
+def find(name: str) -> type[SequenceData]:
+    """The data set of that class name, in upper or lower case, or at that import path; installed packages' too.
+
+    Raises:
+        SeqbenchError: there is none, and it names the nearest and all; or it cannot be imported.
+    """
+    from seqbench.datamodules.base import SequenceData
+
+    ours = {kind.__name__: kind for kind in datasets().values()}
+    found: type[SequenceData] = plugins.find(name, plugins.DATA, SequenceData, ours)
+    return found
 
 
 def __getattr__(attribute: str) -> type[SequenceData]:

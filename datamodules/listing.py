@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqbench import datamodules
+from seqbench import datamodules, plugins
 from seqbench.datamodules.fetch import location
 from seqbench.datamodules.protocols import PROTOCOLS
-from seqbench.task import unknown_name
+from seqbench.task import SeqbenchError, unknown_name
 
 if TYPE_CHECKING:
     from seqbench.datamodules.base import SequenceData
@@ -51,7 +52,7 @@ def dataset(name: str, **options: Any) -> SequenceData:
     if name not in listed:
         raise unknown_name("data set", name, listed)
     facts = listed[name]
-    return datamodules.datasets()[facts["name"]](**facts["protocol"], **options)
+    return datamodules.find(facts["class"])(**facts["protocol"], **options)
 
 
 def prepare(name: str) -> dict[str, Any]:
@@ -113,19 +114,55 @@ def _listed() -> dict[str, dict[str, Any]]:
 
 
 def _facts() -> list[dict[str, Any]]:
-    """The facts of every class that states a name, those of its bases included."""
-    classes: dict[str, ast.ClassDef] = {}
+    """The facts of every class that states a name, those of its bases included, and the class's own name.
+
+    Raises:
+        SeqbenchError: two data sets have one name.
+    """
+    ours: dict[str, ast.ClassDef] = {}
     for info in pkgutil.iter_modules(datamodules.__path__):
-        text = (Path(datamodules.__path__[0]) / f"{info.name}.py").read_text(encoding="utf-8")
-        classes |= {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+        ours |= _classes(Path(datamodules.__path__[0]) / f"{info.name}.py")
+    found = [_facts_of(name, ours) for name, node in ours.items() if "name" in _literals(node)]
+    known = {facts["class"] for facts in found}
+    offered = plugins.offers(plugins.DATA)
+    for entry in offered:
+        plugins.refuse_namesakes(plugins.DATA, entry.name, offered, known)
+        try:
+            found.append(_offered(entry, ours))
+        except SeqbenchError as error:
+            plugins.leave_out(entry, str(error))
+    first: dict[str, str] = {}
+    for facts in found:
+        if (other := first.setdefault(facts["name"], facts["class"])) != facts["class"]:
+            raise SeqbenchError(f"{other} and {facts['class']} are both the data set {facts['name']}: uninstall one")
+    return found
 
-    def facts(name: str) -> dict[str, Any]:
-        if name not in classes:
-            return {}
-        inherited = [facts(base.id) for base in classes[name].bases if isinstance(base, ast.Name)]
-        return {k: v for values in [*inherited, _literals(classes[name])] for k, v in values.items()}
 
-    return [facts(name) for name, node in classes.items() if "name" in _literals(node)]
+def _offered(entry: EntryPoint, ours: dict[str, ast.ClassDef]) -> dict[str, Any]:
+    path = plugins.source(entry)
+    if path is None:
+        raise SeqbenchError("its module is not installed")
+    facts = _facts_of(entry.name, ours | _classes(path))
+    # A speech corpus states no counts: its protocols do.
+    needless = {"file", "fewer"} | ({"counts", "longest"} if "fewer" in facts else set())
+    if missing := FACTS - needless - facts.keys():
+        raise SeqbenchError(f"{path.name} does not state {', '.join(sorted(missing))} of it as literals")
+    return facts
+
+
+def _classes(path: Path) -> dict[str, ast.ClassDef]:
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, ValueError, SyntaxError) as error:
+        raise SeqbenchError(f"{path.name} cannot be read: {error}") from error
+    return {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+
+
+def _facts_of(name: str, classes: dict[str, ast.ClassDef]) -> dict[str, Any]:
+    if name not in classes:
+        return {}
+    inherited = [_facts_of(base.id, classes) for base in classes[name].bases if isinstance(base, ast.Name)]
+    return {k: v for values in [*inherited, _literals(classes[name])] for k, v in values.items()} | {"class": name}
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:

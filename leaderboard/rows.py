@@ -10,7 +10,7 @@ from typing import Literal
 
 from seqbench.leaderboard.published import Published
 from seqbench.leaderboard.statistics import Comparison, Estimate, estimate
-from seqbench.record import Record, TaskRecord, at_edge, came_to_its_end, still_learning
+from seqbench.record import Record, TaskRecord, came_to_its_end, counts, marks, rates_tried
 from seqbench.task import Score
 
 Kind = Literal["unit", "floor", "published"]
@@ -85,7 +85,7 @@ class Row:
     @cached_property
     def counted(self) -> tuple[Record, ...]:
         """The runs that count in means: finished and tested."""
-        return tuple(run for run in self.runs if run.status == "finished" and run.test is not None)
+        return tuple(filter(counts, self.runs))
 
     @cached_property
     def lost(self) -> dict[str, int]:
@@ -96,7 +96,7 @@ class Row:
     @cached_property
     def tried(self) -> frozenset[float]:
         """The rates that the best was chosen from: those with a run that came to its end, well or badly."""
-        return frozenset(run.rate for run in self.runs + self.searched if came_to_its_end(run))
+        return rates_tried(self.runs + self.searched)
 
     def ended(self, rate: float) -> frozenset[int]:
         """The seeds whose run at a rate came to its end."""
@@ -110,12 +110,7 @@ class Row:
     @cached_property
     def marks(self) -> list[str]:
         """What a reader must know of a unit's runs that count: that the search or the training was too short."""
-        found = []
-        if self.counted and self.rate is not None and at_edge(self.rate, self.tried):
-            found.append("rate at the edge")
-        if learning := sum(map(still_learning, self.counted)):
-            found.append(f"still learning in {learning} of {len(self.counted)} run{'s' * (len(self.counted) > 1)}")
-        return found
+        return marks(self.counted, self.tried)
 
     @cached_property
     def missing(self) -> list[str]:

@@ -58,8 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("seqbench", description="Recurrent units compared fairly on polyphonic music and raw speech.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     helps = {
-        "fit": "train, then test the best weights: seqbench fit -c configs/jsb.yaml -c configs/chung2014.yaml "
-        "--model.cell GRU",
+        "fit": "train, then test the best weights: seqbench fit -c jsb -c chung2014 --model.cell GRU",
         "validate": "score a checkpoint on the validation split",
         "test": "score a checkpoint on the test split",
         "predict": "write what a checkpoint expects of the test split",
@@ -77,9 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     cells.add_argument("--outputs", type=_positive, metavar="K", help="outputs of the head (default: as inputs)")
 
     sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
-    sweep.usage = "seqbench sweep -c DATA.yaml -c PROTOCOL.yaml --cells A,B [options] [any flag of fit]"
+    sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
     sweep.epilog = "seqbench sweep status DIR [--json]: done, running, diverged, failed, missing."
-    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,lstm")
+    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
     sweep.add_argument(
         "--rates", default="10", metavar="N|A,B",
         help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
@@ -152,12 +151,12 @@ def _positive(text: str) -> int:
 
 
 def _cells(options: argparse.Namespace) -> None:
-    from seqbench.cells import cells
+    from seqbench.cells import cells, installed
     from seqbench.model.budget import count_parameters, hidden_for_budget
 
     rows = []
     outputs = options.outputs or options.input_size
-    for name, kind in cells().items():
+    for name, kind in (cells() | installed()).items():
         cell = kind()
         hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count)
         counts = count_parameters(cell, options.input_size, hidden, outputs)
@@ -166,25 +165,34 @@ def _cells(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from seqbench.cells import find
-    from seqbench.search import design as plan
     from seqbench.search import engines, sweep
+    from seqbench.search.design import STAGES, Design
 
-    units = [find(name).__name__ for name in options.cells.split(",")]
-    if len(set(units)) < len(units):
-        raise SeqbenchError(f"--cells {options.cells}: give each unit once")
+    units = _units(options.cells)
     stages = options.stages.split(",")
-    if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(plan.STAGES):
+    if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
-    stages = [stage for stage in plan.STAGES if stage in stages]
+    stages = [stage for stage in STAGES if stage in stages]
     rates = _rates(options.rates, options.sweep_seed)
     size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
-    whole = plan.Plan(options.rest, units, rates, options.seeds, stages, size)
+    design = Design(options.rest, units, rates, options.seeds, stages, size)
     engine = {"local": engines.local, "ray": engines.ray}[options.engine]
-    complete = sweep.sweep(whole, options.out, engine)
+    complete = sweep.sweep(design, options.out, engine)
     _print(sweep.results(options.out), options.json)
     if not complete:
         raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
+
+
+def _units(text: str) -> list[str]:
+    """Class names, but import paths where a unit is neither of the suite nor offered by an installed package."""
+    from seqbench.cells import cells, find
+
+    found = {name: find(name) for name in text.split(",")}
+    short = [kind.__name__ for kind in found.values()]
+    if len(set(short)) < len(text.split(",")):
+        raise SeqbenchError(f"--cells {text}: give each unit once")
+    by_path = ("." in name and kind not in cells().values() for name, kind in found.items())
+    return [name if own else kind for name, kind, own in zip(found, short, by_path, strict=True)]
 
 
 def _rates(text: str, seed: int) -> list[float]:

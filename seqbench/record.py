@@ -14,7 +14,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -199,36 +199,43 @@ def without_replica(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def best_rate(runs: Iterable[Record]) -> float | None:
-    """The rate with the lowest validation NLL, its mean over seeds, among the rates with the most finished seeds.
+    """The first of `best_rates`; None where no run finished."""
+    return next(iter(best_rates(runs)), None)
+
+
+def best_rates(runs: Iterable[Record]) -> list[float]:
+    """The rates at which a run finished, the best first: most finished seeds, then lowest mean of validation NLL.
 
     So a search's rates are judged by their one seed until some have all seeds, and by these alone from then on.
-
-    Returns:
-        None where no run finished.
     """
-    valid = _valid_by_rate(runs)
-    most = max(map(len, valid.values()), default=0)
-    means = [(math.fsum(v) / len(v), rate) for rate, v in valid.items() if len(v) == most]
-    return min(means)[1] if means else None
-
-
-def first_rates(runs: Iterable[Record], n: int) -> list[float]:
-    """The n rates with the lowest validation NLL among these runs, the best first."""
-    valid = _valid_by_rate(runs)
-    return sorted(valid, key=lambda rate: (math.fsum(valid[rate]) / len(valid[rate]), rate))[:n]
-
-
-def _valid_by_rate(runs: Iterable[Record]) -> dict[float, list[float]]:
     valid: dict[float, list[float]] = {}
     for run in runs:
         if run.status == "finished" and run.best_valid is not None:
             valid.setdefault(run.rate, []).append(run.best_valid)
-    return valid
+    return sorted(valid, key=lambda rate: (-len(valid[rate]), math.fsum(valid[rate]) / len(valid[rate]), rate))
 
 
 def came_to_its_end(record: Record) -> bool:
     """Well or badly; a stopped, interrupted or failed run did not."""
     return record.status in ("finished", "diverged")
+
+
+def counts(record: Record) -> bool:
+    """Whether a run counts in the means of its unit: finished and tested."""
+    return record.status == "finished" and record.test is not None
+
+
+def rates_tried(runs: Iterable[Record]) -> frozenset[float]:
+    """The rates that the best is chosen from: those with a run that came to its end, well or badly."""
+    return frozenset(run.rate for run in runs if came_to_its_end(run))
+
+
+def marks(counted: Sequence[Record], tried: Collection[float]) -> list[str]:
+    """What a reader must know of the runs that count, all at one rate: the search or the training was too short."""
+    found = ["rate at the edge"] if counted and at_edge(counted[0].rate, tried) else []
+    if learning := sum(map(still_learning, counted)):
+        found.append(f"still learning in {learning} of {len(counted)} run{'s' * (len(counted) > 1)}")
+    return found
 
 
 def at_edge(rate: float, tried: Collection[float]) -> bool:

@@ -1,4 +1,7 @@
-"""Recurrent units, one file a family; every subclass of Cell in this folder is found by walking it."""
+"""Recurrent units, one file a family; every subclass of Cell in this folder is found by walking it.
+
+Those of other packages are found by their entry points, or by import path (seqbench/plugins.py).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import importlib
 import inspect
 import pkgutil
 
+from seqbench import plugins
 from seqbench.cells.base import Cell, LinearCell, State, Weight
-from seqbench.task import SeqbenchError, unknown_name
+from seqbench.task import SeqbenchError
 
-__all__ = ["Cell", "LinearCell", "State", "Weight", "cells", "find"]
+__all__ = ["Cell", "LinearCell", "State", "Weight", "cells", "find", "installed"]
 
 
 def _walk() -> dict[str, type[Cell]]:
@@ -28,16 +32,24 @@ def cells() -> dict[str, type[Cell]]:
     return dict(sorted(_CELLS.items()))
 
 
-def find(name: str) -> type[Cell]:
-    """The unit of that class name, in upper or lower case.
+def installed() -> dict[str, type[Cell]]:
+    """Every unit that another installed package offers, by class name; one that is broken is told and left out.
 
     Raises:
-        SeqbenchError: there is none; names the nearest and all.
+        SeqbenchError: two units have one name.
     """
-    known = {unit.lower(): kind for unit, kind in _CELLS.items()}
-    if name.lower() not in known:
-        raise unknown_name("unit", name, _CELLS)
-    return known[name.lower()]
+    found: dict[str, type[Cell]] = plugins.loaded(plugins.UNITS, Cell, _CELLS)
+    return found
+
+
+def find(name: str) -> type[Cell]:
+    """The unit of that class name, in upper or lower case, or at that import path.
+
+    Raises:
+        SeqbenchError: there is none, and it names the nearest and all; or it cannot be imported.
+    """
+    found: type[Cell] = plugins.find(name, plugins.UNITS, Cell, _CELLS)
+    return found
 
 
 # seqbench.cells.GRU and the like work as class paths, in configs and in code.

@@ -43,6 +43,7 @@ def run_stack(
     layer_norm: bool = False,
     recurrence: Recurrence | None = None,
     steps: Tensor | None = None,
+    state: State | None = None,
 ) -> tuple[Tensor, State]:
     """Runs all layers over time.
 
@@ -55,6 +56,7 @@ def run_stack(
             and bias would only repeat what the matrix and bias that follow can do, so there are none.
         recurrence: how each layer runs over time (seqbench/kernels/sequence.py); None: the fastest way there is.
         steps: [R or 1, B] int64, as in `run_layer`; None: all T.
+        state: the first states of all layers, lowest first, each [R, B, H]; zeros if None.
 
     Returns:
         What the head sees, [T, R, B, H], and the last states of all layers, lowest first.
@@ -63,8 +65,9 @@ def run_stack(
     names = cell.layer(1, 1).keys()  # they do not depend on sizes
     for layer in range(layers):
         own = SimpleNamespace(**{name: getattr(w, in_layer(layer, name)) for name in names})
-        x, state = run_layer(cell, x, own, recurrence=recurrence, steps=steps)
-        states += state
+        first = state[len(states) : len(states) + cell.states] if state else None
+        x, last = run_layer(cell, x, own, first, recurrence, steps)
+        states += last
         if layer_norm:
             x = F.layer_norm(x, x.shape[-1:])
     return x, states

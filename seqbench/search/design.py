@@ -1,4 +1,4 @@
-"""What a sweep consists of: its plan, the groups it is cut into, and the records that say what is done."""
+"""What a sweep consists of: its design, the groups it is cut into, and the records that say what is done."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from seqbench.task import SeqbenchError, generator
 Stage = Literal["search", "report"]
 STAGES: tuple[Stage, ...] = ("search", "report")
 FINALISTS = 3  # rates that get all seeds
-PLAN = "sweep.json"
+DESIGN = "sweep.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Design:
     """What a sweep is; nothing here may change once it has begun.
 
     Attributes:
         command: configs and flags for `seqbench fit`, without unit, seeds and rates.
-        units: class names.
+        units: class names of the suite's units and of installed packages'; import paths of others.
         rates: the same for all units.
         seeds: how many; 0, 1, ...
         stages: in order.
@@ -45,7 +45,7 @@ class Group:
 
     Attributes:
         stage: "search" or "report".
-        unit: class name.
+        unit: as in Design.
         seeds: one per replica.
         rates: one per replica.
         run_ids: one per replica.
@@ -59,17 +59,29 @@ class Group:
     run_ids: list[str]
     name: str
 
-    def command(self, plan: Plan, out: Path) -> list[str]:
+    def command(self, design: Design, out: Path) -> list[str]:
         """Arguments for `seqbench fit`; goes on from the group's checkpoint if there is one."""
         checkpoint = out / self.name / "checkpoints" / "last.ckpt"
         resume = ["--ckpt_path", str(checkpoint)] if checkpoint.exists() else []
-        return [*fit_command(plan, out, self.unit, self.seeds, self.rates), "--run.overwrite", "true", *resume]
+        return [*fit_command(design, out, self.unit, self.seeds, self.rates), "--run.overwrite", "true", *resume]
 
 
-def fit_command(plan: Plan, out: Path, unit: str, seeds: list[int], rates: list[float]) -> list[str]:
+def fit_command(design: Design, out: Path, unit: str, seeds: list[int], rates: list[float]) -> list[str]:
     """Arguments for `seqbench fit` that train these replicas together."""
     replicas = ["--model.seed", json.dumps(seeds), "--model.rate", json.dumps(rates)]
-    return ["fit", *plan.command, "--model.cell", unit, *replicas, "--run.dir", str(out)]
+    return ["fit", *with_unit(design.command, unit), *replicas, "--run.dir", str(out)]
+
+
+def with_unit(command: list[str], unit: str) -> list[str]:
+    """A command with its unit: last, as a config may name one, but before the unit's own options, --model.cell.NAME."""
+    options = (n for n, argument in enumerate(command) if argument.startswith("--model.cell."))
+    place = next(options, len(command))
+    return [*command[:place], "--model.cell", unit, *command[place:]]
+
+
+def of_unit(unit: str, found: dict[str, rec.Record]) -> list[rec.Record]:
+    """The records of a unit, which name it by its class."""
+    return [run for run in found.values() if run.cell.name == unit.rpartition(".")[2]]
 
 
 def draw_rates(n: int, seed: int) -> list[float]:
@@ -85,71 +97,71 @@ def draw_rates(n: int, seed: int) -> list[float]:
     return [float(f"{math.exp(e):.4g}") for e in exponents.tolist()]
 
 
-def begin(plan: Plan, out: Path) -> None:
-    """Writes the plan, or checks that it is the one that `out` was begun with.
+def begin(design: Design, out: Path) -> None:
+    """Writes the design, or checks that it is the one that `out` was begun with.
 
     Raises:
         SeqbenchError: `out` holds another sweep, or cannot be written.
     """
-    path = out / PLAN
+    path = out / DESIGN
     if path.exists():
-        known, asked = dataclasses.asdict(load_plan(out)), dataclasses.asdict(plan)
+        known, asked = dataclasses.asdict(load_design(out)), dataclasses.asdict(design)
         differing = [key for key in known if known[key] != asked[key]]
         if differing:
             raise SeqbenchError(f"{out} holds another sweep ({', '.join(differing)} differ): choose another --out")
         return
     try:
-        rec.write_json(dataclasses.asdict(plan), path)
+        rec.write_json(dataclasses.asdict(design), path)
     except OSError as error:
         raise SeqbenchError(f"Cannot write to {out} ({error.strerror}); choose another --out") from error
 
 
-def load_plan(out: Path) -> Plan:
-    """The plan of the sweep in `out`.
+def load_design(out: Path) -> Design:
+    """The design of the sweep in `out`.
 
     Raises:
         SeqbenchError: there is none, or it cannot be read.
     """
     try:
-        return Plan(**json.loads((out / PLAN).read_text(encoding="utf-8")))
+        return Design(**json.loads((out / DESIGN).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise SeqbenchError(f"{out} holds no sweep: begin one by seqbench sweep --out {out}") from error
     except (OSError, ValueError, TypeError) as error:
         raise SeqbenchError(
-            f"{out / PLAN} cannot be read ({error}): restore it, or begin anew in another --out"
+            f"{out / DESIGN} cannot be read ({error}): restore it, or begin anew in another --out"
         ) from error
 
 
-def members(plan: Plan, stage: Stage, unit: str, found: dict[str, rec.Record]) -> list[tuple[int, float]]:
+def members(design: Design, stage: Stage, unit: str, found: dict[str, rec.Record]) -> list[tuple[int, float]]:
     """Seed and rate of each run of a stage: the search gives every rate seed 0, the report all seeds to the best few.
 
     The search's runs are not planned twice.
     """
     if stage == "search":
-        return [(0, rate) for rate in plan.rates]
-    if "search" not in plan.stages:
-        return [(seed, rate) for rate in plan.rates for seed in range(plan.seeds)]
-    searched = [run for run in found.values() if run.cell.name == unit and run.seed == 0 and run.rate in plan.rates]
-    return [(seed, rate) for rate in rec.first_rates(searched, FINALISTS) for seed in range(1, plan.seeds)]
+        return [(0, rate) for rate in design.rates]
+    if "search" not in design.stages:
+        return [(seed, rate) for rate in design.rates for seed in range(design.seeds)]
+    searched = [run for run in of_unit(unit, found) if run.seed == 0 and run.rate in design.rates]
+    return [(seed, rate) for rate in rec.best_rates(searched)[:FINALISTS] for seed in range(1, design.seeds)]
 
 
-def groups(plan: Plan, stage: Stage, out: Path, found: dict[str, rec.Record]) -> list[Group]:
+def groups(design: Design, stage: Stage, out: Path, found: dict[str, rec.Record]) -> list[Group]:
     """The groups of a stage, always cut the same way, whatever is done already: about equally large."""
     made = []
-    for unit in plan.units:
-        runs = members(plan, stage, unit, found)
-        number = math.ceil(len(runs) / plan.group_size)
+    for unit in design.units:
+        runs = members(design, stage, unit, found)
+        number = math.ceil(len(runs) / design.group_size)
         for part in (runs[n::number] for n in range(number)):
             seeds, rates = [seed for seed, _ in part], [rate for _, rate in part]
-            made.append(_resolve(plan, stage, unit, seeds, rates, out))
+            made.append(_resolve(design, stage, unit, seeds, rates, out))
     return made
 
 
-def _resolve(plan: Plan, stage: Stage, unit: str, seeds: list[int], rates: list[float], out: Path) -> Group:
+def _resolve(design: Design, stage: Stage, unit: str, seeds: list[int], rates: list[float], out: Path) -> Group:
     """Asks the command line itself which runs these are."""
     from seqbench.train.fitting import SeqbenchCLI
 
-    recorder = SeqbenchCLI(fit_command(plan, out, unit, seeds, rates), execute=False).recorder
+    recorder = SeqbenchCLI(fit_command(design, out, unit, seeds, rates), execute=False).recorder
     return Group(stage, unit, seeds, rates, recorder.run_ids, recorder.group_folder.name)
 
 

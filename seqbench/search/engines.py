@@ -6,7 +6,6 @@ A group is one `seqbench fit`.  Records land in one folder whatever the engine, 
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 import subprocess
@@ -18,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqbench.search.design import Group, Plan, fit_command
+from seqbench.search.design import Design, Group, fit_command, with_unit
 from seqbench.task import SeqbenchError
 
 MEMORY_SHARE = 0.6
@@ -42,8 +41,9 @@ def group_size(command: list[str], units: list[str], rates: list[float], out: Pa
     from seqbench.train.fitting import SeqbenchCLI
 
     at_once = len(slots())
-    arguments = ["fit", *command, "--model.seed", "0", "--run.dir", str(out)]
-    replica = max(replica_bytes(SeqbenchCLI([*arguments, "--model.cell", unit], execute=False)) for unit in set(units))
+    alone = ["--model.seed", "0", "--run.dir", str(out)]
+    commands = (["fit", *with_unit(command, unit), *alone] for unit in units)
+    replica = max(replica_bytes(SeqbenchCLI(arguments, execute=False)) for arguments in commands)
     return max(1, min(math.ceil(len(rates) / at_once), int(MEMORY_SHARE * _memory() / at_once / replica)))
 
 
@@ -64,7 +64,7 @@ def _memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def local(groups: Sequence[Group], plan: Plan, out: Path, finished: Finished) -> None:
+def local(groups: Sequence[Group], design: Design, out: Path, finished: Finished) -> None:
     """Each group in a process of its own, as many at once as there are GPUs or cores; a log beside the records."""
     waiting, free = list(groups), slots()
     running: list[tuple[subprocess.Popen[bytes], Group, dict[str, str]]] = []
@@ -73,7 +73,7 @@ def local(groups: Sequence[Group], plan: Plan, out: Path, finished: Finished) ->
         while waiting or running:
             while waiting and free:
                 group, slot = waiting.pop(0), free.pop()
-                command = [sys.executable, "-m", "seqbench.search.child", *group.command(plan, out)]
+                command = [sys.executable, "-P", "-m", "seqbench.search.child", *group.command(design, out)]
                 with log_path(out, group).open("ab") as log:
                     environment = os.environ | slot
                     running.append((subprocess.Popen(command, stdout=log, stderr=log, env=environment), group, slot))
@@ -100,7 +100,7 @@ def _last_line(path: Path) -> str:
     return lines[-1] if lines else "ended without a word"
 
 
-def ray(groups: Sequence[Group], plan: Plan, out: Path, finished: Finished) -> None:
+def ray(groups: Sequence[Group], design: Design, out: Path, finished: Finished) -> None:
     """Each group a task of the Ray cluster that RAY_ADDRESS names, or of a local one that is started for the sweep.
 
     A task whose worker dies is tried again, twice at most.
@@ -116,8 +116,8 @@ def ray(groups: Sequence[Group], plan: Plan, out: Path, finished: Finished) -> N
     try:
         gpus = 1 if cluster.cluster_resources().get("GPU") else 0
         task = cluster.remote(num_cpus=1, num_gpus=gpus, max_retries=2)(train_packed)
-        configs = config_texts(plan.command)
-        commands = [fit_command(plan, out, group.unit, group.seeds, group.rates) for group in groups]
+        configs = config_texts(design.command)
+        commands = [fit_command(design, out, group.unit, group.seeds, group.rates) for group in groups]
         pending = {task.remote(command, configs): group for command, group in zip(commands, groups, strict=True)}
         while pending:
             (done,), _ = cluster.wait(list(pending), num_returns=1)
@@ -145,9 +145,10 @@ def _connect(cluster: Any) -> None:
 
 
 def config_texts(arguments: list[str]) -> dict[str, str]:
-    """The configuration files that a command names, by the names it uses: a worker may not see this machine's."""
-    named = [value for flag, value in itertools.pairwise(arguments) if flag in ("-c", "--config")]
-    return {name: Path(name).read_text(encoding="utf-8") for name in named}
+    """The user's config files that a command names, by the names it uses: a worker may not see this machine's."""
+    from seqbench.train.arguments import config_files
+
+    return {name: Path(name).read_text(encoding="utf-8") for name in config_files(arguments)}
 
 
 def train_packed(arguments: list[str], configs: dict[str, str]) -> tuple[bytes, str]:

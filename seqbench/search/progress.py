@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from seqbench.search.design import Group, Plan, Stage, records
+from seqbench.search.design import Design, Group, Stage, records
 
 EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
 
@@ -18,8 +18,8 @@ EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
 class SweepProgress:
     """Counts runs; a group under way counts by its epochs, as its log tells them."""
 
-    def __init__(self, plan: Plan, out: Path) -> None:
-        self.plan, self.out = plan, out
+    def __init__(self, design: Design, out: Path) -> None:
+        self.design, self.out = design, out
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"),
             TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),

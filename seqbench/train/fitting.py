@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,9 +26,10 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from seqbench import cells, datamodules
 from seqbench.datamodules.base import SequenceData
-from seqbench.task import SeqbenchError, unknown_name
+from seqbench.record import Record, load
+from seqbench.task import SeqbenchError
+from seqbench.train.arguments import import_path, resolve
 from seqbench.train.callbacks import EpochProgress, Replicas
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
@@ -41,20 +46,15 @@ def _mistake(message: str) -> SeqbenchError:
     """jsonargparse's pages about a value as one line."""
     text = " ".join(line.strip(" -") for line in message.splitlines())
     if "arguments are required" in text:
-        remedy = "--model.cell NAME" if "model.cell" in text else "-c configs/NAME.yaml"
+        remedy = "--model.cell NAME" if "model.cell" in text else "-c NAME"
         return SeqbenchError(
             f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
         )
     if "unrecognized arguments" in text or "does not accept" in text:
         return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
     key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
-    wrong = re.search(r"class_path '([^']*)'|import path string: (\S+)", text)
-    if key and wrong and key[1] in ("data", "model.cell"):
-        name = (wrong[1] or wrong[2]).rpartition(".")[2]
-        if name not in (known := _known_classes()[f"--{key[1]}"])[1]:
-            return unknown_name(known[0], name, known[1])
     if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
-        return SeqbenchError("The protocol was given before the data set: -c DATA.yaml comes before -c PROTOCOL.yaml")
+        return SeqbenchError("The protocol was given before the data set: -c DATA comes before -c PROTOCOL")
     if key and (option := re.search(r"NestedArg\(key='(\w+)'", text)):
         return SeqbenchError(
             f"--{key[1]}.{option[1]}: name the class first, --{key[1]} NAME, and one that has {option[1]}"
@@ -64,12 +64,6 @@ def _mistake(message: str) -> SeqbenchError:
         plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
         return SeqbenchError(f"--{key[1]} {given[1][:80]}: expected {' or '.join(plain)[:300]}")
     return SeqbenchError(text[:400])
-
-
-def _known_classes() -> dict[str, tuple[str, list[str]]]:
-    """For each flag that takes a class: what it is and which there are."""
-    data = [kind.__name__ for kind in datamodules.datasets().values()]
-    return {"--model.cell": ("unit", list(cells.cells())), "--data": ("data set", data)}
 
 
 class Unwatched(PassThroughProfiler):
@@ -86,7 +80,6 @@ class SeqbenchCLI(LightningCLI):
     def __init__(self, arguments: list[str], execute: bool = True) -> None:
         """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        _check_names(arguments)
         self.arguments, self.execute = arguments, execute
         super().__init__(
             SequenceModel,
@@ -103,7 +96,7 @@ class SeqbenchCLI(LightningCLI):
                 "enable_model_summary": False,
                 "use_distributed_sampler": False,
             },
-            args=arguments,
+            args=resolve(arguments),
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -238,36 +231,57 @@ def _refuse(config: Any) -> None:
         raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
 
 
-def _check_names(arguments: list[str]) -> None:
-    """A misspelt class on the command line would be taken for a file or a module: names the nearest instead."""
-    known = _known_classes()
-    for position, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if flag in known:
-            what, names = known[flag]
-            name = (value or "".join(arguments[position + 1 : position + 2])).rpartition(".")[2]
-            if name not in names:
-                raise unknown_name(what, name, names)
+def fit(*configs: str | Path, **flags: Any) -> list[Record]:
+    """`seqbench fit` from Python, as `seqbench.fit("jsb", "chung2014", **{"model.cell": "GRU", "model.rate": 1e-3})`.
+
+    Args:
+        *configs: what -c takes on the command line: names of the suite's configs, or files; what comes later wins.
+        **flags: the command line's without their hyphens. A class stands for its import path, so that a notebook's own
+            unit can be trained.
+
+    Returns:
+        The records, one for each pair of seed and rate; files are left as by the command, in `run.dir`.
+
+    Raises:
+        SeqbenchError: what the command would tell in its one line.
+        KeyboardInterrupt: ^C; the records on disk say "interrupted".
+    """
+    named = [argument for config in configs for argument in ("-c", str(config))]
+    given = [argument for flag, value in flags.items() for argument in (f"--{flag}", _as_typed(value))]
+    threads = torch.get_num_threads()
+    try:
+        recorder = run(["fit", *named, *given]).recorder
+    finally:
+        torch.set_num_threads(threads)
+    return [load(path) for path in map(recorder.record_path, recorder.run_ids) if path.exists()]
 
 
-def run(arguments: list[str]) -> None:
+def _as_typed(value: Any) -> str:
+    if isinstance(value, type):
+        return import_path(value)
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def run(arguments: list[str]) -> SeqbenchCLI:
     """One of Lightning's four commands; `arguments` start with its name.
 
     Raises:
-        SystemExit: 143 after SIGTERM, 130 after ^C; the records say "interrupted".
+        SeqbenchError: a mistake of the user's.
+        KeyboardInterrupt: ^C; the records say "interrupted".
+        SystemExit: 143 after SIGTERM, likewise.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         # The products of a step are small: on two cores one thread is 1.25 times as fast as two, and beside a busy
         # neighbour 5 times, as OpenMP's threads wait for each other.
         torch.set_num_threads(1)
     _keep_pages()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _signals_kept():
         # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         # A resumed run that is to be longer is another run; one to be overwritten was asked for.
         warnings.filterwarnings("ignore", message="The dirpath has changed|Checkpoint directory", category=UserWarning)
         try:
-            SeqbenchCLI(arguments)
+            return SeqbenchCLI(arguments)
         except (ValueError, TypeError) as error:
             # jsonargparse wraps what a constructor raises.
             raise _own_error(error) or error from error
@@ -275,7 +289,21 @@ def run(arguments: list[str]) -> None:
             sys.exit(143)
         except SystemExit as stop:
             # Lightning turns ^C into status 1.
-            sys.exit(130 if isinstance(stop.__context__, KeyboardInterrupt) else stop.code)
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """After ^C Lightning leaves it ignored, which a notebook would not survive."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in kept.items():
+                signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _keep_pages() -> None:

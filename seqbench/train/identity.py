@@ -35,7 +35,8 @@ PRECISIONS = {None: "32-true", 32: "32-true", 64: "64-true", 16: "16-mixed", "32
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """A resolved configuration, sections data, model, trainer and run, as records keep it and ids are made of it.
 
-    It is still a configuration: `seqbench fit -c` takes it, and gives the same run with the same defaults.
+    It is still a configuration: `seqbench fit -c` takes it, and gives the same run with the same defaults. But a class
+    that is not the suite's is known by its name only where a package offers it; config.yaml has its import path.
     """
     return {
         "data": _data(config["data"]),

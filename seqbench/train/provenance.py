@@ -37,7 +37,7 @@ def environment(trainer: L.Trainer, model: SequenceModel, replicas: int) -> rec.
         precision=str(trainer.precision),
         threads=kernel_threads() if model.recurrence == "numba" else torch.get_num_threads(),
         replicas=replicas,
-        sources={"suite": _suite(), "unit": _digest([Path(inspect.getfile(type(model.cell)))])},
+        sources={"suite": _suite(), "unit": _unit(type(model.cell))},
     )
 
 
@@ -47,6 +47,14 @@ def _digest(paths: Iterable[Path]) -> str:
     for path in paths:
         content.update(path.read_bytes())
     return content.hexdigest()[:12]
+
+
+def _unit(kind: type) -> str:
+    """Of the file that a unit is in; "" where it is in none, as in a notebook."""
+    try:
+        return _digest([Path(inspect.getfile(kind))])
+    except (TypeError, OSError):
+        return ""
 
 
 @functools.cache  # asked for by each replica's record

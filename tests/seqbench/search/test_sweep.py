@@ -13,7 +13,7 @@ import pytest
 
 from seqbench import cli, record
 from seqbench.search import engines, sweep
-from seqbench.search.design import STAGES, Plan, draw_rates, groups, records
+from seqbench.search.design import STAGES, Design, draw_rates, groups, records
 from seqbench.task import SeqbenchError
 from seqbench.train.extract import extract
 from seqbench.train.fitting import run
@@ -23,8 +23,8 @@ FLAGS = ["-c", str(CONFIGS / "synthetic.yaml"), "-c", str(CONFIGS / "chung2014.y
 SHORT = [*FLAGS, "--trainer.max_epochs", "4"]
 
 
-def plan(units=("Tanh", "GRU"), rates=(1e-2, 1e-3, 1e-7, 1e-1), seeds=3, size=2, command=SHORT, stages=STAGES):
-    return Plan(list(command), list(units), list(rates), seeds, list(stages), size)
+def design(units=("Tanh", "GRU"), rates=(1e-2, 1e-3, 1e-7, 1e-1), seeds=3, size=2, command=SHORT, stages=STAGES):
+    return Design(list(command), list(units), list(rates), seeds, list(stages), size)
 
 
 def without_times(found: dict[str, record.Record]) -> dict[str, record.Record]:
@@ -45,7 +45,7 @@ FINISHED = record.Record(
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    assert sweep.sweep(plan(), out, engines.local)
+    assert sweep.sweep(design(), out, engines.local)
     return out
 
 
@@ -65,7 +65,7 @@ def test_two_stages_and_nothing_twice(undisturbed):
 
 
 def test_a_report_alone_takes_the_one_rate_there_is(tmp_path):
-    one = plan(units=["GRU"], rates=[1e-2], stages=["report"], size=3)
+    one = design(units=["GRU"], rates=[1e-2], stages=["report"], size=3)
     (group,) = groups(one, "report", tmp_path, {})
     assert (group.seeds, group.rates) == ([0, 1, 2], [1e-2] * 3)
 
@@ -99,13 +99,13 @@ def test_each_record_has_the_command_that_trains_it_alone(undisturbed, tmp_path)
 
 def test_a_finished_sweep_trains_nothing_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")}
-    assert sweep.sweep(plan(), undisturbed, engines.local)
+    assert sweep.sweep(design(), undisturbed, engines.local)
     assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")} == before
 
 
 def test_another_sweep_in_the_same_folder_is_refused(undisturbed):
     with pytest.raises(SeqbenchError, match="rates, seeds differ"):
-        sweep.sweep(plan(rates=[1e-4], seeds=1), undisturbed, engines.local)
+        sweep.sweep(design(rates=[1e-4], seeds=1), undisturbed, engines.local)
 
 
 def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path):
@@ -134,9 +134,9 @@ def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path)
 
 def test_a_failing_group_does_not_stop_the_others(tmp_path, monkeypatch):
     """A unit's folder that cannot be written: its runs are missing, the other unit's are there."""
-    first = groups(plan(stages=["search"]), "search", tmp_path, {})[0]
+    first = groups(design(stages=["search"]), "search", tmp_path, {})[0]
     (tmp_path / first.name).write_text("in the way")
-    assert not sweep.sweep(plan(stages=["search"]), tmp_path, engines.local)
+    assert not sweep.sweep(design(stages=["search"]), tmp_path, engines.local)
     found = records(tmp_path)
     assert len(found) == 8 - len(first.run_ids)
     assert sweep.status(tmp_path)["missing"] == len(first.run_ids)
@@ -144,7 +144,7 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path, monkeypatch):
 
 def test_a_sweep_is_complete_where_fewer_rates_than_three_come_to_their_end(tmp_path):
     """By SGD at such rates all but the last diverge; the report has that one's seeds."""
-    wild = plan(units=["GRU"], rates=[1e5, 1e4, 1e3, 1e-3], command=[*SHORT, "--model.optimizer", "SGD"])
+    wild = design(units=["GRU"], rates=[1e5, 1e4, 1e3, 1e-3], command=[*SHORT, "--model.optimizer", "SGD"])
     assert sweep.sweep(wild, tmp_path, engines.local)
     state = sweep.status(tmp_path)
     assert (state["planned"], state["done"], state["diverged"], state["missing"]) == (6, 3, 3, 0)
@@ -154,9 +154,9 @@ def test_two_sweeps_at_once_are_refused(tmp_path):
     def engine(todo, *rest):
         assert sweep.status(tmp_path)["running"] == 8
         with pytest.raises(SeqbenchError, match="running"):
-            sweep.sweep(plan(stages=["search"]), tmp_path, engines.local)
+            sweep.sweep(design(stages=["search"]), tmp_path, engines.local)
 
-    assert not sweep.sweep(plan(stages=["search"]), tmp_path, engine)
+    assert not sweep.sweep(design(stages=["search"]), tmp_path, engine)
 
 
 @pytest.mark.parametrize("n", [1, 2, 10, 100])
@@ -262,13 +262,13 @@ class TestRay:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def test_the_same_records_but_for_times(self, undisturbed, tmp_path):
-        assert sweep.sweep(plan(), tmp_path, engines.ray)
+        assert sweep.sweep(design(), tmp_path, engines.ray)
         assert without_times(records(tmp_path)) == without_times(records(undisturbed))
         assert list(tmp_path.glob("*/events.out.tfevents.*"))
 
     def test_a_killed_worker_loses_no_run(self, tmp_path):
         """Kills Ray's workers with SIGKILL, once, while they train."""
-        long = plan(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "600"])
+        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "600"])
         command = [sys.executable, "-c", KILLED_RAY, str(tmp_path), json.dumps(dataclasses.asdict(long))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         assert "killed" in done.stdout, done.stderr[-2000:]
@@ -282,8 +282,8 @@ KILLED_RAY = """
 import json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 from seqbench.search import engines
-from seqbench.search import design as plan
 from seqbench.search import sweep
+from seqbench.search.design import Design
 
 def kill_workers():
     while True:
@@ -297,6 +297,6 @@ def kill_workers():
         time.sleep(0.1)
 
 threading.Thread(target=kill_workers, daemon=True).start()
-whole = plan.Plan(**json.loads(sys.argv[2]))
+whole = Design(**json.loads(sys.argv[2]))
 sys.exit(0 if sweep.sweep(whole, Path(sys.argv[1]), engines.ray) else 1)
 """

@@ -1,0 +1,61 @@
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from seqbench import cli, record
+
+BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
+
+
+@pytest.fixture
+def seqbench(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The command line."""
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["seqbench", *arguments])
+        cli.main()
+
+    return run
+
+
+@pytest.fixture
+def fit(
+    seqbench: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., dict[str, record.Record]]:
+    """Trains in a folder of its own and returns the records by folder name."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, unit: str = "GRU", epochs: int = 3) -> dict[str, record.Record]:
+        seqbench("fit", *BASE, "--model.cell", unit, "--trainer.max_epochs", str(epochs), *arguments)
+        return {path.parent.name: record.load(path) for path in tmp_path.glob("runs/*/record.json")}
+
+    return run
+
+
+@pytest.fixture
+def refusal(seqbench: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The one line that a refused command prints."""
+
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            seqbench(*arguments)
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("seqbench: error: ")
+        return line
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, empty; what is imported from it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]

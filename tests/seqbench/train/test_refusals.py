@@ -1,0 +1,74 @@
+"""What `seqbench fit` refuses, in one line each; and that every config is one it takes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqbench.train.arguments import CONFIGS
+from seqbench.train.fitting import SeqbenchCLI
+
+BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--model.cell", "GRRU"], "did you mean GRU"),
+        (["--model.cell", "GRU", "--data", "Synthtic"], "did you mean Synthetic"),
+        (["--model.cell", "GRU", "--model.nose", "1"], "--model.nose"),
+        (["--model.cell", "GRU", "--trainer.max_epochs", "x"], "expected int"),
+        (["--model.cell", "GRU", "--data.batch_size", "0"], "give 1 or more"),
+        (["--model.cell", "GRU", "--model.budget", "-1"], "must be positive"),
+        (["--model.cell", "GRU", "--model.optimizer.floor", "0.1"], "name the class first, --model.optimizer NAME"),
+        (["--model.cell", "GRU", "--model.optimizer", "torch.optim.Rprop"], "use one of: ChungRMSProp"),
+        (["--model.cell", "GRU", "--trainer.gradient_clip_algorithm", "value"], "clipped by norm"),
+        (["--model.cell", "GRU", "--ckpt_path", "nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
+        (["--model.cell", "GRU", "--run.dir", "/proc/nowhere"], "--run.dir"),
+        (["--model.cell", "GRU", "--trainer.gradient_clip_val", "-1"], "0 for none"),
+        (["--model.cell", "GRU", "--trainer.min_epochs", "3"], "--run.patience"),
+        (["--model.cell", "GRU", "--trainer.val_check_interval", "0.5"], "check_val_every_n_epoch"),
+        (["--model.cell", "GRU", "--trainer.val_check_interval", "1"], "check_val_every_n_epoch"),
+        (["--model.cell", "GRU", "--trainer.reload_dataloaders_every_n_epochs", "1"], "order of its own"),
+        (["--model.cell", "GRU", "--run.patience", "0"], "1 or more"),
+        (["--model.cell", "GRU", "--seed_everything", "42"], "--model.seed"),
+        (["--model.cell", "GRU", "--model.schedule", "torch.optim.lr_scheduler.ReduceLROnPlateau"], "take another"),
+        (["-c", "nofile.yaml"], "nofile.yaml"),
+        ([], "--model.cell NAME"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(refusal, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    assert told in refusal("fit", *BASE, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_misspelt_names_in_a_config_file_are_told(refusal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data.yaml").write_text("data: {class_path: seqbench.datamodules.Nottinghm}")
+    Path("cell.yaml").write_text("model: {cell: LSTN}")
+    assert "did you mean Nottingham" in refusal("fit", "-c", "data.yaml", "--model.cell", "GRU")
+    assert "did you mean LSTM" in refusal("fit", *BASE, "-c", "cell.yaml")
+
+
+def test_a_finished_run_is_not_overwritten_unasked(fit, refusal, capsys):
+    ((name, _),) = fit().items()
+    capsys.readouterr()
+    line = refusal("fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3")
+    assert name in line
+    assert "--run.overwrite" in line
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_parses(seqbench, monkeypatch, path):
+    """With a partner of the other kind: a data set needs a protocol."""
+    kind = "protocol" if "model" in yaml.safe_load(path.read_text()) else "data"
+    partner = CONFIGS / ("synthetic.yaml" if kind == "protocol" else "chung2014.yaml")
+    both = [partner, path] if kind == "protocol" else [path, partner]
+    files = [flag for file in both for flag in ("-c", str(file))]
+    monkeypatch.setattr(SeqbenchCLI, "instantiate_classes", lambda self: sys.exit(0))
+    with pytest.raises(SystemExit) as stop:
+        seqbench("fit", *files, "--model.cell", "GRU")
+    assert stop.value.code == 0
+    assert set(yaml.safe_load(path.read_text())) <= {"data", "model", "trainer", "run"}
