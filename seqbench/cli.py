@@ -25,6 +25,8 @@ class _Parser(argparse.ArgumentParser):
 def main() -> None:
     """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM."""
     try:
+        if sys.platform == "win32":
+            raise SeqbenchError("Windows is not supported: use Linux or macOS, or Linux within Windows (WSL)")
         _run(sys.argv[1:])
     except SeqbenchError as error:
         _exit(f"seqbench: error: {error}", 2)
