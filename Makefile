@@ -1,18 +1,21 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-BIN := .venv/bin
+PYTHONS := 3.11 3.12 3.13
+VENV ?= .venv
+BIN := $(VENV)/bin
 UNITS := Tanh GRU LSTM
+FAST := tests/leaderboard tests/datamodules tests/seqbench/cells tests/seqbench/model tests/seqbench/test_cli.py
 
-.PHONY: help setup run test lint format leaderboard bench clean
+.PHONY: help setup run test test-fast pythons lint format leaderboard bench clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/installed  ## .venv with the pinned packages and the project
+setup: $(VENV)/installed  ## .venv with the pinned packages and the project
 
-.venv/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("seqbench needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
@@ -25,10 +28,24 @@ run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build th
 test: setup lint  ## lint, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
 	$(BIN)/python -m pytest
 
-lint: setup  ## ruff and mypy
+test-fast: setup  ## what takes no long training and no compiler: a minute or so
+	$(BIN)/python -m pytest -m "not slow and not browser" $(FAST)
+
+pythons:  ## the fast tests under each of Python 3.11, 3.12 and 3.13 that uv or the PATH has
+	@missing=; for version in $(PYTHONS); do \
+	  python=$$(uv python find --no-python-downloads $$version 2>/dev/null) || \
+	  python=$$(python$$version -c 'import sys; print(sys.executable)' 2>/dev/null) || \
+	  { missing="$$missing $$version"; continue; }; \
+	  echo "Python $$version: $$python"; \
+	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python test-fast || exit $$?; \
+	done; \
+	[ -z "$$missing" ] || echo "not installed, so not tried: Python$$missing"
+
+lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: setup  ## rewrite the code in ruff's style
 	$(BIN)/ruff check --fix
@@ -40,5 +57,5 @@ leaderboard: setup  ## regenerate leaderboard/ and the first table of README.md 
 bench: setup  ## check and time the kernels, write the tables of benchmarks/README.md: about 3 minutes
 	$(BIN)/seqbench bench --into benchmarks/README.md
 
-clean:  ## remove .venv and caches; runs stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+clean:  ## remove the environments and caches; runs stay
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache *.egg-info

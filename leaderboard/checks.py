@@ -1,33 +1,33 @@
-"""What must hold inside one record. Each check yields (field, problem) pairs; a sound record yields none."""
+"""What must hold inside one record. Each check yields (field, problem) pairs; a sound record yields none.
+
+What must hold between a record and the code of units and data is checked by what the caller hands in: the audit.
+"""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
 
-from seqbench.leaderboard.classes import data_sets, known, unknown
 from seqbench.record import Record, bits_per_sample, run_id, score_from_parts
 from seqbench.task import SeqbenchError
 
 Problem = tuple[str, str]  # field, what is wrong with it
+Check = Callable[[Record], Iterator[Problem]]
 RUN_ID = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}")
 ROUNDED = 1e-5  # of validation NLL in a curve
 MOST_BITS = 24.0  # for a 16-bit sample
 
 
-def problems(record: Record) -> Iterator[Problem]:
-    """All that is wrong with a record."""
-    for check in (name, scores, curve, end, settings, classes, plausible, task, sizes):
-        yield from _quoted(check)(record)
+def problems(record: Record, audit: Sequence[Check]) -> Iterator[Problem]:
+    """All that is wrong with a record; `audit`: the checks against the code of units and data."""
+    for check in (name, scores, curve, end, settings, plausible, *audit):
+        yield from _guarded(check)(record)
 
 
-def _quoted(check: Callable[[Record], Iterator[Problem]]) -> Callable[[Record], Iterator[Problem]]:
+def _guarded(check: Check) -> Check:
     """The check; a config that is not as `seqbench fit` writes it is a problem, not an error."""
 
     def guarded(record: Record) -> Iterator[Problem]:
@@ -131,11 +131,6 @@ def settings(record: Record) -> Iterator[Problem]:
             yield "command", f"its {flag} is not the record's {field}, {getattr(record, field)}"
 
 
-def classes(record: Record) -> Iterator[Problem]:
-    """The config names classes of this suite and its libraries only, by their names alone."""
-    yield from unknown(record.config)
-
-
 def plausible(record: Record) -> Iterator[Problem]:
     """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, and not twice as good as
     the best floor; one on speech needs between 0 and MOST_BITS bits for a 16-bit sample: less than 0 no code can have,
@@ -165,66 +160,3 @@ def plausible(record: Record) -> Iterator[Problem]:
         yield "test.nll", f"{nll} is less than half of the best floor, {best}: implausible"
     if nll > record.task.target_size * math.log(2):
         yield "test.nll", f"{nll} is worse than tossing a coin for each target: implausible"
-
-
-def task(record: Record) -> Iterator[Problem]:
-    """The task, data digest too, is what this code makes of the config's data; a folder of one's own is not here."""
-    data = record.config["data"]
-    kind = data_sets().get(data["class_path"])
-    if kind is None or kind.places:  # told by `classes`; files of one's own
-        return
-    made = _task(data["class_path"], json.dumps(data.get("init_args") or {}, sort_keys=True))
-    for field, value in vars(record.task).items():
-        if value != made[field]:
-            yield f"task.{field}", f"{value!r}, but this code's data set has {made[field]!r}"
-
-
-@lru_cache
-def _task(data_set: str, options: str) -> dict[str, Any]:
-    return dict(vars(data_sets()[data_set](**json.loads(options)).task))
-
-
-def sizes(record: Record) -> Iterator[Problem]:
-    """Unit, hidden size and parameter counts are what this code makes of the config's model."""
-    from seqbench.train.identity import defaults
-    from seqbench.train.module import SequenceModel
-
-    model = defaults(SequenceModel) | record.config["model"]
-    cell = model["cell"]
-    if cell["class_path"] not in known("model.cell"):
-        return  # told by `classes`
-    shape = (record.task.head, record.task.input_size, record.task.target_size, model["layers"])
-    budget = (model["budget"], model["count"]) if model["hidden"] is None else None
-    options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
-    expected = _sizes(cell["class_path"], options, shape, budget, record.cell.hidden)
-    if budget is None:
-        expected = expected | {"cell.hidden": model["hidden"]}
-    expected |= dict(zip(("cell.budget", "cell.count"), budget or (None, None), strict=True))
-    told = {f"cell.{key}": value for key, value in vars(record.cell).items()}
-    told |= {f"parameters.{key}": value for key, value in vars(record.parameters).items()}
-    for field, value in told.items():
-        if value != expected[field]:
-            yield field, f"{value!r}, but this code makes {expected[field]!r} of the config"
-
-
-@lru_cache
-def _sizes(
-    unit: str, options: str, shape: tuple[str, int, int, int], budget: tuple[int, Any] | None, hidden: int
-) -> dict[str, Any]:
-    """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
-    from seqbench.cells import cells
-    from seqbench.model.budget import count_parameters, hidden_for_budget
-    from seqbench.model.heads import head_for
-    from seqbench.task import Task
-
-    cell = cells()[unit](**json.loads(options))
-    head, inputs, targets, layers = shape
-    outputs = head_for(Task("", inputs, targets, cast(Any, head), "", "")).outputs
-    counts = count_parameters(cell, inputs, hidden, outputs, layers)
-    return {
-        "cell.name": unit,
-        "cell.options": cell.options(),
-        "cell.hidden": None if budget is None else hidden_for_budget(cell, inputs, outputs, *budget, layers),
-        "parameters.recurrent": counts.recurrent,
-        "parameters.total": counts.total,
-    }

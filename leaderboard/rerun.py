@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from seqbench.leaderboard.build import find, read_one
-from seqbench.leaderboard.checks import problems
-from seqbench.leaderboard.classes import data_sets
-from seqbench.record import Record, load
+from seqbench.leaderboard.checks import Check, problems
+from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
 AGREE = 1e-3  # nats, on the same kind of device
@@ -62,25 +57,24 @@ class Rerun:
         return self.recorded_on.split()[0] == self.rerun_on.split()[0]
 
 
-def rerun(records: Path, run: str) -> Rerun:
-    """Trains a run again in a temporary folder, with the progress bar of `seqbench fit`.
+def rerun(records: Path, run: str, audit: Sequence[Check], train: Callable[[Record], Record]) -> Rerun:
+    """Trains a run again and compares, if its record is sound.
 
     Args:
         records: the folder of records.
         run: its id, or the first characters of it.
+        audit: the checks against the code of units and data, its config's classes among them.
+        train: gives the record of the repetition.
 
     Raises:
-        SeqbenchError: no such run, or several; a record that is not sound, or of files of one's own; training failed.
+        SeqbenchError: no such run, or several; a record that is not sound or has no score; as `train` does.
     """
     record = _find(records, run)
-    if found := next(problems(record), None):
+    if found := next(problems(record, audit), None):
         raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
-    if data_sets()[record.config["data"]["class_path"]].places:
-        raise SeqbenchError(f"{record.run_id} was trained on files of one's own; its command: {record.command}")
     if record.test is None:
         raise SeqbenchError(f"{record.run_id} has no test NLL to compare with: choose a finished run")
-    with tempfile.TemporaryDirectory() as folder:
-        again = _train(record, Path(folder))
+    again = train(record)
     if again.test is None:
         raise SeqbenchError(f"{record.run_id} did not finish this time: {again.status}: {again.message}")
     difference = again.test.nll - record.test.nll
@@ -104,25 +98,3 @@ def _find(records: Path, run: str) -> Record:
         told = f"several runs begin with {run}" if matching else f"there is no run {run} in {records}"
         raise SeqbenchError(f"{told}: give one of {', '.join(sorted(matching or paths)[:5])}, ...")
     return read_one(paths[matching[0]], records)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _train(record: Record, folder: Path) -> Record:
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(record.config), encoding="utf-8")
-    command = [sys.executable, "-m", "seqbench.search.child", "fit", "--config", str(config), "--run.dir", str(folder)]
-    if _device() == record.environment.device.split()[0]:
-        command += ["--model.recurrence", record.environment.recurrence]  # another kernel rounds otherwise
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # its bar is on stderr
-    path = folder / record.run_id / "record.json"
-    other = [found.parent.name for found in folder.glob("*/record.json") if found != path]
-    if other and not path.exists():
-        raise SeqbenchError(f"{record.run_id}: its config is run {other[0]} now: a default has changed since")
-    if done.returncode or not path.exists():
-        raise SeqbenchError(f"{record.run_id} could not be trained again (see above); its command: {record.command}")
-    return load(path)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seqbench.files import write_file
 from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.build import find, read, read_one
-from seqbench.leaderboard.checks import Problem, problems
+from seqbench.leaderboard.checks import Check, Problem, problems
 from seqbench.leaderboard.diff import Change, changes
 from seqbench.leaderboard.verify import Finding, add_sums, together, too_large
 from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
 
-def submit(run_dir: Path, records: Path) -> list[Change]:
+def submit(run_dir: Path, records: Path, audit: Sequence[Check]) -> list[Change]:
     """Copies the records of a run, or of all runs below a folder (a sweep), once all of them are sound.
 
     Args:
         run_dir: a run's folder, or one above several.
         records: the folder of published records; what is new gets a line in its SHA256SUMS.
+        audit: the checks against the code of units and data.
 
     Returns:
         What changes on the board.
@@ -33,7 +34,11 @@ def submit(run_dir: Path, records: Path) -> list[Change]:
     offered = [(str(path), read_one(path, run_dir)) for path in paths]
     published = read(records) if any(records.glob("*.json")) else []
     known = {record.run_id: record for _, record in published}
-    findings = [Finding(name, field, what) for name, record in offered for field, what in _refusals(record, known)]
+    findings = [
+        Finding(name, field, what)
+        for name, record in offered
+        for field, what in (*problems(record, audit), *_refusals(record, known))
+    ]
     findings += [Finding(str(path), "", what) for path in paths for what in too_large(path)]
     new = [(name, record) for name, record in offered if record.run_id not in known]
     findings = findings or together([*published, *new])
@@ -47,7 +52,6 @@ def submit(run_dir: Path, records: Path) -> list[Change]:
 
 
 def _refusals(record: Record, known: dict[str, Record]) -> Iterator[Problem]:
-    yield from problems(record)
     commit = record.environment.commit
     if commit.endswith("+"):
         yield "environment.commit", f"{commit} had uncommitted changes: commit them and train it again"

@@ -17,11 +17,12 @@ from pathlib import Path
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
 from seqbench.leaderboard.build import find, read_one
-from seqbench.leaderboard.checks import problems
+from seqbench.leaderboard.checks import Check, problems
 from seqbench.leaderboard.rows import clean
 from seqbench.task import SeqbenchError
 
 SUMS = "SHA256SUMS"
+NOT_AUDITED = "classes, data and parameter counts were not held against the code, as torch is missing"
 LARGEST = 32_000  # bytes; 500 epochs make 28,000
 
 
@@ -45,8 +46,12 @@ class Finding:
         return clean(": ".join(part for part in ("note" * self.note, self.file, self.field, self.problem) if part))
 
 
-def verify(records: Path) -> list[Finding]:
+def verify(records: Path, audit: Sequence[Check]) -> list[Finding]:
     """All that is wrong with a folder of records, and then the notes on it.
+
+    Args:
+        records: the folder.
+        audit: the checks against the code of units and data; none where that cannot be loaded, which a note tells.
 
     Raises:
         SeqbenchError: there are none.
@@ -63,12 +68,13 @@ def verify(records: Path) -> list[Finding]:
             findings.append(_unreadable(name, str(error).removeprefix(f"{path}: ")))
             continue
         sources.append((name, record))
-        findings += [Finding(name, field, problem) for field, problem in problems(record)]
+        findings += [Finding(name, field, problem) for field, problem in problems(record, audit)]
         if (path.parent.name if path.name == "record.json" else path.stem) != record.run_id:
             findings.append(Finding(name, "run_id", f"{record.run_id} is not what the file is named after"))
     gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
-    return findings + together(sources) + of_units(sources)
+    findings += together(sources) + of_units(sources)
+    return findings if audit else [*findings, Finding("", "", NOT_AUDITED, note=True)]
 
 
 def too_large(path: Path) -> Iterator[str]:

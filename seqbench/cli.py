@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,8 @@ class _Parser(argparse.ArgumentParser):
 def main() -> None:
     """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM."""
     try:
+        if sys.platform == "win32":
+            raise SeqbenchError("Windows is not supported: use Linux or macOS, or Linux within Windows (WSL)")
         _run(sys.argv[1:])
     except SeqbenchError as error:
         _exit(f"seqbench: error: {error}", 2)
@@ -265,23 +268,36 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
 
 
 def _leaderboard_verify(options: argparse.Namespace) -> None:
+    audit = _audit(needed=bool(options.rerun))
     if options.rerun:
         from seqbench.leaderboard.rerun import rerun
+        from seqbench.search.repeat import repeat
 
-        result = rerun(options.records, options.rerun)
+        result = rerun(options.records, options.rerun, audit, repeat)
         _tell([result], options.json)
         sys.exit(not result.agrees)
     from seqbench.leaderboard.verify import verify
 
-    findings = verify(options.records)
+    findings = verify(options.records, audit)
     _tell(findings, options.json, "no findings")
     sys.exit(not all(finding.note for finding in findings))
+
+
+def _audit(needed: bool = True) -> tuple[Any, ...]:
+    """The checks of records against the code of units and data; none where torch is missing and they can be spared."""
+    if find_spec("torch") is not None:
+        from seqbench.train.audit import CHECKS
+
+        return CHECKS
+    if needed:
+        raise SeqbenchError("Records are held against units and data here, which need torch: pip install torch")
+    return ()
 
 
 def _leaderboard_submit(options: argparse.Namespace) -> None:
     from seqbench.leaderboard.submit import submit
 
-    _tell(submit(options.run_dir, options.records), options.json, "nothing new")
+    _tell(submit(options.run_dir, options.records, _audit()), options.json, "nothing new")
 
 
 def _leaderboard_diff(options: argparse.Namespace) -> None:

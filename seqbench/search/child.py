@@ -10,8 +10,6 @@ import os
 import signal
 import sys
 
-from seqbench.cli import main
-
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 if __name__ == "__main__":
@@ -19,4 +17,4 @@ if __name__ == "__main__":
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == parent:
-        main()
+        os.execv(sys.executable, [sys.executable, "-m", "seqbench.cli", *sys.argv[1:]])  # the signal stays set

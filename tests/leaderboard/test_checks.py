@@ -9,7 +9,9 @@ import pytest
 from seqbench import record as rec
 from seqbench.leaderboard import checks
 from seqbench.leaderboard.rerun import rerun
+from seqbench.search.repeat import repeat
 from seqbench.task import SeqbenchError
+from seqbench.train.audit import CHECKS
 
 RECORD = Path(__file__).parent / "records/jsb-gru-800db68de23e.json"
 
@@ -27,14 +29,14 @@ def test_classes_of_the_libraries_are_named_without_modules():
         for schedule in ("CosineAnnealingLR", "ReduceLROnPlateau", "StepLR"):
             model = {"optimizer": {"class_path": optimizer}, "schedule": {"class_path": schedule}}
             callbacks = [{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1}}]
-            assert list(checks.problems(changed(record, model=model, trainer={"callbacks": callbacks}))) == []
+            assert list(checks.problems(changed(record, model=model, trainer={"callbacks": callbacks}), CHECKS)) == []
 
 
 @pytest.mark.parametrize(
     ("section", "value"), [("model", {"budget": 10**400}), ("model", {"layers": "two"}), ("data", {"init_args": [1]})]
 )
 def test_a_config_that_cannot_be_is_a_problem_and_no_error(section, value):
-    fields = [field for field, _ in checks.problems(changed(rec.load(RECORD), **{section: value}))]
+    fields = [field for field, _ in checks.problems(changed(rec.load(RECORD), **{section: value}), CHECKS)]
     assert fields in (["config (sizes)"], ["config (task)"])
 
 
@@ -49,15 +51,15 @@ def test_a_run_whose_defaults_have_changed_is_told_from_one_that_failed(monkeypa
 
     monkeypatch.setattr(subprocess, "run", train)
     with pytest.raises(SeqbenchError, match="its config is run jsb-gru-000000000000 now: a default has changed"):
-        rerun(RECORD.parent, RECORD.stem)
+        rerun(RECORD.parent, RECORD.stem, CHECKS, repeat)
 
 
 def test_a_given_hidden_size_has_no_budget():
     record = changed(rec.load(RECORD), model={"hidden": 48})
     given = dataclasses.replace(record, cell=dataclasses.replace(record.cell, budget=None, count=None))
-    assert list(checks.problems(given)) == []
+    assert list(checks.problems(given, CHECKS)) == []
     other = dataclasses.replace(given, cell=dataclasses.replace(given.cell, hidden=47))
-    assert "cell.hidden" in {field for field, _ in checks.problems(other)}
+    assert "cell.hidden" in {field for field, _ in checks.problems(other, CHECKS)}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_files_of_ones_own_are_neither_looked_for_nor_trained_on_again(tmp_path)
     own = changed(record, data={"class_path": "WavFolder", "init_args": {"batch_size": 32}})
     own = dataclasses.replace(own, task=dataclasses.replace(own.task, digest="0" * 64))
     own = dataclasses.replace(own, run_id=rec.run_id(own.task, own.cell.name, own.config))
-    assert list(checks.problems(own)) == []
+    assert list(checks.problems(own, CHECKS)) == []
     rec.save(own, tmp_path / "own" / f"{own.run_id}.json")
     with pytest.raises(SeqbenchError, match=r"files of one's own; its command: seqbench fit"):
-        rerun(tmp_path / "own", own.run_id)
+        rerun(tmp_path / "own", own.run_id, CHECKS, repeat)

@@ -15,7 +15,9 @@ from seqbench.leaderboard.diff import diff
 from seqbench.leaderboard.rerun import Rerun, rerun
 from seqbench.leaderboard.submit import submit
 from seqbench.leaderboard.verify import SUMS, add_sums, verify
+from seqbench.search.repeat import repeat
 from seqbench.task import SeqbenchError
+from seqbench.train.audit import CHECKS
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = Path(__file__).parent / "records"
@@ -50,7 +52,7 @@ def one_digit(number):
 
 def wrong(records):
     """The findings that are no notes."""
-    return [finding for finding in verify(records) if not finding.note]
+    return [finding for finding in verify(records, CHECKS) if not finding.note]
 
 
 def told(records):
@@ -60,15 +62,15 @@ def told(records):
 def test_sound_records_give_notes_alone(records):
     """One tanh was best in the last of its 40 epochs."""
     note = "note: Tanh of jsb, chung2014: 20,000 parameters in the recurrent layer: still learning in 1 of 3 runs"
-    assert [str(finding) for finding in verify(records)] == [note]
+    assert [str(finding) for finding in verify(records, CHECKS)] == [note]
     add_sums(records, [])
     assert len((records / SUMS).read_text().splitlines()) == 6
-    assert [str(finding) for finding in verify(records)] == [note]
+    assert [str(finding) for finding in verify(records, CHECKS)] == [note]
 
 
 def test_a_rate_at_the_edge_is_a_note(factory, tmp_path):
     runs = [factory.make("GRU", 0, nll, rate=rate) for rate, nll in ((1e-3, 8.5), (1e-4, 8.6))]
-    (note,) = (finding for finding in verify(factory.write(tmp_path, *runs)) if finding.note)
+    (note,) = (finding for finding in verify(factory.write(tmp_path, *runs), CHECKS) if finding.note)
     assert str(note) == "note: GRU of jsb: 20,000 parameters in the recurrent layer: rate at the edge"
 
 
@@ -99,7 +101,7 @@ def test_a_rate_at_the_edge_is_a_note(factory, tmp_path):
 def test_one_digit_of_a_record_is_found_and_named(records, keys, field):
     path = records / "jsb-gru-800db68de23e.json"  # best epoch 17
     edit(path, *keys, value=one_digit)
-    findings = verify(records)
+    findings = verify(records, CHECKS)
     assert any(finding.field == field and path.name in str(finding) for finding in findings), list(map(str, findings))
     assert all("\n" not in str(finding) for finding in findings)
 
@@ -223,15 +225,15 @@ def test_submit_copies_what_is_sound_and_says_what_changed(records, tmp_path):
         (runs / path.stem).mkdir(parents=True)
         shutil.copy(path, runs / path.stem / "record.json")
     add_sums(board, [])
-    (change,) = submit(runs / paths[0].stem, board)
+    (change,) = submit(runs / paths[0].stem, board, CHECKS)
     assert str(change).startswith(
         "new: GRU of jsb, chung2014: 20,000 parameters in the recurrent layer: test NLL 8.4506"
     )
     assert str(change).endswith("runs 1, rank none, best rate 0.0004")
-    changes = list(map(str, submit(runs, board)))
+    changes = list(map(str, submit(runs, board, CHECKS)))
     assert re.search(r"changed: GRU .* test NLL 8\.4506 -> 8\.4643, runs 1 -> 3, rank none -> 1, best", changes[0])
     assert re.search(r"changed: Tanh .* test NLL 8\.5634, runs 3, rank 1 -> 2, best", changes[1])
-    assert submit(runs, board) == []
+    assert submit(runs, board, CHECKS) == []
     assert wrong(board) == []
     assert sorted(p.read_bytes() for p in board.glob("*.json")) == sorted(
         p.read_bytes() for p in records.glob("*.json")
@@ -260,7 +262,7 @@ def test_submit_refuses_what_verify_refuses_and_copies_nothing(records, tmp_path
     edit(run / "record.json", *keys, value=value)
     before = {p.name for p in tmp_path.rglob("*")}
     with pytest.raises(SeqbenchError, match=refused):
-        submit(run, records)
+        submit(run, records, CHECKS)
     assert {p.name for p in tmp_path.rglob("*")} == before
 
 
@@ -270,7 +272,7 @@ def test_submit_takes_nothing_that_did_not_come_to_its_end(records, tmp_path, st
     run = dataclasses.replace(record, status=status, message="after 30 of 40 epochs")
     rec.save(run, tmp_path / "run" / run.run_id / "record.json")
     with pytest.raises(SeqbenchError, match=f"status: {status}: a run is published when it came to its end"):
-        submit(tmp_path / "run", tmp_path / "board")
+        submit(tmp_path / "run", tmp_path / "board", CHECKS)
     assert not (tmp_path / "board").exists()
 
 
@@ -303,10 +305,10 @@ def test_a_run_trained_again_gives_the_recorded_score(tmp_path):
     assert told["agrees"]
     assert abs(told["difference"]) < 1e-6
     with pytest.raises(SeqbenchError, match="there is no run nothing in"):
-        rerun(tmp_path, "nothing")
+        rerun(tmp_path, "nothing", CHECKS, repeat)
     edit(path, "test", "nll", value=1.0)
     with pytest.raises(SeqbenchError, match=r"does not fit it: test\.nll: 1\.0, but"):
-        rerun(tmp_path, path.parent.name)
+        rerun(tmp_path, path.parent.name, CHECKS, repeat)
 
 
 def test_a_rerun_says_how_far_it_is_off():

@@ -59,6 +59,16 @@ def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, told):
     assert told in line
 
 
+@pytest.mark.parametrize("arguments", [["cells"], ["fit", "-c", "configs/synthetic.yaml"]])
+def test_windows_is_refused_in_one_line(monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as stop:
+        seqbench(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "seqbench: error: Windows is not supported: use Linux or macOS, or Linux within Windows (WSL)"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["data", "list"], ["cells"]])
 def test_listings_start_within_three_seconds(arguments):
     """Of the processor's time, the best of three: a busy machine does not count."""

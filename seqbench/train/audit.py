@@ -1,0 +1,155 @@
+"""What must hold between a record and this code: its config's classes, the task of its data, the unit's sizes.
+
+The leaderboard knows records alone; the command line hands it CHECKS. Each yields (dotted field, what is wrong) pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, cast
+
+from lightning.pytorch import callbacks
+from torch import optim
+from torch.optim import lr_scheduler as schedules
+
+import seqbench.train.optim as own
+from seqbench import datamodules
+from seqbench.cells import cells
+from seqbench.datamodules.base import SequenceData
+from seqbench.model.budget import count_parameters, hidden_for_budget
+from seqbench.model.heads import head_for
+from seqbench.record import SECTIONS, Record
+from seqbench.task import Task
+from seqbench.train.identity import INCIDENTAL, WATCHING, defaults
+from seqbench.train.module import SequenceModel
+
+Problems = Iterator[tuple[str, str]]
+PLACES = ("data", "model.cell", "model.optimizer", "model.schedule", "trainer.callbacks")
+RUN = {"protocol", "patience"}
+
+
+@lru_cache
+def data_sets() -> dict[str, type[SequenceData[Any]]]:
+    """All data sets by their classes' names."""
+    return {kind.__name__: kind for kind in datamodules.datasets().values()}
+
+
+@lru_cache
+def known(place: str) -> frozenset[str]:
+    """The names that may stand at a place: of ours, torch.optim, its lr_scheduler, lightning.pytorch.
+
+    Callbacks that only watch are none: a config of a record holds what decides numbers.
+    """
+    if place == "data":
+        return frozenset(data_sets())
+    if place == "model.cell":
+        return frozenset(cells())
+    if place == "model.optimizer":
+        return _classes_of(optim, optim.Optimizer) | _classes_of(own, optim.Optimizer)
+    if place == "model.schedule":
+        return _classes_of(schedules, schedules.LRScheduler)
+    return _classes_of(callbacks, callbacks.Callback) - WATCHING
+
+
+def _classes_of(module: Any, base: type) -> frozenset[str]:
+    found = (name for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, base))
+    return frozenset(name for name in found if not name.startswith("_"))
+
+
+def classes(record: Record) -> Problems:
+    """What in a config could make `seqbench fit` import or read something else than this suite and its libraries."""
+    config = record.config
+    expected = {"config": set(SECTIONS), "run": RUN, "data": {"class_path", "init_args"}}
+    for name, section in (("config", config), ("run", config["run"]), ("data", config["data"])):
+        for key in sorted(section.keys() - expected[name]):
+            yield f"config.{key}" if name == "config" else f"config.{name}.{key}", "is nothing that a run is named by"
+    for key in sorted(config["trainer"].keys() & INCIDENTAL):
+        yield f"config.trainer.{key}", "is nothing that a run is named by"
+    placed = set()
+    for place in PLACES:
+        section, _, key = place.partition(".")
+        value = config[section].get(key) if key else config[section]
+        several = place == "trainer.callbacks" and isinstance(value, list)
+        for path, one in ((f"{place}.{i}", v) for i, v in enumerate(value)) if several else ((place, value),):
+            placed.add(f"config.{path}.class_path")
+            yield from _misnamed(f"config.{path}", one, known(place)) if one is not None else ()
+    for path in _named("config", config):
+        if path not in placed:
+            yield path, "no class can be named here"
+
+
+def _misnamed(path: str, value: Any, names: frozenset[str]) -> Problems:
+    if not isinstance(value, dict) or not value.keys() <= {"class_path", "init_args"}:
+        yield path, "is no class_path with init_args"
+    elif value.get("class_path") not in names:
+        yield f"{path}.class_path", f"{value.get('class_path')!r} is none of this version's and its libraries' classes"
+
+
+def _named(path: str, value: Any) -> Iterator[str]:
+    """Where classes are named."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        if key == "class_path":
+            yield f"{path}.{key}"
+        else:
+            yield from _named(f"{path}.{key}", inner)
+
+
+def task(record: Record) -> Problems:
+    """The task, data digest too, is what this code makes of the config's data; a folder of one's own is not here."""
+    data = record.config["data"]
+    kind = data_sets().get(data["class_path"])
+    if kind is None or kind.places:  # told by `classes`; files of one's own
+        return
+    made = _task(data["class_path"], json.dumps(data.get("init_args") or {}, sort_keys=True))
+    for field, value in vars(record.task).items():
+        if value != made[field]:
+            yield f"task.{field}", f"{value!r}, but this code's data set has {made[field]!r}"
+
+
+@lru_cache
+def _task(data_set: str, options: str) -> dict[str, Any]:
+    return dict(vars(data_sets()[data_set](**json.loads(options)).task))
+
+
+def sizes(record: Record) -> Problems:
+    """Unit, hidden size and parameter counts are what this code makes of the config's model."""
+    model = defaults(SequenceModel) | record.config["model"]
+    cell = model["cell"]
+    if cell["class_path"] not in known("model.cell"):
+        return  # told by `classes`
+    shape = (record.task.head, record.task.input_size, record.task.target_size, model["layers"])
+    budget = (model["budget"], model["count"]) if model["hidden"] is None else None
+    options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
+    expected = _sizes(cell["class_path"], options, shape, budget, record.cell.hidden)
+    if budget is None:
+        expected = expected | {"cell.hidden": model["hidden"]}
+    expected = expected | dict(zip(("cell.budget", "cell.count"), budget or (None, None), strict=True))
+    told = {f"cell.{key}": value for key, value in vars(record.cell).items()}
+    told |= {f"parameters.{key}": value for key, value in vars(record.parameters).items()}
+    for field, value in told.items():
+        if value != expected[field]:
+            yield field, f"{value!r}, but this code makes {expected[field]!r} of the config"
+
+
+@lru_cache
+def _sizes(
+    unit: str, options: str, shape: tuple[str, int, int, int], budget: tuple[int, Any] | None, hidden: int
+) -> dict[str, Any]:
+    """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
+    cell = cells()[unit](**json.loads(options))
+    head, inputs, targets, layers = shape
+    outputs = head_for(Task("", inputs, targets, cast(Any, head), "", "")).outputs
+    counts = count_parameters(cell, inputs, hidden, outputs, layers)
+    return {
+        "cell.name": unit,
+        "cell.options": cell.options(),
+        "cell.hidden": None if budget is None else hidden_for_budget(cell, inputs, outputs, *budget, layers),
+        "parameters.recurrent": counts.recurrent,
+        "parameters.total": counts.total,
+    }
+
+
+CHECKS = (classes, task, sizes)
