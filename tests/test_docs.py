@@ -116,7 +116,7 @@ def test_what_a_page_shows_works(page, parse, monkeypatch, tmp_path):
     [
         "seqbench fit -c jsb -c chung2014 --model.sell GRU",
         "seqbench fit -c jsp --model.cell GRU",
-        "seqbench sweep -c jsb -c chung2014 --cells GRU --trainer.max_epoch 3",
+        "seqbench sweep -c jsb -c chung2014 --cells GRU --trainer.max_epocs 3",
         "seqbench leaderboard bulid",
         "seqbench data floors",
         "make tset",
