@@ -62,8 +62,8 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
+    text = re.sub(r"\s+", " ", f"{value:,}" if isinstance(value, int) else str(value)).strip()
+    return text if text.startswith("`") else text.replace("|", "\\|")  # code keeps its bars
 
 
 def fenced(text: str, language: str = "text") -> str:
@@ -192,8 +192,15 @@ def _fields(kind: type) -> Iterator[tuple[str, str, str]]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT and (field := re.match(r"\s+(\w+):", lines[token.start[0] - 1])):
                 comments[field[1]] = token.string.lstrip("# ")
-        hints |= {field.name: str(field.type) for field in dataclasses.fields(base)}
+        resolved = typing.get_type_hints(base)
+        hints |= {field.name: _spelt(field.type, resolved[field.name]) for field in dataclasses.fields(base)}
     return ((name, hint, comments.get(name, "")) for name, hint in hints.items())
+
+
+def _spelt(written: Any, resolved: Any) -> str:
+    """A field's type as it is written, but the values of a Literal that has a name."""
+    values = typing.get_args(resolved) if typing.get_origin(resolved) is typing.Literal else ()
+    return ", ".join(map(repr, values)) or str(written)
 
 
 def api() -> str:
