@@ -140,15 +140,24 @@ def data() -> str:
 
 
 def units() -> str:
-    """Each unit with its paper and equations."""
+    """Each unit with its paper and equations, in families: files of seqbench/cells, told by their docstrings."""
     from seqbench.cells import cells
 
+    families: dict[str, list[type]] = {}
+    for kind in sorted(cells().values(), key=lambda kind: inspect.getsourcelines(kind)[1]):
+        families.setdefault(kind.__module__, []).append(kind)
     parts = []
-    for name, kind in cells().items():
-        options = ", ".join(n for n in inspect.signature(kind).parameters if n != "bias")
-        told = f"{kind.paper}; options besides `bias`: `{options}`." if options else f"{kind.paper}."
-        parts.append(f"## {name}\n\n{told}\n\n{fenced(inspect.getdoc(kind) or '')}")
+    for module, kinds in sorted(families.items()):
+        title, _, told = (inspect.getdoc(sys.modules[module]) or "").partition("\n\n")
+        parts += [f"## {title.partition('.  R replicas')[0].rstrip('.')}", fenced(told) if told else ""]
+        parts += map(_unit, kinds)
     return "\n\n".join(parts)
+
+
+def _unit(kind: Any) -> str:
+    options = ", ".join(f"`{name}`" for name in inspect.signature(kind).parameters if name != "bias")
+    told = f"{kind.paper}; options besides `bias`: {options}." if options else f"{kind.paper}."
+    return f"### {kind.__name__}\n\n{told}\n\n{fenced(inspect.getdoc(kind) or '')}"
 
 
 def configs() -> str:
