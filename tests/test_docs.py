@@ -146,10 +146,13 @@ def test_commands_within_the_text_are_those_there_are(page, lightning):
         if program == "make":
             assert {word for word in words if "=" not in word} <= TARGETS, command
             continue
-        parser = lightning._subcommands_action.choices.get(words[0]) if words[0] in cli.LIGHTNING else cli._parser()
-        for word in words[: next((n for n, w in enumerate(words) if not w.islower()), None)]:
+        parser = lightning._subcommands_action.choices[words.pop(0)] if words[0] in cli.LIGHTNING else cli._parser()
+        for word in words:
             inner = next((a.choices for a in parser._actions if isinstance(a.choices, dict)), {})
-            parser = inner.get(word, parser)
+            if not inner:
+                break
+            assert word in inner, command
+            parser = inner[word]
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         known = set(parser._option_string_actions) | set(cli._status_parser()._option_string_actions)
         assert {flag for flag in flags if flag not in known} == set(), command
