@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "tests/README.md", *ROOT.glob("docs/**/*.md")]
 BLOCK = re.compile(r"^( *)(?:<!-- (\w+)(?:: (\S+))? -->\n *)?```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SMALL = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "5"]
-SHORT = ["--stages", "search", "--rates", "2"]
+SHORT = ["--stages", "search", "--rates", "2", "--group-size", "2"]
 STAND_IN = "data: {class_path: Synthetic}\nmodel: {cell: GRU}\n"  # for the config of a run that a page speaks of
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
