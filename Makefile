@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UNITS := Tanh GRU LSTM
 FAST := tests/leaderboard tests/datamodules tests/seqbench/cells tests/seqbench/model tests/seqbench/test_cli.py
 
-.PHONY: help setup run test test-fast pythons lint format leaderboard bench clean
+.PHONY: help setup run test test-fast pythons lint docs format leaderboard bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ setup: $(VENV)/installed  ## .venv with the pinned packages and the project
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("seqbench needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,ray]'
 	@touch $@
 
 run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build the leaderboard: a minute or two
@@ -25,7 +25,7 @@ run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build th
 	done
 	$(BIN)/seqbench leaderboard build --records runs --out runs/leaderboard
 
-test: setup lint  ## lint, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
+test: setup lint docs  ## lint, the site, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
 	$(BIN)/python -m pytest
 
 test-fast: setup  ## what takes no long training and no compiler: a minute or so
@@ -47,6 +47,9 @@ lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
+docs: setup  ## build the documentation, every warning an error: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 format: setup  ## rewrite the code in ruff's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -58,4 +61,4 @@ bench: setup  ## check and time the kernels, write the tables of benchmarks/READ
 	$(BIN)/seqbench bench --into benchmarks/README.md
 
 clean:  ## remove the environments and caches; runs stay
-	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-* build/site .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -115,8 +115,8 @@ class Environment:
 class Record:
     """One run: one seed, one rate, one unit, one dataset."""
 
-    schema: int
-    run_id: str
+    schema: int  # version of this form
+    run_id: str  # as `run_id` makes it, and the name of the run's folder
     status: Status
     message: str  # why it diverged, stopped, was interrupted or failed; "" otherwise
     task: TaskRecord
@@ -125,12 +125,12 @@ class Record:
     seed: int
     rate: float
     config: dict[str, Any]  # data, model, trainer, run: what differs from the defaults, classes by name (identity.py)
-    command: str
+    command: str  # what to type for this run alone
     environment: Environment
     seconds: float  # of training and validation, to the last epoch; runs trained together share the clock
     curve: Curve
     best_epoch: int | None  # counted from 0
-    best_valid: float | None
+    best_valid: float | None  # NLL, of the curve's best entry
     train: Score | None  # of the best epoch's weights, without weight noise, as all three
     valid: Score | None
     test: PartedScore | None
