@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from seqbench.train.arguments import resolve
 
 from seqbench import cli
 from seqbench.search.design import with_unit
 from seqbench.task import SeqbenchError
+from seqbench.train.arguments import resolve
 from seqbench.train.fitting import SeqbenchCLI
 
 ROOT = Path(__file__).parents[1]
