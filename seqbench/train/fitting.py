@@ -55,7 +55,10 @@ def _mistake(message: str) -> SeqbenchError:
     key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
     if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
         return SeqbenchError("The protocol was given before the data set: -c DATA comes before -c PROTOCOL")
-    if key and (option := re.search(r"NestedArg\(key='(\w+)'", text)):
+    if key and (option := re.search(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)", text)):
+        if wrong := re.search(rf"""{option[1]}\b[^:]*: [Ee]xpected (?:an? )?(.*?)(?=\. Got value| Expected)""", text):
+            kind = re.sub(r"typing\.Literal\[(.*)\]", r"\1", wrong[1])
+            return SeqbenchError(f"--{key[1]}.{option[1]} {option[2][:80]}: expected {kind}")
         return SeqbenchError(
             f"--{key[1]}.{option[1]}: name the class first, --{key[1]} NAME, and one that has {option[1]}"
         )

@@ -22,6 +22,7 @@ BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
         (["--model.cell", "GRU", "--data.batch_size", "0"], "give 1 or more"),
         (["--model.cell", "GRU", "--model.budget", "-1"], "must be positive"),
         (["--model.cell", "GRU", "--model.optimizer.floor", "0.1"], "name the class first, --model.optimizer NAME"),
+        (["--model.cell", "GRU", "--data.order", "sideways"], "--data.order sideways: expected 'bucketed', 'shuffled'"),
         (["--model.cell", "GRU", "--model.optimizer", "torch.optim.Rprop"], "use one of: ChungRMSProp"),
         (["--model.cell", "GRU", "--trainer.gradient_clip_algorithm", "value"], "clipped by norm"),
         (["--model.cell", "GRU", "--ckpt_path", "nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
