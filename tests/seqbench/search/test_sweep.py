@@ -13,7 +13,7 @@ import pytest
 
 from seqbench import cli, record
 from seqbench.search import engines, sweep
-from seqbench.search.design import STAGES, Design, draw_rates, groups, records
+from seqbench.search.design import STAGES, Design, draw_rates, fit_command, groups, load_design, records, with_unit
 from seqbench.task import SeqbenchError
 from seqbench.train.extract import extract
 from seqbench.train.fitting import run
@@ -95,6 +95,23 @@ def test_each_record_has_the_command_that_trains_it_alone(undisturbed, tmp_path)
     alone = record.load(tmp_path / found.run_id / "record.json")
     assert alone.command == found.command
     assert alone.test.nll == pytest.approx(found.test.nll, abs=1e-6)
+
+
+def test_a_sweep_begun_before_can_be_gone_on_with(undisturbed):
+    """What stands in its file, and the command that a group's runs are named by, are what they were."""
+    kept = json.loads((undisturbed / "sweep.json").read_text())
+    assert kept == {
+        "command": SHORT, "units": ["Tanh", "GRU"], "rates": [1e-2, 1e-3, 1e-7, 1e-1], "seeds": 3,
+        "stages": ["search", "report"], "group_size": 2,
+    }  # fmt: skip
+    command = fit_command(load_design(undisturbed), Path("out"), "GRU", [0, 0], [1e-2, 1e-3])
+    replicas = ["--model.seed", "[0, 0]", "--model.rate", "[0.01, 0.001]"]
+    assert command == ["fit", *SHORT, "--model.cell", "GRU", *replicas, "--run.dir", "out"]
+
+
+def test_a_units_own_options_come_after_it():
+    command = ["-c", "jsb", "--model.cell.peepholes", "false", "--model.noise", "0"]
+    assert with_unit(command, "LSTM") == [*command[:2], "--model.cell", "LSTM", *command[2:]]
 
 
 def test_a_finished_sweep_trains_nothing_again(undisturbed):
