@@ -192,7 +192,7 @@ def test_a_lucky_seed_chooses_no_rate():
 
     searched = [made(rate, 0, valid) for rate, valid in ((1.0, 8.0), (2.0, 8.5), (3.0, 8.6), (4.0, 9.0))]
     assert record.best_rate(searched) == 1.0
-    assert record.first_rates(searched, 3) == [1.0, 2.0, 3.0]
+    assert record.best_rates(searched)[:3] == [1.0, 2.0, 3.0]
     report = [made(1.0, 1, 9.2), made(2.0, 1, 8.5), made(3.0, 1, 8.5)]
     assert record.best_rate(searched + report) == 2.0  # means 8.6, 8.5 and 8.55 over two seeds
     lost = dataclasses.replace(report[1], status="diverged")
