@@ -56,7 +56,7 @@ class Recurrent(nn.Module):
             SeqbenchError: no such unit, or a size below 1.
         """
         super().__init__()
-        if min(input_size, hidden_size, layers, replicas or 1) < 1 or replicas == 0:
+        if min(input_size, hidden_size, layers, 1 if replicas is None else replicas) < 1:
             raise SeqbenchError(f"Sizes must be positive: {input_size}, {hidden_size}, {layers} layers, {replicas=}")
         cell = cells.find(cell) if isinstance(cell, str) else cell
         self.cell = cell() if isinstance(cell, type) else cell
@@ -88,22 +88,23 @@ class Recurrent(nn.Module):
         """
         alone = self.replicas is None
         first = None if state is None else tuple(s.unsqueeze(0) for s in state) if alone else state
-        x = x.unsqueeze(1) if x.ndim == 3 else x
         self._check(x, first, steps)
+        x = x.unsqueeze(1) if x.ndim == 3 else x
         w = SimpleNamespace(**{name: v.unsqueeze(0) if alone else v for name, v in self.w.items()})
         h, last = self._run(x, w, first) if steps is None else self._run_to_each_end(x, w, first, steps)
         return (h.squeeze(1), tuple(s.squeeze(0) for s in last)) if alone else (h, last)
 
     def _check(self, x: Tensor, state: State | None, steps: Tensor | None) -> None:
         R, wanted = self.replicas or 1, self.layers * self.cell.states
-        if x.ndim != 4 or x.shape[1] not in (1, R) or x.shape[3] != self.input_size or not len(x):
+        fits = x.ndim == 3 or (x.ndim == 4 and self.replicas == x.shape[1])
+        if not fits or x.shape[-1] != self.input_size or not len(x):
             axes = "[T, B, I]" if self.replicas is None else f"[T, B, I] or [T, {R}, B, I]"
             raise SeqbenchError(f"x is {list(x.shape)}: give {axes} with T at least 1 and I = {self.input_size}")
-        size = (R, x.shape[2], self.hidden_size)
+        B, size = x.shape[-2], (R, x.shape[-2], self.hidden_size)
         if state is not None and (len(state) != wanted or any(s.shape != size for s in state)):
             raise SeqbenchError(f"A state of {type(self.cell).__name__} is {wanted} tensors, as the layer returns it")
-        if steps is not None and (steps.shape != x.shape[2:3] or bool(((steps < 0) | (steps > len(x))).any())):
-            raise SeqbenchError(f"steps must be one number from 0 to T = {len(x)} for each of {x.shape[2]} sequences")
+        if steps is not None and (steps.shape != (B,) or bool(((steps < 0) | (steps > len(x))).any())):
+            raise SeqbenchError(f"steps must be one number from 0 to T = {len(x)} for each of {B} sequences")
 
     def _run(self, x: Tensor, w: SimpleNamespace, state: State | None) -> tuple[Tensor, State]:
         return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence, state=state)

@@ -50,7 +50,7 @@ def _mistake(message: str) -> SeqbenchError:
         return SeqbenchError(
             f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
         )
-    if "unrecognized arguments" in text or "does not accept" in text:
+    if "unrecognized arguments" in text or "does not accept" in text or re.match(r"Option \S+ is not accepted$", text):
         return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
     key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
     if key and key[1] == "data" and "init_args" in text and "class_path" not in text:

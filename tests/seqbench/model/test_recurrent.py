@@ -10,6 +10,8 @@ import torch
 
 import seqbench
 from seqbench import cells
+from seqbench.datamodules import Synthetic
+from seqbench.train.module import SequenceModel
 
 T, B, I, H = 11, 4, 5, 6
 
@@ -134,6 +136,13 @@ def test_a_sequence_in_two_parts_is_the_whole():
     second, end = layer(x[4:], state)
     torch.testing.assert_close(torch.cat([first, second]), h)
     torch.testing.assert_close(end, last)
+
+
+def test_it_begins_with_the_weights_of_a_run_of_its_seed():
+    layer = seqbench.Recurrent("LSTM", 88, H, layers=2, seed=3)
+    model = SequenceModel(cells.LSTM(), Synthetic().task, seed=3, hidden=H, layers=2)
+    for name, weight in layer.w.items():
+        assert torch.equal(model.w[name][0], weight)
 
 
 def test_copied_saved_and_loaded_it_gives_the_same():

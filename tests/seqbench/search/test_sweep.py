@@ -13,7 +13,7 @@ import pytest
 
 from seqbench import cli, record
 from seqbench.search import engines, sweep
-from seqbench.search.design import STAGES, Design, draw_rates, groups, records
+from seqbench.search.design import STAGES, Design, draw_rates, fit_command, groups, load_design, records, with_unit
 from seqbench.task import SeqbenchError
 from seqbench.train.extract import extract
 from seqbench.train.fitting import run
@@ -97,6 +97,23 @@ def test_each_record_has_the_command_that_trains_it_alone(undisturbed, tmp_path)
     assert alone.test.nll == pytest.approx(found.test.nll, abs=1e-6)
 
 
+def test_a_sweep_begun_before_can_be_gone_on_with(undisturbed):
+    """What stands in its file, and the command that a group's runs are named by, are what they were."""
+    kept = json.loads((undisturbed / "sweep.json").read_text())
+    assert kept == {
+        "command": SHORT, "units": ["Tanh", "GRU"], "rates": [1e-2, 1e-3, 1e-7, 1e-1], "seeds": 3,
+        "stages": ["search", "report"], "group_size": 2,
+    }  # fmt: skip
+    command = fit_command(load_design(undisturbed), Path("out"), "GRU", [0, 0], [1e-2, 1e-3])
+    replicas = ["--model.seed", "[0, 0]", "--model.rate", "[0.01, 0.001]"]
+    assert command == ["fit", *SHORT, "--model.cell", "GRU", *replicas, "--run.dir", "out"]
+
+
+def test_a_units_own_options_come_after_it():
+    command = ["-c", "jsb", "--model.cell.peepholes", "false", "--model.noise", "0"]
+    assert with_unit(command, "LSTM") == [*command[:2], "--model.cell", "LSTM", *command[2:]]
+
+
 def test_a_finished_sweep_trains_nothing_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")}
     assert sweep.sweep(design(), undisturbed, engines.local)
@@ -175,7 +192,7 @@ def test_a_lucky_seed_chooses_no_rate():
 
     searched = [made(rate, 0, valid) for rate, valid in ((1.0, 8.0), (2.0, 8.5), (3.0, 8.6), (4.0, 9.0))]
     assert record.best_rate(searched) == 1.0
-    assert record.first_rates(searched, 3) == [1.0, 2.0, 3.0]
+    assert record.best_rates(searched)[:3] == [1.0, 2.0, 3.0]
     report = [made(1.0, 1, 9.2), made(2.0, 1, 8.5), made(3.0, 1, 8.5)]
     assert record.best_rate(searched + report) == 2.0  # means 8.6, 8.5 and 8.55 over two seeds
     lost = dataclasses.replace(report[1], status="diverged")

@@ -18,6 +18,7 @@ BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
         (["--model.cell", "GRRU"], "did you mean GRU"),
         (["--model.cell", "GRU", "--data", "Synthtic"], "did you mean Synthetic"),
         (["--model.cell", "GRU", "--model.nose", "1"], "--model.nose"),
+        (["--model.cell", "GRU", "--model.cell.peepholes", "false"], "'peepholes' is not accepted; `seqbench fit"),
         (["--model.cell", "GRU", "--trainer.max_epochs", "x"], "expected int"),
         (["--model.cell", "GRU", "--data.batch_size", "0"], "give 1 or more"),
         (["--model.cell", "GRU", "--model.budget", "-1"], "must be positive"),
