@@ -28,7 +28,7 @@ run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build th
 test: setup lint docs  ## lint, the site, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
 	$(BIN)/python -m pytest
 
-test-fast: setup  ## what takes no long training and no compiler: a minute or so
+test-fast: setup  ## what takes no long training: a minute or so
 	$(BIN)/python -m pytest -m "not slow and not browser" $(FAST)
 
 pythons:  ## the fast tests under each of Python 3.11, 3.12 and 3.13 that uv or the PATH has

@@ -61,7 +61,8 @@ def _memory() -> int:
 
     if torch.cuda.is_available():
         return min(torch.cuda.mem_get_info(n)[0] for n in range(torch.cuda.device_count()))
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS: all there are
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def local(groups: Sequence[Group], design: Design, out: Path, finished: Finished) -> None:

@@ -12,6 +12,7 @@ from seqbench.datamodules import chorales
 from seqbench.datamodules.chorales import BachChorales, Chorale, Note
 from seqbench.task import SeqbenchError
 
+pytestmark = pytest.mark.slow  # music21's corpus is parsed
 DIGEST = "03b120764acfba08ce014cb7962046fedef18c70f56208666fa198d33444fafb"
 
 
