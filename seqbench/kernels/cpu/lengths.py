@@ -1,14 +1,28 @@
-"""Pieces of work of unequal length, on a CPU: each runs as many steps as its own longest sequence has.
+"""Pieces of work, of unequal length too, on a CPU: each runs as many steps as its own longest sequence has.
 
 T time, R replicas, B batch.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
+
+
+class Pieces(NamedTuple):
+    """Of the work on [T, R, B, ...], cut in time: int64 [pieces] each, a replica's in order of time."""
+
+    replica: Any
+    first: Any  # step
+    steps: Any
+
+    @property
+    def most(self) -> int:
+        """Steps of the longest."""
+        return int(self.steps.max())
 
 
 def piece_ends(steps: Tensor | None, T: int, R: int, B: int, height: int) -> Any:
@@ -51,22 +65,27 @@ def clear_behind(ends: Any, out: Tensor | None) -> None:
         out[int(ends.min()) :].zero_()
 
 
-def cut_in_time(ends: Any, B: int, rows: int) -> tuple[Any, Any, Any]:
-    """As `dense.in_pieces`, where replicas have unequally many steps; each has a piece, if an empty one.
+@functools.lru_cache(512)  # sequences of a few hundred lengths come again every epoch
+def cut_in_time(ends: tuple[int, ...], B: int, rows: int) -> Pieces:
+    """Pieces of about so many rows, of each replica one at least, if an empty one.
 
-    Args:
-        ends: int64 [R], the steps of each replica.
+    Args: ends: [R], the steps of each replica.
     """
-    most = max(1, rows // B)
-    counts = np.maximum(1, -(-ends // most))
-    replica = np.repeat(np.arange(len(ends)), counts)
+    most, R = max(1, rows // B), len(ends)
+    counts = np.maximum(1, -(-np.array(ends) // most))
+    replica = np.repeat(np.arange(R), counts)
     first = (np.arange(len(replica)) - np.repeat(counts.cumsum() - counts, counts)) * most
-    return replica, first, np.minimum(most, ends[replica] - first)
+    return Pieces(replica, first, np.minimum(most, np.array(ends)[replica] - first))
 
 
-def summed_by(replica: Any, parts: Tensor) -> Tensor:
-    """[pieces, ...] as [R, ...]: as `dense.summed`, for replicas that have unequally many pieces, one at least."""
+def summed(replica: Any, parts: Tensor) -> Tensor:
+    """[pieces, ...] as [R, ...]: each replica's pieces, one at least, added up in order, whatever thread they are from.
+
+    Args: replica: int64 [pieces], whose each is, ascending.
+    """
     counts = np.bincount(replica)
+    if len(counts) == len(parts):
+        return parts
     first = counts.cumsum() - counts
     total = parts[first]
     for k in range(1, counts.max()):
