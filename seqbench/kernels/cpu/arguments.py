@@ -21,23 +21,24 @@ def by_field(fields: Sequence[str], values: Mapping[str, Value]) -> list[Value]:
     Raises:
         TypeError: a field without a value, or a value without a field.
     """
-    if values.keys() != set(fields):
+    row = [values[field] for field in fields if field in values]
+    if not len(row) == len(fields) == len(values):
         missing, unknown = sorted(set(fields) - values.keys()), sorted(values.keys() - set(fields))
         raise TypeError(f"arguments of compiled code: missing {missing}, unknown {unknown}")
-    return [values[field] for field in fields]
+    return row
 
 
 def arguments(fields: Sequence[str], pieces: int, **values: Any) -> Any:
     """int64 [pieces, fields].
 
-    Args: values: by field a number, an int64 array [pieces], or a float32 tensor, whose address it stands for.
+    Args: values: by field a number, or an int64 array [pieces].
 
     Raises:
-        TypeError: as `by_field`, or a tensor of another precision.
+        TypeError: as `by_field`.
     """
     table = np.empty((pieces, len(fields)), dtype=np.int64)
     for column, value in enumerate(by_field(fields, values)):
-        table[:, column] = address(value) if isinstance(value, Tensor) else value
+        table[:, column] = value
     return table
 
 
@@ -47,6 +48,6 @@ def address(tensor: Tensor) -> int:
     Raises:
         TypeError: it is another one.
     """
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+    if tensor.dtype is not torch.float32 or not tensor.is_cpu:
         raise TypeError(f"compiled code takes float32 on the CPU, not {tensor.dtype} on {tensor.device}")
     return tensor.data_ptr()

@@ -85,7 +85,8 @@ def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     R, _, N = W.shape
     padded, bias = aligned(W), None if b is None else b.contiguous()
     out = torch.empty(T, R, B, N, dtype=torch.float32)
-    r, t, steps = cut_in_time((T,) * R, B, ROWS)
+    pieces = cut_in_time((T,) * R, B, ROWS)
+    r, t, steps = pieces.replica, pieces.first, pieces.steps
     work = arguments(
         FORWARD, len(t), product=product_address(), T=steps, M=B, N=N, K=K,
         x=address(x) + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, x_step=Rx * B * K,
@@ -102,7 +103,8 @@ def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
     """Of W [R, K, N] and b [R, 1, N]."""
     T, Rx, B, K = x.shape
     _, R, _, N = dout.shape
-    r, t, steps = cut_in_time((T,) * R, B, ROWS)
+    pieces = cut_in_time((T,) * R, B, ROWS)
+    r, t, steps = pieces.replica, pieces.first, pieces.steps
     piece, width = np.arange(len(t)), rounded(N)
     dW, db, ones = (
         torch.empty(len(t), K, width, dtype=torch.float32),
@@ -113,11 +115,11 @@ def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         GRADIENT, len(t), product=product_address(), T=steps, B=B, N=N, K=K,
         x=address(x) + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, x_step=Rx * B * K,
         dout=address(dout) + 4 * (t * R + r) * B * N, dout_step=R * B * N,
-        dW=address(dW) + 4 * piece * K * width, ldw=width, ones=ones, db=address(db) + 4 * piece * width,
+        dW=address(dW) + 4 * piece * K * width, ldw=width, ones=address(ones), db=address(db) + 4 * piece * width,
     )  # fmt: skip
     run = _code().gradient
     threads.run(lambda piece: run(work[piece]), len(work))
-    return summed(r, dW)[..., :N], summed(r, db)[..., :N]
+    return summed(pieces.counts, dW)[..., :N], summed(pieces.counts, db)[..., :N]
 
 
 class _Dense(torch.autograd.Function):

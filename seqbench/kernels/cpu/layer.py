@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from seqbench.cells import State
 from seqbench.kernels.compiler.plan import Plan
 from seqbench.kernels.cpu import cache, pool, threads
-from seqbench.kernels.cpu.arguments import arguments
+from seqbench.kernels.cpu.arguments import address, by_field
 from seqbench.kernels.cpu.dense import aligned, whole_bias
 from seqbench.kernels.cpu.lengths import clear_behind, longest_first, piece_ends, summed
 from seqbench.kernels.cpu.lowering import Fields, backward_fields, forward_fields, source
@@ -61,7 +61,8 @@ def _code(plan: Plan) -> Any:
 def _started(offsets: Any, fields: Fields, starts: dict[str, int | Tensor]) -> Any:
     """Arguments [pieces, fields]: what follows from sizes (tiles.py), onto which addresses are added by name."""
     table = offsets.copy()
-    table[:, len(fields.sizes) :] += arguments(fields.starts, 1, **starts)
+    addresses = {name: start if isinstance(start, int) else address(start) for name, start in starts.items()}
+    table[:, len(fields.sizes) :] += by_field(fields.starts, addresses)
     return table
 
 
@@ -201,7 +202,7 @@ class _Backward:
     def by_weight(self, columns: int, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         """dW [R, I, G*H], db [R, 1, G*H] for so many columns, and by name each weight's derivative in its shape."""
         size = self.size
-        total = summed(size.replica, self.weights)
+        total = summed(size.counts, self.weights)
 
         def part(name: str, columns: int) -> Tensor:
             start, rows, width = size.weights[name]

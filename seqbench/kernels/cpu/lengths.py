@@ -9,20 +9,22 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
 class Pieces(NamedTuple):
-    """Of the work on [T, R, B, ...], cut in time: int64 [pieces] each, a replica's in order of time."""
+    """Of work on [T, R, B, ...], cut in time: a replica's after each other, in order of time.
+
+    Attributes:
+        replica, first, steps: int64 [pieces] each, whose it is, its first step and the number of them.
+        counts: [R], how many pieces each replica has.
+    """
 
     replica: Any
-    first: Any  # step
+    first: Any
     steps: Any
-
-    @property
-    def most(self) -> int:
-        """Steps of the longest."""
-        return int(self.steps.max())
+    counts: tuple[int, ...]
 
 
 def piece_ends(steps: Tensor | None, T: int, R: int, B: int, height: int) -> Any:
@@ -75,20 +77,22 @@ def cut_in_time(ends: tuple[int, ...], B: int, rows: int) -> Pieces:
     counts = np.maximum(1, -(-np.array(ends) // most))
     replica = np.repeat(np.arange(R), counts)
     first = (np.arange(len(replica)) - np.repeat(counts.cumsum() - counts, counts)) * most
-    return Pieces(replica, first, np.minimum(most, np.array(ends)[replica] - first))
+    steps = np.minimum(most, np.array(ends)[replica] - first)
+    return Pieces(replica, first, steps, tuple(counts.tolist()))
 
 
-def summed(replica: Any, parts: Tensor) -> Tensor:
-    """[pieces, ...] as [R, ...]: each replica's pieces, one at least, added up in order, whatever thread they are from.
+def summed(counts: tuple[int, ...], parts: Tensor) -> Tensor:
+    """[pieces, ...] as [R, ...]: each replica's pieces added up in order, whatever thread they are from.
 
-    Args: replica: int64 [pieces], whose each is, ascending.
+    Args: counts: [R], how many pieces each replica has, one at least.
     """
-    counts = np.bincount(replica)
     if len(counts) == len(parts):
         return parts
-    first = counts.cumsum() - counts
-    total = parts[first]
-    for k in range(1, counts.max()):
-        more = np.flatnonzero(counts > k)
-        total[more] += parts[first[more] + k]
+    if len(set(counts)) > 1:
+        shares = zip(counts, parts.split(counts), strict=True)
+        return torch.cat([summed((count,), share) for count, share in shares])
+    first, second, *others = parts.view(len(counts), -1, *parts.shape[1:]).unbind(1)
+    total = first + second
+    for other in others:
+        total += other
     return total

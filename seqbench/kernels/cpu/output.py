@@ -125,7 +125,7 @@ class _Head(torch.autograd.Function):
         slopes, nats = pool.take(T, R, B, O), torch.empty(T, R, B, dtype=torch.float32)
         clear_behind(ends, nats)
         pieces = cut_in_time((T,) * R if ends is None else tuple(ends.tolist()), B, ROWS)
-        r, t, count = pieces
+        r, t, count = pieces.replica, pieces.first, pieces.steps
         row = (t * R + r) * B
         work = arguments(
             FORWARD, len(t), product=product_address(), T=count, B=B, K=K, O=O, H=H,
@@ -149,7 +149,7 @@ class _Head(torch.autograd.Function):
         dh = torch.empty_like(h) if ctx.needs_input_grad[1] else None
         clear_behind(ctx.ends, dh)
         V_T = aligned(V.mT)
-        r, t, count = ctx.pieces
+        r, t, count = ctx.pieces.replica, ctx.pieces.first, ctx.pieces.steps
         row, piece, ld = (t * R + r) * B, np.arange(len(t)), rounded(O)
         dV, dc, ones = (
             torch.empty(len(t), H, ld, dtype=torch.float32),
@@ -161,15 +161,15 @@ class _Head(torch.autograd.Function):
             h=address(h) + 4 * row * H, h_step=R * B * H,
             V_T=address(V_T) + 4 * r * V_T.stride(0), ldv_T=V_T.shape[-1],
             slopes=address(slopes) + 4 * row * O, slope_step=R * B * O, g=address(g) + 4 * row, g_step=R * B,
-            room=0, ones=ones, dV=address(dV) + 4 * piece * H * ld, dc=address(dc) + 4 * piece * ld, ld=ld,
+            room=0, ones=address(ones), dV=address(dV) + 4 * piece * H * ld, dc=address(dc) + 4 * piece * ld, ld=ld,
             dh=0 if dh is None else address(dh) + 4 * row * H,
         )  # fmt: skip
-        run, room, column = ctx.code.backward, ctx.pieces.most * B * ld, BACKWARD.index("room")
+        run, room, column = ctx.code.backward, int(count.max()) * B * ld, BACKWARD.index("room")
 
         def backward(piece: int) -> None:
             work[piece, column] = address(pool.own(room))
             run(work[piece])
 
         threads.run(backward, len(work))
-        dV, dc = (summed(r, part) for part in (dV, dc))
+        dV, dc = (summed(ctx.pieces.counts, part) for part in (dV, dc))
         return None, dh, dV[..., :O], dc[..., :O], None, None

@@ -86,9 +86,9 @@ class Tiles:
         return self.T if self.keeps_slots else min(self.T, AHEAD), self.T if self.keep else 1
 
     @functools.cached_property
-    def replica(self) -> Any:
-        """int64 [pieces], whose each is."""
-        return np.array([replica for replica, _, _ in self.pieces])
+    def counts(self) -> tuple[int, ...]:
+        """[R], pieces of each replica."""
+        return (len(self.pieces) // self.R,) * self.R
 
     def cut(self, rows: Tensor) -> Tensor:
         """[R, B, H] as [pieces, height, H]."""
