@@ -24,13 +24,14 @@ import torch
 begin = time.perf_counter()
 from types import SimpleNamespace
 from seqbench import cells
+from seqbench.kernels.sequence import decide
 from seqbench.model.recurrence import run_layer
 from seqbench.model.weights import initial_weights
 imported = time.perf_counter()
 for name in sys.argv[1].split(","):
     cell = cells.find(name)()
     w = {name: p.requires_grad_() for name, p in initial_weights(cell.layer(88, 36), [0]).items()}
-    h, _ = run_layer(cell, torch.zeros(5, 1, 16, 88), SimpleNamespace(**w), recurrence="numba")
+    h, _ = run_layer(cell, torch.zeros(5, 1, 16, 88), SimpleNamespace(**w), decide(cell, 36, w["W"], "numba"))
     torch.autograd.grad(h.sum(), list(w.values()))
 print(time.perf_counter() - begin, imported - begin)
 """

@@ -7,7 +7,7 @@ All in one run, rounds in turn, so that a drift of the machine hits all; seconds
 kernels: what is compiled, and nothing else: the recurrent layer and the head with its likelihood, forward and backward,
     on the epoch's batches, gathered before; forward only on the validation batches.
 plain: what a run does and nothing else: batches gathered in the same order, weight noise, Chung's RMSProp, validation
-    after each epoch; one replica after the other.  It shares the unit's step and the way over time, and none of the
+    after each epoch; one replica after the other.  It shares the unit's step and its recurrence, and none of the
     replica axis, callbacks, records, checkpoints or TensorBoard.
 stages: the suite's own parts one after the other without Lightning, each by the clock: where the rest goes.
 """
@@ -35,6 +35,7 @@ from seqbench import record
 from seqbench.cells import Cell, find
 from seqbench.datamodules.base import SequenceData, Split
 from seqbench.datamodules.listing import dataset
+from seqbench.kernels.sequence import decide
 from seqbench.model.affine import project
 from seqbench.model.recurrence import run_layer
 from seqbench.task import Batch
@@ -71,7 +72,8 @@ class Case:
 def hidden(cell: Cell, batch: Batch, w: dict[str, Tensor]) -> Tensor:
     """[T, R, B, H], by the layer's weights among w."""
     own = SimpleNamespace(**{n: w[n] for n in cell.layer(1, 1)})
-    h, _ = run_layer(cell, batch.x.float(), own, steps=batch.steps)
+    recurrence = decide(cell, w["V"].shape[1], own.W)
+    h, _ = run_layer(cell, batch.x.float(), own, recurrence, steps=batch.steps)
     return h
 
 
@@ -90,7 +92,7 @@ def _plain_run(case: Case) -> float:
 
     def nll(split: Split, index: Tensor, w: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         batch = data.gather(split, index)
-        out = project(hidden(model.cell, batch, w), w["V"], w["c"])
+        out = project(hidden(model.cell, batch, w), w["V"], w["c"], compiled=True)
         each = binary_cross_entropy_with_logits(out, batch.y.float(), reduction="none").sum(-1)
         return (each * batch.mask).sum(), batch.mask.sum()
 
@@ -129,7 +131,7 @@ def kernel_epochs(case: Case) -> float:
 
     def nats(batch: Batch) -> Tensor:
         h = hidden(model.cell, batch, weights)
-        return model.head.nats_of(h, weights["V"], weights["c"], batch.y, batch.steps)
+        return model.head.nats_of(h, weights["V"], weights["c"], batch.y, batch.steps, compiled=True)
 
     held = [gathered("valid", index) for index in data.val_dataloader()]
     for epoch in range(case.epochs):
@@ -162,7 +164,7 @@ def stage_epochs(case: Case) -> dict[str, float]:
     data = case.loaded()
     model = case.model(data, case.replicas)
     rates = torch.full((case.replicas,), RATE, dtype=torch.float64)
-    optimizer = PerReplica(ChungRMSProp([model.rows]), rates, model.alive)
+    optimizer = PerReplica(ChungRMSProp([model.rows]), rates, model.alive, compiled=True)
     order, step = data.train_dataloader(), 0
     for epoch in range(case.epochs):
         order.set_epoch(epoch)

@@ -32,18 +32,18 @@ def compare(name: str, cell: LinearCell, options: argparse.Namespace) -> dict[st
     a = torch.randn(options.steps, 1, options.batch, cell.gates * options.hidden, generator=g).requires_grad_()
     leaves = [a, *weights.values()]
 
-    def run(way: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]) -> tuple[Tensor, ...]:
-        h, _ = way(cell, a, SimpleNamespace(**weights), initial_state(cell, a))
+    def run(recurrence: Callable[..., tuple[Tensor, tuple[Tensor, ...]]]) -> tuple[Tensor, ...]:
+        h, _ = recurrence(cell, a, SimpleNamespace(**weights), initial_state(cell, a))
         return h, *torch.autograd.grad(h, leaves, torch.ones_like(h))
 
     for ours, expected in zip(run(scan), run(loop), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
     seconds: dict[str, list[float]] = {"loop": [], "scan": []}
     for _ in range(options.rounds):
-        for way in (loop, scan):
+        for recurrence in (loop, scan):
             start = time.perf_counter()
-            run(way)
-            seconds[way.__name__].append(time.perf_counter() - start)
+            run(recurrence)
+            seconds[recurrence.__name__].append(time.perf_counter() - start)
     ratios = [one / other for one, other in zip(seconds["loop"], seconds["scan"], strict=True)]
     return {
         "unit": name,

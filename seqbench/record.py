@@ -104,7 +104,7 @@ class Environment:
     commit: str  # "" outside a git checkout; ends with "+" if the tree had changes
     versions: dict[str, str]
     device: str
-    recurrence: str  # how it ran over time: loop, scan, torch, numba, triton
+    recurrence: str  # how it ran over time: loop, scan, numba, triton
     precision: str  # effective, e.g. "bf16-mixed" where "16-mixed" was asked for on a CPU
     threads: int  # of the kernels, or of torch where it ran without them
     replicas: int  # trained together, as the group began: they share the clock

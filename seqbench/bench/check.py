@@ -1,4 +1,4 @@
-"""What `seqbench bench` does before it times: every way to run a layer is compared with the loop in float64.
+"""What `seqbench bench` does before it times: each recurrence of a layer is compared with the loop in float64.
 
 On outputs, last state and all gradients.  T time, R replicas, B batch, I inputs, H hidden.
 """
@@ -15,14 +15,14 @@ from torch import Tensor
 from seqbench import cells
 from seqbench.cells import Cell
 from seqbench.kernels import sequence
-from seqbench.kernels.sequence import Recurrence, pick
+from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.budget import count_parameters, hidden_for_budget
 from seqbench.model.recurrence import run_layer
 from seqbench.model.stack import recurrent_matrices
 from seqbench.model.weights import initial_weights
 from seqbench.task import SeqbenchError
 
-COMPILED: tuple[Recurrence, ...] = ("numba", "triton")
+COMPILED: tuple[RecurrenceName, ...] = ("numba", "triton")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Check:
-    """A way against the loop in float64.
+    """A recurrence against the loop in float64.
 
     Attributes:
         error: the largest |difference| over the largest |value|, of all tensors.
@@ -78,7 +78,7 @@ class Check:
 
     device: str
     unit: str
-    way: Recurrence
+    recurrence: RecurrenceName
     shape: str
     dtype: str
     error: float
@@ -107,12 +107,16 @@ class Layer:
         w = {name: p.to(device, dtype) for name, p in self.w.items()}
         return replace(self, x=self.x.to(device, dtype), w=w, state=tuple(s.to(device, dtype) for s in self.state))
 
-    def outcome(self, way: Recurrence) -> list[Tensor]:
+    def decided(self, wanted: RecurrenceName | None = None) -> Recurrence:
+        hidden = self.w["W"].shape[-1] // self.cell.gates
+        return decide(self.cell, hidden, self.w["W"], wanted)
+
+    def outcome(self, wanted: RecurrenceName) -> list[Tensor]:
         """h, last state, and the gradients by x, weights and first state of a number made of all of them."""
         leaves = [p.clone().requires_grad_() for p in (self.x, *self.w.values(), *self.state)]
         x, *rest = leaves
         w = SimpleNamespace(**dict(zip(self.w, rest, strict=False)))
-        h, last = run_layer(self.cell, x, w, tuple(rest[len(self.w) :]), way)
+        h, last = run_layer(self.cell, x, w, self.decided(wanted), tuple(rest[len(self.w) :]))
         g = torch.Generator().manual_seed(1)
         number = sum(((out * torch.randn(out.shape, generator=g).to(out)).sum() for out in (h, *last)), h.new_zeros(()))
         grads = torch.autograd.grad(number, leaves, materialize_grads=True)
@@ -120,7 +124,7 @@ class Layer:
 
 
 def check_odd(cell: Cell, device: str) -> list[Check]:
-    """Every way at odd sizes with three replicas: compiled kernels in float32, the others in float64.
+    """Each recurrence at odd sizes with three replicas: compiled kernels in float32, the others in float64.
 
     Raises:
         SeqbenchError: an error above 1e-5 in float32, 1e-10 in float64.
@@ -128,15 +132,15 @@ def check_odd(cell: Cell, device: str) -> list[Check]:
     layer = Layer.drawn(cell, ODD, 3)
     exact = layer.to("cpu", torch.float64).outcome("loop")
     checks = []
-    for way in ways(cell, ODD, device):
-        dtype, limit = (torch.float32, 1e-5) if way in COMPILED else (torch.float64, 1e-10)
-        error = _error(layer.to(device, dtype).outcome(way), exact)
-        name = str(dtype).removeprefix("torch.")
-        checks.append(_right(Check(device, type(cell).__name__, way, ODD.name, name, error), limit))
+    for name in possible(cell, device):
+        dtype, limit = (torch.float32, 1e-5) if name in COMPILED else (torch.float64, 1e-10)
+        error = _error(layer.to(device, dtype).outcome(name), exact)
+        precision = str(dtype).removeprefix("torch.")
+        checks.append(_right(Check(device, type(cell).__name__, name, ODD.name, precision, error), limit))
     return checks
 
 
-def check_timed(cell: Cell, shape: Shape, device: str, way: Recurrence) -> Check:
+def check_timed(cell: Cell, shape: Shape, device: str, name: RecurrenceName) -> Check:
     """What will be timed, in float32.
 
     Raises:
@@ -146,17 +150,17 @@ def check_timed(cell: Cell, shape: Shape, device: str, way: Recurrence) -> Check
     layer = Layer.drawn(cell, shape, 1)
     exact = layer.to("cpu", torch.float64).outcome("loop")
     error, rounding = (
-        _error(layer.to(where, torch.float32).outcome(w), exact) for where, w in ((device, way), ("cpu", "loop"))
+        _error(layer.to(where, torch.float32).outcome(n), exact) for where, n in ((device, name), ("cpu", "loop"))
     )
-    check = Check(device, type(cell).__name__, way, shape.name, "float32", error, rounding)
+    check = Check(device, type(cell).__name__, name, shape.name, "float32", error, rounding)
     return _right(check, max(1e-5, 10 * rounding))
 
 
 def _right(check: Check, limit: float) -> Check:
     if not check.error <= limit:
         raise SeqbenchError(
-            f"{check.unit} run by {check.way} on {check.device} differs from the loop by {check.error:.1e} of its "
-            f"figures (sizes {check.shape}, {check.dtype}; at most {limit:.0e}): nothing was timed. Force another way "
+            f"{check.unit} run by {check.recurrence} on {check.device} differs from the loop by {check.error:.1e} of "
+            f"its figures (sizes {check.shape}, {check.dtype}; at most {limit:.0e}): nothing was timed. Force another "
             f"by {sequence.VARIABLE}, and report it"
         )
     return check
@@ -170,23 +174,19 @@ def _error(found: list[Tensor], exact: list[Tensor]) -> float:
     return torch.stack(errors).max().item()  # NaN where there is one
 
 
-def ways(cell: Cell, shape: Shape, device: str) -> list[Recurrence]:
-    """Those that a cell can take there, the loop left out."""
-    found: list[Recurrence] = []
-    for way in get_args(Recurrence):
-        dtype = torch.float32 if way in COMPILED else torch.float64
+def possible(cell: Cell, device: str) -> list[RecurrenceName]:
+    """What a cell can run by there, the loop left out."""
+    found: list[RecurrenceName] = []
+    for name in get_args(RecurrenceName):
+        dtype = torch.float32 if name in COMPILED else torch.float64
         try:
-            if way != "loop":
-                found.append(pick(cell, _like(cell, shape, device, dtype), way))
+            if name != "loop":
+                found.append(decide(cell, 1, torch.empty(0, device=device, dtype=dtype), name).name)
         except SeqbenchError:
             continue
     return found
 
 
-def picked(cell: Cell, shape: Shape, device: str) -> Recurrence:
-    """The way that a layer in float32 takes there."""
-    return pick(cell, _like(cell, shape, device, torch.float32))
-
-
-def _like(cell: Cell, shape: Shape, device: str, dtype: torch.dtype) -> Tensor:
-    return torch.empty(1, shape.I, cell.gates * shape.size(cell), device=device, dtype=dtype)
+def fastest(cell: Cell, shape: Shape, device: str) -> RecurrenceName:
+    """What a layer in float32 runs by there."""
+    return decide(cell, shape.size(cell), torch.empty(0, device=device)).name

@@ -23,7 +23,7 @@ from seqbench.task import SeqbenchError
 PLACE = re.compile(r"(<!-- seqbench bench -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "unit": lambda row: row.unit,
-    "way": lambda row: row.way,
+    "recurrence": lambda row: row.recurrence,
     "H": lambda row: str(row.hidden),
     "R": lambda row: str(row.replicas),
     "ms": lambda row: f"{row.milliseconds:.2f}",
@@ -57,7 +57,7 @@ def bench(devices: list[str], names: list[str] | None, as_json: bool, into: Path
         into: a Markdown file, between whose markers the tables go too.
 
     Raises:
-        SeqbenchError: a way is wrong, or there is no such unit, device or marker.
+        SeqbenchError: a figure is wrong, or there is no such unit, device or marker.
     """
     found = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if missing := set(devices) - set(found):
@@ -111,7 +111,7 @@ def show(report: Report, console: Console) -> None:
         console.print(title, style="bold", highlight=False)
         table = Table(box=None, header_style="bold", pad_edge=False)
         for name in COLUMNS:
-            table.add_column(name, justify="left" if name in ("unit", "way") else "right", no_wrap=True)
+            table.add_column(name, justify="left" if name in ("unit", "recurrence") else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(show(row) for show in COLUMNS.values()))
         console.print(table, "")
@@ -129,7 +129,7 @@ def markdown(report: Report) -> str:
 
 def _head(report: Report) -> str:
     peaks = "; ".join(f"{name}: {value:,.0f} GFLOP/s" for name, value in report.peaks.items())
-    errors = ", ".join(f"{way} {error:.1e} ({dtype})" for (way, dtype), error in _largest(report.checks).items())
+    errors = ", ".join(f"{name} {error:.1e} ({dtype})" for (name, dtype), error in _largest(report.checks).items())
     about = ", ".join(f"{name} {value}" for name, value in machine().items())
     return f"{about}. Peak: {peaks or 'not measured'}.\nLargest errors at odd sizes: {errors}.\n"
 
@@ -138,7 +138,8 @@ def _largest(checks: list[Check]) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = {}
     for check in checks:
         if check.rounding is None:
-            key = check.way if check.device == "cpu" else f"{check.way} on {check.device}", check.dtype
+            name = check.recurrence if check.device == "cpu" else f"{check.recurrence} on {check.device}"
+            key = name, check.dtype
             found[key] = max(found.get(key, 0.0), check.error)
     return found
 

@@ -1,4 +1,4 @@
-"""`seqbench bench`: first every way to run a layer over time is checked, then forward and backward are timed.
+"""`seqbench bench`: first each recurrence of a layer is checked, then forward and backward are timed.
 
 In one run, ours against torch.nn's modules, the loop and each other: a ratio is the median over rounds of what the two
 took in the same round.  T time, R replicas, B batch, I inputs, H hidden, G gates.
@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from seqbench import cells
-from seqbench.bench.check import Check, Layer, Shape, check_odd, check_timed, picked
+from seqbench.bench.check import Check, Layer, Shape, check_odd, check_timed, fastest
 from seqbench.cells import Cell
 from seqbench.kernels import sequence
 from seqbench.kernels.cpu import threads
-from seqbench.kernels.sequence import Recurrence
+from seqbench.kernels.sequence import RecurrenceName
 from seqbench.model.recurrence import run_layer
 from seqbench.model.stack import recurrent_matrices
 
@@ -61,7 +61,7 @@ class Row:
     shape: str
     threads: int | None
     unit: str
-    way: Recurrence
+    recurrence: RecurrenceName
     hidden: int
     replicas: int
     milliseconds: float
@@ -121,14 +121,16 @@ def ratio(times: Times, one: str, other: str) -> float:
     return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
 
 
-def ours(cell: Cell, shape: Shape, R: int, device: str, way: Recurrence) -> Callable[[], object]:
+def ours(cell: Cell, shape: Shape, R: int, device: str, name: RecurrenceName) -> Callable[[], object]:
     """Forward and backward of a layer from zeros, with gradients by the weights."""
     layer = Layer.drawn(cell, shape, R).to(device, torch.float32)
     leaves = {name: p.requires_grad_() for name, p in layer.w.items()}
     dh = torch.randn(shape.T, R, shape.B, shape.size(cell), device=device)
 
+    recurrence = layer.decided(name)
+
     def run() -> object:
-        h, _ = run_layer(cell, layer.x, SimpleNamespace(**leaves), recurrence=way)
+        h, _ = run_layer(cell, layer.x, SimpleNamespace(**leaves), recurrence)
         return torch.autograd.grad(h, list(leaves.values()), dh)
 
     return run
@@ -167,7 +169,7 @@ def thread_count(number: int) -> Iterator[None]:
 
 def cpu_peak(number: int) -> float | None:
     """10^9 operations a second that so many threads do at once in registers; None without numba."""
-    if sequence.no_numba(torch.empty(0)):
+    if not sequence.installed("numba"):
         return None
     product: Any = importlib.import_module("seqbench.kernels.cpu.product")
     with ThreadPoolExecutor(number) as pool:
@@ -224,11 +226,11 @@ class Bench:
         return Report(self.peaks, checks, rows)
 
     def checked(self, cell: Cell, device: str) -> list[Check]:
-        """All ways at odd sizes with three replicas, and at the timed sizes the way that is timed."""
+        """Each recurrence at odd sizes with three replicas, and at the timed sizes the one that is timed."""
         found = check_odd(cell, device)
         self.advance()
         for shape in self.shapes:
-            found.append(check_timed(cell, shape, device, picked(cell, shape, device)))
+            found.append(check_timed(cell, shape, device, fastest(cell, shape, device)))
             self.advance()
         return found
 
@@ -240,7 +242,7 @@ class Bench:
         for cell in self.units:
             if type(cell).__name__ in TORCH:
                 group = {"1": setting.ours(cell), str(many): setting.ours(cell, many)}
-                group |= {"nn": theirs(cell, shape, device), "loop": setting.ours(cell, way="loop")}
+                group |= {"nn": theirs(cell, shape, device), "loop": setting.ours(cell, name="loop")}
                 times = take_turns(group, wait, self.advance)
                 rows += [setting.row(cell, R, times, str(R)) for R in (1, many)]
         others = {name: cell for cell in self.units if (name := type(cell).__name__) not in TORCH}
@@ -267,8 +269,8 @@ class _Setting:
     peak: float | None
     checks: list[Check]
 
-    def ours(self, cell: Cell, R: int = 1, way: Recurrence | None = None) -> Callable[[], object]:
-        return ours(cell, self.shape, R, self.device, way or picked(cell, self.shape, self.device))
+    def ours(self, cell: Cell, R: int = 1, name: RecurrenceName | None = None) -> Callable[[], object]:
+        return ours(cell, self.shape, R, self.device, name or fastest(cell, self.shape, self.device))
 
     def row(self, cell: Cell, R: int, times: Times, name: str) -> Row:
         """Of the contestant of that name."""
@@ -283,7 +285,7 @@ class _Setting:
             shape=self.shape.name,
             threads=self.threads,
             unit=check.unit,
-            way=check.way,
+            recurrence=check.recurrence,
             hidden=self.shape.size(cell),
             replicas=R,
             milliseconds=round(spent, 4),

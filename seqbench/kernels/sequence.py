@@ -1,11 +1,11 @@
-"""Which way a layer runs over time: picked here and nowhere else; and where torch's autograd meets the plans."""
+"""How a layer runs over time: decided here and nowhere else; and where torch's autograd meets the plans."""
 
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Literal, cast, get_args
@@ -21,11 +21,99 @@ from seqbench.kernels.compiler.planner import plan
 from seqbench.kernels.compiler.trace import Unsupported
 from seqbench.task import SeqbenchError
 
-Recurrence = Literal["loop", "scan", "torch", "numba", "triton"]
+RecurrenceName = Literal["loop", "scan", "numba", "triton"]
 VARIABLE = "SEQBENCH_RECURRENCE"
-LOWERINGS = {"torch": "seqbench.kernels.compiler.proof", "triton": "seqbench.kernels.gpu.lowering"}
 log = logging.getLogger("seqbench")
+installed = functools.cache(find_spec)
 _plans: WeakKeyDictionary[Cell, Plan | Unsupported] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """How layers run over time, and what follows from that for the rest of a model; made by `decide`, handed down.
+
+    Attributes:
+        name: loop: one `Cell.step` after the other; scan: parallel over time, for units linear in their memory; numba,
+            triton: the unit's plan, compiled for whole sequences, on a CPU in float32 or on a GPU.
+        compiled: whether projection, head, weight noise and optimiser take code compiled for the CPU too. Beside the
+            loop nothing does, so that it proves all of the rest.
+    """
+
+    name: RecurrenceName
+    compiled: bool
+
+
+def decide(cell: Cell, hidden: int, like: Tensor, wanted: RecurrenceName | None = None) -> Recurrence:
+    """The fastest way there is for a cell of that hidden size, on a device and in a precision, under autocast or not.
+
+    A unit that is linear in its memory is scanned on a GPU and where it has no kernel; any other that has none runs in
+    the loop, and one line says why.
+
+    Args:
+        like: of the weights' device and precision.
+        wanted: this one, or that of the environment variable SEQBENCH_RECURRENCE, if it can be.
+
+    Raises:
+        SeqbenchError: one that does not exist, or cannot be here; it says why.
+    """
+    no_cpu = _no_cpu_code(like)
+    asked = wanted or os.environ.get(VARIABLE)
+    if asked:
+        if why := _hindrance(asked, cell, hidden, like):
+            raise SeqbenchError(f"{type(cell).__name__} cannot run by {asked}: {why}")
+        name = cast(RecurrenceName, asked)
+    else:
+        name = _fastest(cell, hidden, like)
+    return Recurrence(name, name != "loop" and not no_cpu)
+
+
+def _fastest(cell: Cell, hidden: int, like: Tensor) -> RecurrenceName:
+    linear, cpu = isinstance(cell, LinearCell), like.device.type == "cpu"
+    if linear and not cpu:
+        return "scan"
+    compiled: RecurrenceName = "numba" if cpu else "triton"
+    why = _hindrance(compiled, cell, hidden, like)
+    if not why:
+        return compiled
+    if linear:
+        return "scan"
+    _tell(f"{type(cell).__name__} runs in the loop: {why}")
+    return "loop"
+
+
+@functools.cache
+def _tell(text: str) -> None:
+    log.warning(text)
+
+
+def _hindrance(name: str, cell: Cell, hidden: int, like: Tensor) -> str:
+    """Why a cell cannot run so; "" if it can."""
+    match name:
+        case "loop":
+            return ""
+        case "scan":
+            return "" if isinstance(cell, LinearCell) else "its memory is not linear in itself"
+        case "numba":
+            why = _no_cpu_code(like)
+        case "triton":
+            from seqbench.kernels.gpu import lowering
+
+            why = lowering.supported(like.device, like.dtype, hidden) or ""
+        case _:
+            return f"known are {', '.join(get_args(RecurrenceName))}"
+    if not why:
+        try:
+            planned(cell)
+        except Unsupported as reason:
+            return str(reason)
+    return why
+
+
+def _no_cpu_code(like: Tensor) -> str:
+    """Why code compiled for the CPU cannot take such tensors; "" if it can."""
+    if like.device.type != "cpu" or like.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return "its kernels are for float32 on a CPU, without autocast"
+    return "" if installed("numba") else "numba is not installed: pip install numba"
 
 
 def planned(cell: Cell) -> Plan:
@@ -39,86 +127,17 @@ def planned(cell: Cell) -> Plan:
             _plans[cell] = plan(cell)
         except Unsupported as reason:
             _plans[cell] = reason
-    found = _plans[cell]
-    if isinstance(found, Unsupported):
-        raise found
-    return found
+    outcome = _plans[cell]
+    if isinstance(outcome, Unsupported):
+        raise outcome
+    return outcome
 
 
-def pick(cell: Cell, like: Tensor, forced: Recurrence | None = None) -> Recurrence:
-    """The fastest way there is for a cell on a device and in a precision.
-
-    loop: one `Cell.step` after the other. scan: parallel over time, for units linear in their memory, on a GPU and in
-    precisions that have no kernel. The others run the cell's plan: numba on a CPU in float32, triton on a GPU, torch
-    anywhere.
+def unroll(lowering: ModuleType, plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> tuple[Tensor, State]:
+    """Runs a plan from its projected inputs.
 
     Args:
-        like: the projection's weights, [R, I, G*H].
-        forced: this one, or that of the environment variable SEQBENCH_RECURRENCE, if it can be.
-
-    Raises:
-        SeqbenchError: a way that does not exist, or cannot be taken here; it says why.
-    """
-    wanted = forced or os.environ.get(VARIABLE)
-    if wanted:
-        if why := _hindrance(wanted, cell, like):
-            raise SeqbenchError(f"{type(cell).__name__} cannot run by {wanted}: {why}")
-        return cast(Recurrence, wanted)
-    linear = isinstance(cell, LinearCell)
-    ways: tuple[Recurrence, ...]
-    if like.device.type == "cpu":
-        ways = ("numba", "scan" if linear else "torch")
-    else:
-        ways = ("scan",) if linear else ("triton", "torch")
-    for way in ways:
-        if not (why := _hindrance(way, cell, like)):
-            return way
-    _tell(f"{why}; it runs in the loop")
-    return "loop"
-
-
-@functools.cache
-def _tell(text: str) -> None:
-    log.warning(text)
-
-
-def _hindrance(way: str, cell: Cell, like: Tensor) -> str:
-    """Why a way cannot be taken; "" if it can."""
-    if way not in get_args(Recurrence):
-        return f"known are {', '.join(get_args(Recurrence))}"
-    if way == "scan":
-        return "" if isinstance(cell, LinearCell) else "its memory is not linear in itself"
-    if way == "loop":
-        return ""
-    why = ""
-    if way == "numba":
-        why = no_numba(like)
-    elif way == "triton":
-        from seqbench.kernels.gpu import lowering as lower_triton
-
-        why = lower_triton.supported(like.device, like.dtype, like.shape[-1] // cell.gates) or ""
-    if not why:
-        try:
-            planned(cell)
-        except Unsupported as reason:
-            return str(reason)
-    return why
-
-
-def no_numba(like: Tensor) -> str:
-    """Why code compiled for the CPU cannot take such tensors; "" if it can."""
-    if like.device.type != "cpu" or like.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return "it is for float32 on a CPU, without autocast"
-    return "" if installed("numba") else "numba is not installed: pip install numba"
-
-
-installed = functools.cache(find_spec)
-
-
-def unroll(recurrence: Recurrence, cell: Cell, a: Tensor, w: dict[str, Tensor], state: State) -> tuple[Tensor, State]:
-    """Runs a cell's plan from its projected inputs; recurrence "torch" or "triton".
-
-    Args:
+        lowering: with `forward` and `backward`: gpu/lowering.py, compiler/proof.py.
         a: [T, R, B, G*H] projected inputs.
         w: the cell's weights by name, each [R, ...].
         state: the first state, each [R, B, H].
@@ -126,12 +145,8 @@ def unroll(recurrence: Recurrence, cell: Cell, a: Tensor, w: dict[str, Tensor], 
     Returns:
         h [T, R, B, H] and the last state.
     """
-    h, *last = _Planned.apply(_lowering(recurrence), planned(cell), a, list(w), *w.values(), *state)
+    h, *last = _Planned.apply(lowering, plan, a, list(w), *w.values(), *state)
     return h, tuple(last)
-
-
-def _lowering(recurrence: Recurrence) -> ModuleType:
-    return importlib.import_module(LOWERINGS[recurrence])
 
 
 class _Planned(torch.autograd.Function):

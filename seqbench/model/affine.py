@@ -9,22 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqbench.kernels.sequence import no_numba
 
-
-def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def project(x: Tensor, weight: Tensor, bias: Tensor | None, compiled: bool = False) -> Tensor:
     """x_t W + b for all t and replicas at once.
 
     Args:
         x: [T, R, B, I], or R = 1 where all replicas see the same; taken in the weight's precision.
         weight: [R, I, K].
         bias: [R, 1, K], or fewer columns, the first ones; or None.
+        compiled: by code compiled for the CPU, as `Recurrence.compiled` has it; else in torch.
 
     Returns:
         [T, R, B, K]
     """
     x = x.to(weight.dtype)
-    if not no_numba(x):
+    if compiled:
         from seqbench.kernels.cpu.dense import dense
 
         return dense(x, weight, bias)

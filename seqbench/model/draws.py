@@ -6,7 +6,7 @@ step are hashed to; Box and Muller 1958 make two normal numbers of them, for pla
     u = (a >> 8 + 1/2) / 2^24    t = 2 pi (b / 2^32 - 1/8)    z = sqrt(-2 ln u) cos t,  sqrt(-2 ln u) sin t
 
 There is no state to keep in a checkpoint, a row does not depend on the rows beside it, and no device waits for a host's
-generator.  On a CPU a compiled loop does it (kernels/loops.py), nine times as fast as torch's own `normal_`.
+generator.  On a CPU a compiled loop does it (kernels/cpu/loops.py), nine times as fast as torch's own `normal_`.
 R replicas, P parameters.
 """
 
@@ -18,17 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqbench.kernels import sequence
 from seqbench.kernels.cpu import cache
 from seqbench.task import draw_words
 
 WORD = 0xFFFFFFFF
 
 
-def fill_normal(rows: Tensor, count: int, seeds: list[int], purpose: str, step: int) -> None:
-    """Fills the first `count` columns of rows [R, P] float32 with N(0, 1), each row from its own seed."""
+def fill_normal(rows: Tensor, count: int, seeds: list[int], purpose: str, step: int, compiled: bool) -> None:
+    """Fills the first `count` columns of rows [R, P] float32 with N(0, 1), each row from its own seed.
+
+    compiled: by code compiled for the CPU, as `Recurrence.compiled` has it; else in torch.
+    """
     words = [draw_words(seed, purpose, step) for seed in seeds]
-    if rows.device.type == "cpu" and sequence.installed("numba"):
+    if compiled:
         cache.own_module("loops").normal(rows.numpy(), count, np.array(words, np.uint32))
     else:
         rows[:, :count] = normal(count, words, rows.device)

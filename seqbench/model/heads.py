@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqbench.cells import Weight
-from seqbench.kernels.sequence import no_numba
 from seqbench.model.affine import project
 from seqbench.task import Task
 
@@ -33,13 +32,15 @@ class Head(ABC):
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
 
-    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
+    def nats_of(
+        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+    ) -> Tensor:
         """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`.
 
         steps [R or 1, B] int64, on the CPU: how many of its T steps are wanted of each sequence; None: all. Others may
-        be left out, and are 0 then.
+        be left out, and are 0 then.  compiled: by code compiled for the CPU, as `Recurrence.compiled` has it.
         """
-        return self.nats(project(h, V, c), y)
+        return self.nats(project(h, V, c, compiled), y)
 
     @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
@@ -67,9 +68,11 @@ class Bernoulli(Head):
         y = y.to(out.dtype).expand_as(out)
         return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
 
-    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
-        """[T, R, B]; on a CPU in float32 the logits never leave its cache."""
-        if no_numba(V):
+    def nats_of(
+        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+    ) -> Tensor:
+        """[T, R, B]; compiled, the logits never leave the CPU's cache."""
+        if not compiled:
             return super().nats_of(h, V, c, y)
         from seqbench.kernels.cpu.output import bernoulli_nats
 
@@ -108,9 +111,11 @@ class GaussianMixture(Head):
             mixed = torch.logsumexp(logits + log_density, -1) - torch.logsumexp(logits, -1)
             return 0.5 * self.target_size * math.log(2 * math.pi) - mixed
 
-    def nats_of(self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None) -> Tensor:
-        """[T, R, B]; on a CPU in float32 in one pass over the outputs, which torch takes a dozen for."""
-        if no_numba(V):
+    def nats_of(
+        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+    ) -> Tensor:
+        """[T, R, B]; compiled, in one pass over the outputs, which torch takes a dozen for."""
+        if not compiled:
             return super().nats_of(h, V, c, y)
         from seqbench.kernels.cpu.output import mixture_nats
 

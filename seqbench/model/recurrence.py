@@ -1,7 +1,7 @@
-"""From a layer's inputs to hidden states: the projection, then the time loop, the parallel scan, or a compiled path.
+"""From a layer's inputs to hidden states: the projection, then the time loop, the parallel scan, or compiled code.
 
-`loop` over `Cell.step` is the reference: every faster path is tested against it, on outputs, last state and all
-gradients; `run_layer` takes the fastest.  T time, R replicas, B batch, I inputs, H hidden, G gates, K outputs.
+`loop` over `Cell.step` is the reference: every faster one is tested against it, on outputs, last state and all
+gradients.  T time, R replicas, B batch, I inputs, H hidden, G gates, K outputs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.cells import Cell, LinearCell, State
-from seqbench.kernels import sequence
-from seqbench.kernels.sequence import Recurrence
+from seqbench.kernels.sequence import Recurrence, planned, unroll
 from seqbench.model.affine import project
 from seqbench.model.heads import at_least_float32
 
@@ -25,50 +24,46 @@ def run_layer(
     cell: Cell,
     x: Tensor,
     w: SimpleNamespace,
+    recurrence: Recurrence,
     state: State | None = None,
-    recurrence: Recurrence | None = None,
     steps: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    """A recurrent layer over time, the fastest way there is.
+    """A recurrent layer over time.
 
     Args:
         x: [T, R or 1, B, I].
         w: the layer's weights: w.W [R, I, G*H], w.b where there is one, and the cell's own, w.NAME [R, ...].
+        recurrence: how, as `decide` says (seqbench/kernels/sequence.py).
         state: the first state, each [R, B, H]; zeros if None.
-        recurrence: the way to take (seqbench/kernels/sequence.py).
-        steps: [R or 1, B] int64 on the CPU, how many of its T steps each sequence is in need of; None: all. The way
-            "numba" leaves others out, where it can, the rest run them all.
+        steps: [R or 1, B] int64 on the CPU, how many of its T steps each sequence is in need of; None: all. "numba"
+            leaves others out, where it can, the rest run them all.
 
     Returns:
         h [T, R, B, H] and the last state. By "numba", given steps: h is 0 where steps were left out, and the last
         state is that before them (seqbench/kernels/cpu/layer.py).
-
-    Raises:
-        SeqbenchError: that way cannot be taken.
     """
-    recurrence = sequence.pick(cell, w.W, recurrence)
     own = {name: value for name, value in vars(w).items() if name not in ("W", "b")}
     b = getattr(w, "b", None)
     x = x.to(w.W.dtype)
     # The state is in float32 at least, under autocast too: it sums over hundreds of steps.
     state = state or initial_state(cell, at_least_float32(w.W[:, :1]).expand(-1, x.shape[2], -1))
-    if recurrence == "numba":
-        from seqbench.kernels.cpu import layer as cpu
+    if recurrence.name == "numba":
+        from seqbench.kernels.cpu import layer
 
-        return cpu.sequence(sequence.planned(cell), x, w.W, b, own, state, steps)
-    a = project(x, w.W, b)
-    if recurrence == "triton":
+        return layer.sequence(planned(cell), x, w.W, b, own, state, steps)
+    a = project(x, w.W, b, recurrence.compiled)
+    if recurrence.name == "triton":
+        from seqbench.kernels.gpu import lowering
+
         # Its products are of numbers of the projection's precision.
-        own = {name: weight.to(a.dtype) for name, weight in own.items()}
-        return sequence.unroll(recurrence, cell, a, own, state)
+        return unroll(lowering, planned(cell), a, {name: weight.to(a.dtype) for name, weight in own.items()}, state)
     a = at_least_float32(a)
-    own = {name: weight.to(a.dtype) for name, weight in own.items()}
-    if recurrence == "scan":
-        assert isinstance(cell, LinearCell)  # or pick would have refused
-        return scan(cell, a, SimpleNamespace(**own), state)
-    if recurrence == "loop":
-        return loop(cell, a, SimpleNamespace(**own), state)
-    return sequence.unroll(recurrence, cell, a, own, state)
+    in_time = SimpleNamespace(**{name: weight.to(a.dtype) for name, weight in own.items()})
+    if recurrence.name == "scan":
+        assert isinstance(cell, LinearCell)  # or `decide` would have refused
+        return scan(cell, a, in_time, state)
+    with torch.autocast(a.device.type, enabled=False):
+        return loop(cell, a, in_time, state)
 
 
 def initial_state(cell: Cell, a: Tensor) -> State:

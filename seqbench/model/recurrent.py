@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seqbench import cells
 from seqbench.cells import Cell, State
-from seqbench.kernels.sequence import Recurrence
+from seqbench.kernels.sequence import RecurrenceName, decide
 from seqbench.model.heads import at_least_float32
 from seqbench.model.stack import run_stack, stack_weights
 from seqbench.model.weights import initial_weights
@@ -38,7 +38,7 @@ class Recurrent(nn.Module):
         layer_norm: bool = False,
         replicas: int | None = None,
         seed: int = 0,
-        recurrence: Recurrence | None = None,
+        recurrence: RecurrenceName | None = None,
     ) -> None:
         """Initial weights are the unit's own, as in `seqbench fit`.
 
@@ -107,7 +107,8 @@ class Recurrent(nn.Module):
             raise SeqbenchError(f"steps must be one number from 0 to T = {len(x)} for each of {B} sequences")
 
     def _run(self, x: Tensor, w: SimpleNamespace, state: State | None) -> tuple[Tensor, State]:
-        return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence, state=state)
+        recurrence = decide(self.cell, self.hidden_size, w.W, self.recurrence)
+        return run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm, state=state)
 
     def _run_to_each_end(
         self, x: Tensor, w: SimpleNamespace, state: State | None, steps: Tensor

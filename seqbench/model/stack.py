@@ -39,9 +39,9 @@ def run_stack(
     cell: Cell,
     x: Tensor,
     w: SimpleNamespace,
+    recurrence: Recurrence,
     layers: int = 1,
     layer_norm: bool = False,
-    recurrence: Recurrence | None = None,
     steps: Tensor | None = None,
     state: State | None = None,
 ) -> tuple[Tensor, State]:
@@ -50,11 +50,11 @@ def run_stack(
     Args:
         x: [T, R or 1, B, I].
         w: the weights by their names in `stack_weights`, each [R, ...].
+        recurrence: how each layer runs over time, as `decide` says (seqbench/kernels/sequence.py).
         layers: how many.
         layer_norm: (h - mean) / sqrt(variance + 1e-5) over the H units of each layer, on its way to the next layer or
             the head (Ba et al. 2016). The recurrence sees h as it is, so every unit stays what its paper says. Gain
             and bias would only repeat what the matrix and bias that follow can do, so there are none.
-        recurrence: how each layer runs over time (seqbench/kernels/sequence.py); None: the fastest way there is.
         steps: [R or 1, B] int64, as in `run_layer`; None: all T.
         state: the first states of all layers, lowest first, each [R, B, H]; zeros if None.
 
@@ -66,7 +66,7 @@ def run_stack(
     for layer in range(layers):
         own = SimpleNamespace(**{name: getattr(w, in_layer(layer, name)) for name in names})
         first = state[len(states) : len(states) + cell.states] if state else None
-        x, last = run_layer(cell, x, own, first, recurrence, steps)
+        x, last = run_layer(cell, x, own, recurrence, first, steps)
         states += last
         if layer_norm:
             x = F.layer_norm(x, x.shape[-1:])

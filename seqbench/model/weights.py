@@ -77,21 +77,24 @@ class Perturbation:
         self.recurrent = Layout({name: layout.spec[name] for name in recurrent})
         self._draws = torch.empty(0)
 
-    def __call__(self, rows: Tensor, seeds: list[int], step: int) -> dict[str, Tensor]:
-        """The weights of training step `step`, each [R, ...], one seed a replica; `rows` [R, P] stay as they are."""
+    def __call__(self, rows: Tensor, seeds: list[int], step: int, compiled: bool) -> dict[str, Tensor]:
+        """The weights of training step `step`, each [R, ...], one seed a replica; `rows` [R, P] stay as they are.
+
+        compiled: whether noise is drawn by code compiled for the CPU (`Recurrence.compiled`).
+        """
         if self.noise:
-            rows = torch.add(rows, self._normal(rows, seeds, step), alpha=self.noise)
+            rows = torch.add(rows, self._normal(rows, seeds, step, compiled), alpha=self.noise)
         w = self.layout.views(rows)
         if self.dropout:
             for name, kept in self.recurrent.views(self._kept(rows, seeds, step)).items():
                 w[name] = w[name] * kept
         return w
 
-    def _normal(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:
+    def _normal(self, rows: Tensor, seeds: list[int], step: int, compiled: bool) -> Tensor:
         """[R, P], 0 where no noise is added; overwritten by the next draw."""
         if self._draws.device != rows.device or len(self._draws) != len(rows):
             self._draws = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
-        fill_normal(self._draws, self.layout.noisy, seeds, "noise", step)
+        fill_normal(self._draws, self.layout.noisy, seeds, "noise", step, compiled)
         return self._draws.to(rows.dtype)
 
     def _kept(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from seqbench.cells import Cell, State
-from seqbench.kernels.sequence import Recurrence, pick
+from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
 from seqbench.model.heads import head_for
@@ -56,7 +56,7 @@ class SequenceModel(L.LightningModule):
         matched: the budget that the hidden size follows from, and what it counts; None twice where the size was given.
         slots: the replicas held, R of them, counted as the group began: a group shrinks as its replicas finish.
         alive: [R] bool; False once a replica diverged or stopped, and its weights are frozen.
-        recurrence: how it ran over time, of the last batch.
+        recurrence: how the last batch ran over time; None before the first.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SequenceModel(L.LightningModule):
         noise: float = 0.0,
         dropout: float = 0.0,
         initial_sd: float | None = None,
-        recurrence: Recurrence | None = None,
+        recurrence: RecurrenceName | None = None,
         optimizer: OptimizerCallable | None = None,
         schedule: LRSchedulerCallable | None = None,
     ) -> None:
@@ -94,8 +94,8 @@ class SequenceModel(L.LightningModule):
             dropout: probability of each recurrent weight to be left out of a training batch
                 (seqbench/model/weights.py).
             initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
-            recurrence: how it runs over time (loop, scan, torch, numba, triton); by default the fastest way there
-                is for the unit, device and precision. Figures differ by rounding only.
+            recurrence: how it runs over time (loop, scan, numba, triton); by default the fastest way there is for the
+                unit, device and precision. Figures differ by rounding only. With loop nothing is compiled.
             optimizer: any torch optimizer class whose step is linear in its rate; by default ChungRMSProp.
             schedule: a class of torch.optim.lr_scheduler, stepped once an epoch; its length (total_iters, T_max) as -1
                 ends with the last epoch.
@@ -103,7 +103,8 @@ class SequenceModel(L.LightningModule):
         super().__init__()
         self.cell, self.task, self.optimizer, self.schedule = cell, task, optimizer or ChungRMSProp, schedule
         self.layers, self.layer_norm = layers, layer_norm
-        self.wanted_recurrence, self.recurrence = recurrence, recurrence
+        self.wanted_recurrence = recurrence
+        self.recurrence: Recurrence | None = None
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
         if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1) or (initial_sd or 1) < 0:
@@ -184,26 +185,25 @@ class SequenceModel(L.LightningModule):
     def forward(self, x: Tensor) -> tuple[Tensor, State]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
         w = SimpleNamespace(**self.w)
-        h, states = self.run(x, w)
-        return project(h, w.V, w.c), states
+        recurrence = self.decide()
+        h, states = run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm)
+        return project(h, w.V, w.c, recurrence.compiled), states
 
-    def run(self, x: Tensor, w: SimpleNamespace, steps: Tensor | None = None) -> tuple[Tensor, State]:
-        """x [T, R or 1, B, I] -> hidden states of the highest layer [T, R, B, H], and the last states of all.
-
-        steps [R or 1, B]: how many each sequence is in need of (seqbench/model/recurrence.py).
-        """
-        self.recurrence = pick(self.cell, w.W, self.wanted_recurrence)
-        return run_stack(self.cell, x, w, self.layers, self.layer_norm, self.recurrence, steps)
+    def decide(self) -> Recurrence:
+        """How it runs over time here and now: on this device, in this precision, under autocast or not."""
+        self.recurrence = decide(self.cell, self.hidden, self.rows, self.wanted_recurrence)
+        return self.recurrence
 
     def noisy_weights(self, step: int) -> SimpleNamespace:
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
-        return SimpleNamespace(**self.perturb(self.rows, self.seeds, step))
+        return SimpleNamespace(**self.perturb(self.rows, self.seeds, step, self.decide().compiled))
 
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
-        h, _ = self.run(batch.x, w, batch.steps)
-        nats = self.head.nats_of(h, w.V, w.c, batch.y, batch.steps).where(batch.mask, 0.0)
+        recurrence = self.decide()
+        h, _ = run_stack(self.cell, batch.x, w, recurrence, self.layers, self.layer_norm, batch.steps)
+        nats = self.head.nats_of(h, w.V, w.c, batch.y, batch.steps, recurrence.compiled).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 
@@ -261,7 +261,10 @@ class SequenceModel(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         rates = torch.tensor(self.rates, dtype=torch.float64, device=self.device)
-        optimizer = PerReplica(self.optimizer([self.rows]), rates, self.alive, self.trainer.gradient_clip_val)
+        with self.trainer.precision_plugin.forward_context():
+            compiled = self.decide().compiled
+        base, clip = self.optimizer([self.rows]), self.trainer.gradient_clip_val
+        optimizer = PerReplica(base, rates, self.alive, clip, compiled)
         if self.schedule is None:
             return optimizer
         schedule = self.schedule(optimizer)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seqbench.kernels.cpu import cache
-from seqbench.kernels.sequence import no_numba
 from seqbench.task import SeqbenchError
 
 # Steps that are elementwise and linear in the rate; each is tested against a solo run at that rate.
@@ -83,14 +82,9 @@ class ChungRMSProp(Optimizer):
         low = (v > 0) & (v.sqrt() <= self.param_groups[0]["floor"])
         return low.sum(1) / (v > 0).sum(1).clamp_min(1).double()
 
-    @property
-    def compiles(self) -> bool:
-        """Whether the parameter is where a compiled loop can take a step: on a CPU, in float32."""
-        return not no_numba(self.parameter)
-
     @torch.no_grad()
     def step_compiled(self, alive: Tensor, clip: float, watched: Tensor) -> None:
-        """One step of each replica that is alive [R], all in one loop, where `compiles` says so; as PerReplica.step."""
+        """One step of each replica that is alive [R], all in one compiled loop; as PerReplica.step."""
         loop, group, p = cache.own_module("loops").chung_rmsprop, self.param_groups[0], self.parameter
         assert p.grad is not None
         rows = [tensor.numpy() for tensor in (p.detach(), p.grad, *self._averages())]
@@ -116,9 +110,12 @@ class PerReplica(Optimizer):
             the weights', and the share of weights at the optimiser's floor; `watch` reads and clears them.
     """
 
-    def __init__(self, base: Optimizer, rates: Tensor, alive: Tensor, clip: float | None = None) -> None:
+    def __init__(
+        self, base: Optimizer, rates: Tensor, alive: Tensor, clip: float | None = None, compiled: bool = False
+    ) -> None:
         """Args: base: over one parameter [R, P]; rates: [R]; alive: [R] bool, read at every step, and set to False
-        where a gradient is not finite; clip: the largest norm of a replica's gradient.
+        where a gradient is not finite; clip: the largest norm of a replica's gradient; compiled: whether ChungRMSProp
+        takes its steps by code compiled for the CPU (`Recurrence.compiled`).
 
         Raises:
             SeqbenchError: the base's step is not linear in its rate, or a rate was given to it.
@@ -140,7 +137,8 @@ class PerReplica(Optimizer):
         self.base, self.alive, self.clip = base, alive, clip or math.inf
         self.parameter: Tensor = base.param_groups[0]["params"][0]
         super().__init__(base.param_groups, {})
-        if self._chung and self._chung.compiles:
+        self._compiled = compiled
+        if self._chung and self._compiled:
             cache.own_module("loops")  # here, not in a step that is timed
         # One set of groups and one state: schedulers, gradient scalers and checkpoints see the base's.
         self.param_groups, self.state = base.param_groups, base.state
@@ -157,7 +155,7 @@ class PerReplica(Optimizer):
         """One step of every replica that is alive."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         self.steps += 1
-        if self._chung and self._chung.compiles:
+        if self._chung and self._compiled:
             self._chung.step_compiled(self.alive, self.clip, self.watched)
             return loss
         p = self.parameter

@@ -28,14 +28,15 @@ def environment(trainer: L.Trainer, model: SequenceModel, replicas: int) -> rec.
     """Where this process runs, and what."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    recurrence = model.recurrence.name if model.recurrence else ""
     versions = {package: importlib.metadata.version(package) for package in VERSIONS}
     return rec.Environment(
         commit=_commit(),
         versions=versions | {"python": platform.python_version(), "seqbench": seqbench.__version__},
         device=f"{device.type} ({name}) x {trainer.world_size}",
-        recurrence=model.recurrence or "",
+        recurrence=recurrence,
         precision=str(trainer.precision),
-        threads=kernel_threads() if model.recurrence == "numba" else torch.get_num_threads(),
+        threads=kernel_threads() if recurrence == "numba" else torch.get_num_threads(),
         replicas=replicas,
         sources={"suite": _suite(), "unit": _unit(type(model.cell))},
     )

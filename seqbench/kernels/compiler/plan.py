@@ -5,6 +5,7 @@ A step computes with planes [B, H], each at a `Place`.  `print(plan(cell))` show
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -116,7 +117,7 @@ class Pass:
         return lines, [called[e] for _, e in self.outputs]
 
 
-Operation = Product | Pass
+Instruction = Product | Pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +127,7 @@ class Plan:
     Attributes:
         gates, states: G; how many tensors the state has.
         slots: how many; the first G are the projected inputs.
-        saved: planes saved for the backward pass that have no dead slot to lie in.
-        keeps_slots: whether the backward pass reads slots, so that every step needs its own.
+        saved: how many planes are saved for the backward pass, each in a place of its own.
         blocks: of each weight (rows, columns), in blocks of H; (1, n) also for a weight used row by row.
         rows: names of the weights used elementwise.
         forward: of one step, its products plain, after the slots have been filled with the projected inputs.
@@ -142,14 +142,25 @@ class Plan:
     states: int
     slots: int
     saved: int
-    keeps_slots: bool
     blocks: dict[str, tuple[int, int]]
     rows: tuple[str, ...]
-    forward: tuple[Operation, ...]
+    forward: tuple[Instruction, ...]
     backs: int
-    backward: tuple[Operation, ...]
+    backward: tuple[Instruction, ...]
     carry: tuple[Product, ...]
     gradients: tuple[WeightGradient, ...]
+
+    @functools.cached_property
+    def kept(self) -> list[Place]:
+        """The slots and saved planes that the backward pass or a weight's gradient reads: every step needs its own."""
+        read = {place for op in self.backward if isinstance(op, Pass) for place in op.inputs()}
+        read |= {gradient.left for gradient in self.gradients}
+        return sorted(place for place in read if place.buffer in ("slot", "saved"))
+
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether slots are among what is kept."""
+        return any(place.buffer == "slot" for place in self.kept)
 
     @property
     def matrices(self) -> list[str]:
@@ -159,6 +170,6 @@ class Plan:
     def __str__(self) -> str:
         parts = {"forward": self.forward, "backward": self.backward, "carry": self.carry, "after": self.gradients}
         lines = [f"{self.slots} slots{' kept' if self.keeps_slots else ''}, {self.saved} saved"]
-        for name, operations in parts.items():
-            lines += [name, *(f"  {line}" for operation in operations for line in str(operation).splitlines())]
+        for name, instructions in parts.items():
+            lines += [name, *(f"  {line}" for instruction in instructions for line in str(instruction).splitlines())]
         return "\n".join(lines)

@@ -14,7 +14,7 @@ import torch
 
 from seqbench.cells import Cell
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, constant, in_order, substitute
-from seqbench.kernels.compiler.plan import Block, Operation, Pass, Place, Plan, Product, WeightGradient
+from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan, Product, WeightGradient
 from seqbench.kernels.compiler.trace import trace
 
 
@@ -124,10 +124,9 @@ class _Planner:
         self.differentiate()
         self.back_level: dict[Expression, int] = {}
         self.saved: list[Expression] = []
-        self.readers: dict[Expression, set[int | None]] = {}  # passes that read a slot; None: the backward ones
         self.choose_saved()
         self.place = {e: Place("next", k) for k, e in enumerate(self.outputs) if not e.is_leaf}
-        self.place |= self.place_saved()
+        self.place |= {e: Place("saved", k) for k, e in enumerate(self.saved)}
 
     # Forward
 
@@ -178,7 +177,7 @@ class _Planner:
                 self.back_level[e] = max(self.when(x) for x in e.args)
         return self.back_level[e]
 
-    # What is saved, and where
+    # What is saved
 
     def choose_saved(self) -> None:
         """Dear results that a later pass needs, and left operands; all else is computed again where it is needed."""
@@ -188,11 +187,8 @@ class _Planner:
         before = -1
         while before < len(self.saved):
             before = len(self.saved)
-            self.readers = {}
             seen: set[Expression] = set()
-            # A slot that is a left operand is read again for its weight's gradient.
-            slots = [left for left in self.lefts if left.op == "slot"]
-            for e in [*self.dslot.values(), *self.drow.values(), *self.dstate, *slots]:
+            for e in [*self.dslot.values(), *self.drow.values(), *self.dstate]:
                 self._read(e, None, seen)
             for level in range(max(self.level.values()) + 1):
                 seen = set()
@@ -201,14 +197,10 @@ class _Planner:
                         self._read(e, level, seen)
 
     def _read(self, e: Expression, by: int | None, seen: set[Expression]) -> None:
-        """Notes what a pass must load to compute an expression."""
-        if e in seen:
+        """Saves what a pass has to load to compute an expression: forward pass `by`, or a backward one (None)."""
+        if e in seen or e.is_leaf:
             return
         seen.add(e)
-        if e.op == "slot":
-            self.readers.setdefault(e, set()).add(by)
-        if e.is_leaf:
-            return
         if e in self.known and (by is None or self.level[e] < by):
             if e in self.outputs or e in self.saved:
                 return
@@ -219,32 +211,10 @@ class _Planner:
         for x in e.args:
             self._read(x, by, seen)
 
-    def place_saved(self) -> dict[Expression, Place]:
-        """A saved plane lies in a slot that nobody reads any more, or in one of its own."""
-        place: dict[Expression, Place] = {}
-        free = list(self.products)
-        own = 0
-        for e in sorted(self.saved, key=lambda e: self.level[e]):
-            last = self.level[e]
-            dead = [
-                slot
-                for slot in free
-                if self.level[slot] <= last and all(by is not None and by <= last for by in self.readers.get(slot, ()))
-            ]
-            if dead:
-                place[e] = Place("slot", dead[0].key[0])
-                free.remove(dead[0])
-            else:
-                place[e] = Place("saved", own)
-                own += 1
-        return place
-
     # The plan
 
     def plan(self, blocks: dict[str, tuple[int, int]]) -> Plan:
         rows = tuple(sorted({e.key[0] for e in self.order if e.op == "row"}))
-        read = {slot for slot, by in self.readers.items() if None in by}
-        places = list(self.place.values())
         forward = list(self.forward())
         backward, carry = self.backward()
         gradients = [
@@ -255,8 +225,7 @@ class _Planner:
             gates=self.gates,
             states=len(self.outputs),
             slots=len(self.products),
-            saved=sum(p.buffer == "saved" for p in places),
-            keeps_slots=bool(read) or any(p.buffer == "slot" for p in places),
+            saved=len(self.saved),
             blocks=blocks,
             rows=rows,
             forward=tuple(forward),
@@ -303,7 +272,7 @@ class _Planner:
         memo: dict[Expression, Expression] = {}
         return Pass(tuple((place, substitute(e, known, memo)) for place, e in roots))
 
-    def forward(self) -> Iterator[Operation]:
+    def forward(self) -> Iterator[Instruction]:
         for level in range(max(self.level.values()) + 1):
             ready = [term for term in self.terms() if self.ready(term[0]) == level]
             for left, into, block, add in _merged(ready):
@@ -313,28 +282,28 @@ class _Planner:
             if roots:
                 yield self.elementwise(roots, level, {})
 
-    def backward(self) -> tuple[list[Operation], list[Product]]:
+    def backward(self) -> tuple[list[Instruction], list[Product]]:
         direct = [term for term in self.terms() if term[0].op == "state"]
         with_products = {term[0].key[0] for term in direct}
         last = [(Place("drow", e.key[1], e.key[0]), g) for e, g in self.drow.items()]
         last += [(Place("carry", k), g) for k, g in enumerate(self.dstate) if g.value != 0 or k not in with_products]
         carried = {place.plane for place, _ in last if place.buffer == "carry"}
         passes = 1 + max(self.when(g) for g in [*self.dslot.values(), *self.drow.values(), *self.dstate])
-        operations: list[Operation] = []
+        instructions: list[Instruction] = []
         computed: dict[Expression, Place] = {}
         for number in range(passes):
             roots = [(Place("dslot", s.key[0]), g) for s, g in self.dslot.items() if self.when(g) == number]
             written = roots + (last if number == passes - 1 else [])
-            operations.append(self.elementwise(written, None, dict(computed)))
+            instructions.append(self.elementwise(written, None, dict(computed)))
             computed |= {g: place for place, g in roots if not g.is_leaf and g not in computed}
             for k, left in enumerate(self.lefts):
                 if self.when(Expression("back", key=(k,))) == number + 1:
                     terms = [term for term in self.terms() if term[0] is left]
-                    operations += _transposed(terms, Place("back", k), False)
+                    instructions += _transposed(terms, Place("back", k), False)
         carry = []
         for k in sorted(with_products):
             carry += _transposed([term for term in direct if term[0].key[0] == k], Place("carry", k), k in carried)
-        return operations, carry
+        return instructions, carry
 
 
 def _merged(

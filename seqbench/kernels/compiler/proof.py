@@ -1,4 +1,4 @@
-"""A plan run in torch, step by step: the proof of the plan in any dtype, and the path where nothing faster is at hand.
+"""A plan run in torch, step by step, in any dtype: the proof that the plan is right, apart from how it is compiled.
 
 T time, R replicas, B batch, H hidden, G gates, P slots.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqbench.cells import State
 from seqbench.kernels.compiler.expression import OPERATIONS, in_order
-from seqbench.kernels.compiler.plan import Block, Operation, Pass, Place, Plan
+from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan
 
 
 @dataclass
@@ -78,10 +78,10 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> Memory
     slots[..., : plan.gates * H] = a
     memory = Memory.begun(plan, slots, a.new_empty(T, R, B, plan.saved * H), w, state)
     places = _Places(memory, H)
-    operations = [places.bound(op) for op in plan.forward]
+    instructions = [places.bound(op) for op in plan.forward]
     for t in range(T):
-        for operation in operations:
-            operation(t)
+        for run in instructions:
+            run(t)
     return memory
 
 
@@ -99,10 +99,10 @@ def backward(
     places.dslots = torch.empty_like(memory.slots)
     places.drows = {name: torch.zeros_like(row) for name, row in memory.rows.items()}
     places.backs = [dh.new_empty(R, B, H) for _ in range(plan.backs)]
-    operations = [places.bound(op) for op in (*plan.backward, *plan.carry)]
+    instructions = [places.bound(op) for op in (*plan.backward, *plan.carry)]
     for t in reversed(range(T)):
-        for operation in operations:
-            operation(t)
+        for run in instructions:
+            run(t)
     dw = places.drows | {name: torch.zeros_like(matrix) for name, matrix in memory.matrices.items()}
     memory.add_gradients(plan, places.dslots, dw)
     return places.dslots[..., : plan.gates * H], dw, places.carry
@@ -148,8 +148,8 @@ class _Places:
         rows = slice(block.row * H, (block.row + 1) * H)
         return self.memory.matrices[block.weight][:, rows, block.column * H : (block.column + block.width) * H]
 
-    def bound(self, op: Operation) -> Callable[[int], None]:
-        """What an operation does at step t."""
+    def bound(self, op: Instruction) -> Callable[[int], None]:
+        """What an instruction does at step t."""
         if isinstance(op, Pass):
             return self.elementwise(op)
         right, width = self.block(op.block), op.block.width

@@ -49,11 +49,11 @@ def fingerprint(sources: tuple[str, ...], packages: tuple[str, ...]) -> str:
 
 
 def numba_function(name: str, fields: Sequence[str], body: Sequence[str]) -> str:
-    """Source of a function that takes a record, an int64 array, and knows its entries by their names."""
-    lines = [f"{field} = record[{i}]" for i, field in enumerate(fields)] + list(body)
+    """Source of a function that takes arguments, an int64 array [fields], and knows them by their names."""
+    lines = [f"{field} = arguments[{i}]" for i, field in enumerate(fields)] + list(body)
     # Compiled code is found by its name: see `source_module`.
     return (
-        f"\n\ndef NAME_{name}(record):\n" + "\n".join(f"    {line}" for line in lines)
+        f"\n\ndef NAME_{name}(arguments):\n" + "\n".join(f"    {line}" for line in lines)
         + f"\n\n\n{name} = njit(nogil=True, cache=True, error_model='numpy')(NAME_{name})\n"
     )  # fmt: skip
 

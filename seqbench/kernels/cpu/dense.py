@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels.cpu import cache, threads
+from seqbench.kernels.cpu.arguments import address, arguments
+from seqbench.kernels.cpu.lengths import cut_in_time, summed
 from seqbench.kernels.cpu.product import product_address
 
 ROWS = 2048  # of a piece of work
@@ -25,15 +27,12 @@ HEADER = """# Made by seqbench.
 from numba import njit
 from seqbench.kernels.cpu.product import call_product, call_product_transposed
 """
-FORWARD = cache.numba_function("forward", [
-    "product", "T", "M", "N", "K", "x", "x_step", "W", "ldw", "start", "out", "out_step",
-], [
+FORWARD = ("product", "T", "M", "N", "K", "x", "x_step", "W", "ldw", "start", "out", "out_step")
+GRADIENT = ("product", "T", "B", "N", "K", "x", "x_step", "dout", "dout_step", "dW", "ldw", "ones", "db")
+CODE = HEADER + cache.numba_function("forward", FORWARD, [
     "for t in range(T):",
     "    call_product(product, M, N, K, x + 4 * t * x_step, K, W, ldw, out + 4 * t * out_step, N, start, 0)",
-])  # fmt: skip
-GRADIENT = cache.numba_function("gradient", [
-    "product", "T", "B", "N", "K", "x", "x_step", "dout", "dout_step", "dW", "ldw", "ones", "db",
-], [
+]) + cache.numba_function("gradient", GRADIENT, [
     "call_product_transposed(product, K, N, B, x, K, dout, N, dW, ldw, 0, 0, T, x_step, dout_step)",
     "call_product_transposed(product, 1, N, B, ones, 0, dout, N, db, ldw, 0, 0, T, 0, dout_step)",
 ])  # fmt: skip
@@ -75,36 +74,9 @@ def aligned(matrix: Tensor) -> Tensor:
     return padded
 
 
-@functools.lru_cache(512)  # sequences of a few hundred lengths come again every epoch
-def in_pieces(T: int, R: int, B: int, rows: int) -> tuple[Any, Any, Any]:
-    """Replica, first step and number of steps of each piece of work of about so many rows: int64 [pieces]"""
-    most = max(1, rows // B)
-    first = np.arange(0, T, most)
-    return np.repeat(np.arange(R), len(first)), np.tile(first, R), np.tile(np.minimum(most, T - first), R)
-
-
-def records(pieces: int, *fields: Any) -> Any:
-    """int64 [pieces, fields], from numbers and from arrays [pieces]."""
-    table = np.empty((pieces, len(fields)), dtype=np.int64)
-    for column, field in enumerate(fields):
-        table[:, column] = field
-    return table
-
-
-def summed(parts: Tensor, R: int) -> Tensor:
-    """[R * n, ...] as [R, ...]: each replica's n pieces added up in order, whatever thread they are from."""
-    first, *others = parts.view(R, -1, *parts.shape[1:]).unbind(1)
-    if not others:
-        return first
-    total = first + others[0]
-    for other in others[1:]:
-        total += other
-    return total
-
-
 @functools.cache
 def _code() -> Any:
-    return cache.numba_module("dense", HEADER + FORWARD + GRADIENT)
+    return cache.numba_module("dense", CODE)
 
 
 def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -113,12 +85,14 @@ def _multiply(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
     R, _, N = W.shape
     padded, bias = aligned(W), None if b is None else b.contiguous()
     out = torch.empty(T, R, B, N, dtype=torch.float32)
-    r, t, steps = in_pieces(T, R, B, ROWS)
-    work = records(
-        len(t), product_address(), steps, B, N, K,
-        x.data_ptr() + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, Rx * B * K,
-        padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1],
-        0 if bias is None else bias.data_ptr() + 4 * r * N, out.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
+    pieces = cut_in_time((T,) * R, B, ROWS)
+    r, t, steps = pieces.replica, pieces.first, pieces.steps
+    work = arguments(
+        FORWARD, len(t), product=product_address(), T=steps, M=B, N=N, K=K,
+        x=address(x) + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, x_step=Rx * B * K,
+        W=address(padded) + 4 * r * padded.stride(0), ldw=padded.shape[-1],
+        start=0 if bias is None else address(bias) + 4 * r * N,
+        out=address(out) + 4 * (t * R + r) * B * N, out_step=R * B * N,
     )  # fmt: skip
     run = _code().forward
     threads.run(lambda piece: run(work[piece]), len(work))
@@ -129,22 +103,23 @@ def _gradients(x: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
     """Of W [R, K, N] and b [R, 1, N]."""
     T, Rx, B, K = x.shape
     _, R, _, N = dout.shape
-    r, t, steps = in_pieces(T, R, B, ROWS)
+    pieces = cut_in_time((T,) * R, B, ROWS)
+    r, t, steps = pieces.replica, pieces.first, pieces.steps
     piece, width = np.arange(len(t)), rounded(N)
     dW, db, ones = (
         torch.empty(len(t), K, width, dtype=torch.float32),
         torch.empty(len(t), 1, width, dtype=torch.float32),
         torch.ones(1, dtype=torch.float32),
     )
-    work = records(
-        len(t), product_address(), steps, B, N, K,
-        x.data_ptr() + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, Rx * B * K,
-        dout.data_ptr() + 4 * (t * R + r) * B * N, R * B * N,
-        dW.data_ptr() + 4 * piece * K * width, width, ones.data_ptr(), db.data_ptr() + 4 * piece * width,
+    work = arguments(
+        GRADIENT, len(t), product=product_address(), T=steps, B=B, N=N, K=K,
+        x=address(x) + 4 * (t * Rx + (r if Rx > 1 else 0)) * B * K, x_step=Rx * B * K,
+        dout=address(dout) + 4 * (t * R + r) * B * N, dout_step=R * B * N,
+        dW=address(dW) + 4 * piece * K * width, ldw=width, ones=address(ones), db=address(db) + 4 * piece * width,
     )  # fmt: skip
     run = _code().gradient
     threads.run(lambda piece: run(work[piece]), len(work))
-    return summed(dW, R)[..., :N], summed(db, R)[..., :N]
+    return summed(pieces.counts, dW)[..., :N], summed(pieces.counts, db)[..., :N]
 
 
 class _Dense(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Compiled sequences on a CPU, in float32: buffers, records and threads around what lower_numba.py generates.
+"""Compiled sequences on a CPU, in float32: buffers, arguments and threads around what lowering.py generates.
 
 T time, R replicas, B batch, I inputs, H hidden, G gates.  How a batch is cut: tiles.py.
 """
@@ -16,9 +16,10 @@ from torch.autograd.function import once_differentiable
 from seqbench.cells import State
 from seqbench.kernels.compiler.plan import Plan
 from seqbench.kernels.cpu import cache, pool, threads
-from seqbench.kernels.cpu.dense import aligned, summed, whole_bias
-from seqbench.kernels.cpu.lengths import clear_behind, longest_first, piece_ends
-from seqbench.kernels.cpu.lowering import backward_fields, forward_fields, source
+from seqbench.kernels.cpu.arguments import address, by_field
+from seqbench.kernels.cpu.dense import aligned, whole_bias
+from seqbench.kernels.cpu.lengths import clear_behind, longest_first, piece_ends, summed
+from seqbench.kernels.cpu.lowering import Fields, backward_fields, forward_fields, source
 from seqbench.kernels.cpu.product import product_address
 from seqbench.kernels.cpu.tiles import Tiles, tiles
 
@@ -51,23 +52,18 @@ def sequence(
     return h, tuple(last)
 
 
-class _Code:
-    """A plan's compiled functions, which take records, and the names of a record's entries."""
-
-    def __init__(self, plan: Plan) -> None:
-        module = cache.numba_module("cpu", source(plan))
-        self.forward, self.backward = module.forward, module.backward
-        self.forward_fields = forward_fields(plan)
-        self.backward_fields = backward_fields(plan)
+@functools.lru_cache
+def _code(plan: Plan) -> Any:
+    """A plan's compiled functions."""
+    return cache.numba_module("cpu", source(plan))
 
 
-_code = functools.lru_cache(_Code)
-
-
-def _at(fields: list[str], places: dict[str, int | Tensor]) -> Any:
-    """int64 [fields]: addresses and numbers by name, 0 for what is not among them."""
-    found = (places.get(field, 0) for field in fields)
-    return np.array([place if isinstance(place, int) else place.data_ptr() for place in found], dtype=np.int64)
+def _started(offsets: Any, fields: Fields, starts: dict[str, int | Tensor]) -> Any:
+    """Arguments [pieces, fields]: what follows from sizes (tiles.py), onto which addresses are added by name."""
+    table = offsets.copy()
+    addresses = {name: start if isinstance(start, int) else address(start) for name, start in starts.items()}
+    table[:, len(fields.sizes) :] += by_field(fields.starts, addresses)
+    return table
 
 
 class _Sequence(torch.autograd.Function):
@@ -94,28 +90,28 @@ class _Sequence(torch.autograd.Function):
         states = [pool.take(pieces, T + 1, size.height, H) for _ in first[1:]]
         for state, s in zip(states, first[1:], strict=True):
             state[:, 0] = size.cut(s)
-        held_slots, held = size.held
-        slots = pool.take(pieces, held_slots, size.height, size.ld)
-        saved = pool.take(plan.saved, pieces, held, size.height, H) if plan.saved else slots
-        places: dict[str, int | Tensor] = {"product": product_address(), "x": x, "W": aligned(W), "b": aligned(b)}
-        places |= {"slots": slots, "saved": saved} | {f"state{k}": s for k, s in enumerate([h, *states])}
+        slot_steps, saved_steps = size.held
+        slots = pool.take(pieces, slot_steps, size.height, size.ld)
+        saved = pool.take(pieces, saved_steps, plan.saved, size.height, H)
+        starts: dict[str, int | Tensor] = {"product": product_address(), "x": x, "W": aligned(W), "b": aligned(b)}
+        starts |= {"slots": slots, "saved": saved} | {f"state{k}": s for k, s in enumerate([h, *states])}
         matrices = {name: aligned(_matrix(plan, w, name, H)) for name in plan.matrices}
-        places |= {f"U_{name}": matrix for name, matrix in matrices.items()}
-        places |= {f"row_{name}": w[name].reshape(R, -1).contiguous() for name in plan.rows}
-        code = _code(plan)
-        records = size.forward + _at(code.forward_fields, places)
+        starts |= {f"U_{name}": matrix for name, matrix in matrices.items()}
+        starts |= {f"row_{name}": w[name].reshape(R, -1).contiguous() for name in plan.rows}
+        code, fields = _code(plan), forward_fields(plan)
+        given = _started(size.forward, fields, starts)
         if ends is not None:
-            records[:, code.forward_fields.index("T")] = ends
-        work = records if ends is None else records[longest_first(ends)]
+            given[:, fields.sizes.index("T")] = ends
+        work = given if ends is None else given[longest_first(ends)]
         threads.run(lambda piece: code.forward(work[piece]), pieces)
         last = _last(size, ends, h, states)
-        used = [slots, *states, *([saved] if plan.saved else [])]
+        used = [slots, saved, *states]
         if size.keep:
             ctx.save_for_backward(x, W)
             ctx.set_materialize_grads(False)
             ctx.lease = pool.Lease(*used)
-            # The places are only held: their addresses are in the records.
-            ctx.kept = size, ends, matrices, records, {n: w[n].shape for n in names}, places
+            # The starts are only held: their addresses are among the arguments.
+            ctx.kept = size, ends, matrices, given, {n: w[n].shape for n in names}, starts
         else:
             pool.give(*used)
         return h[1:], *last
@@ -123,13 +119,13 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor | None, *dlast: Tensor | None) -> tuple[Any, ...]:
-        size, ends, matrices, records, shapes, _ = ctx.kept
+        size, ends, matrices, given, shapes, _ = ctx.kept
         x, W = ctx.saved_tensors
         wants_first = any(ctx.needs_input_grad[6 + len(shapes) :])
         job = _Backward(size, W, matrices, dh, dlast, wants_first)
         clear_behind(ends, job.dx)
         code = _code(size.plan)
-        extended = np.concatenate([records, job.records(code.backward_fields)], axis=1)
+        extended = np.concatenate([given, job.arguments()], axis=1)
         # What was written last is still in a cache.
         extended = extended[::-1] if ends is None else extended[longest_first(ends, backward=True)]
         threads.run(lambda piece: code.backward(extended[piece]), len(extended))
@@ -192,22 +188,21 @@ class _Backward:
         }
         self.weights = torch.zeros(pieces, size.width, dtype=torch.float32)
 
-    def records(self, fields: list[str]) -> Any:
-        """What each piece's backward record has besides the forward one's."""
-        places: dict[str, int | Tensor] = {
-            "dh": self.dh, "dslots": self.dslots, "carry": self.carry, "back": self.back, "ones": self.ones,
-            "first_too": int(self.wants_first),
+    def arguments(self) -> Any:
+        """What `backward` is given of each piece besides what `forward` was."""
+        starts: dict[str, int | Tensor] = {
+            "wants_first": int(self.wants_first), "dh": self.dh, "dslots": self.dslots, "carry": self.carry,
+            "back": self.back, "ones": self.ones, "dx": 0 if self.dx is None else self.dx,
+            "W_T": 0 if self.W_T is None else self.W_T,
         }  # fmt: skip
-        if self.dx is not None and self.W_T is not None:
-            places |= {"dx": self.dx, "W_T": self.W_T}
-        places |= {f"UT_{name}": matrix for name, matrix in self.transposed.items()}
-        places |= dict.fromkeys(self.size.weights, self.weights)
-        return self.size.backward + _at(fields, places)
+        starts |= {f"UT_{name}": matrix for name, matrix in self.transposed.items()}
+        starts |= dict.fromkeys(self.size.weights, self.weights)
+        return _started(self.size.backward, backward_fields(self.size.plan), starts)
 
     def by_weight(self, columns: int, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         """dW [R, I, G*H], db [R, 1, G*H] for so many columns, and by name each weight's derivative in its shape."""
         size = self.size
-        total = summed(self.weights, size.R)
+        total = summed(size.counts, self.weights)
 
         def part(name: str, columns: int) -> Tensor:
             start, rows, width = size.weights[name]

@@ -1,14 +1,30 @@
-"""Pieces of work of unequal length, on a CPU: each runs as many steps as its own longest sequence has.
+"""Pieces of work, of unequal length too, on a CPU: each runs as many steps as its own longest sequence has.
 
 T time, R replicas, B batch.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
+
+
+class Pieces(NamedTuple):
+    """Of work on [T, R, B, ...], cut in time: a replica's after each other, in order of time.
+
+    Attributes:
+        replica, first, steps: int64 [pieces] each, whose it is, its first step and the number of them.
+        counts: [R], how many pieces each replica has.
+    """
+
+    replica: Any
+    first: Any
+    steps: Any
+    counts: tuple[int, ...]
 
 
 def piece_ends(steps: Tensor | None, T: int, R: int, B: int, height: int) -> Any:
@@ -51,25 +67,32 @@ def clear_behind(ends: Any, out: Tensor | None) -> None:
         out[int(ends.min()) :].zero_()
 
 
-def cut_in_time(ends: Any, B: int, rows: int) -> tuple[Any, Any, Any]:
-    """As `dense.in_pieces`, where replicas have unequally many steps; each has a piece, if an empty one.
+@functools.lru_cache(512)  # sequences of a few hundred lengths come again every epoch
+def cut_in_time(ends: tuple[int, ...], B: int, rows: int) -> Pieces:
+    """Pieces of about so many rows, of each replica one at least, if an empty one.
 
-    Args:
-        ends: int64 [R], the steps of each replica.
+    Args: ends: [R], the steps of each replica.
     """
-    most = max(1, rows // B)
-    counts = np.maximum(1, -(-ends // most))
-    replica = np.repeat(np.arange(len(ends)), counts)
+    most, R = max(1, rows // B), len(ends)
+    counts = np.maximum(1, -(-np.array(ends) // most))
+    replica = np.repeat(np.arange(R), counts)
     first = (np.arange(len(replica)) - np.repeat(counts.cumsum() - counts, counts)) * most
-    return replica, first, np.minimum(most, ends[replica] - first)
+    steps = np.minimum(most, np.array(ends)[replica] - first)
+    return Pieces(replica, first, steps, tuple(counts.tolist()))
 
 
-def summed_by(replica: Any, parts: Tensor) -> Tensor:
-    """[pieces, ...] as [R, ...]: as `dense.summed`, for replicas that have unequally many pieces, one at least."""
-    counts = np.bincount(replica)
-    first = counts.cumsum() - counts
-    total = parts[first]
-    for k in range(1, counts.max()):
-        more = np.flatnonzero(counts > k)
-        total[more] += parts[first[more] + k]
+def summed(counts: tuple[int, ...], parts: Tensor) -> Tensor:
+    """[pieces, ...] as [R, ...]: each replica's pieces added up in order, whatever thread they are from.
+
+    Args: counts: [R], how many pieces each replica has, one at least.
+    """
+    if len(counts) == len(parts):
+        return parts
+    if len(set(counts)) > 1:
+        shares = zip(counts, parts.split(counts), strict=True)
+        return torch.cat([summed((count,), share) for count, share in shares])
+    first, second, *others = parts.view(len(counts), -1, *parts.shape[1:]).unbind(1)
+    total = first + second
+    for other in others:
+        total += other
     return total

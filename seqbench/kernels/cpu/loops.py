@@ -86,11 +86,13 @@ def normal(rows, count, words):
             row[half + start : min(half + start + BLOCK, count)] = y[: max(0, min(BLOCK, count - half - start))]
 
 
-# Sums may be taken in any order that vectors allow: the same for a row, whatever rows are beside it.
+# Sums may be taken in any order that vectors allow: the same for a row, whatever rows are beside it.  What may do so is
+# inlined: else a process that compiles the loop has another version of it, which rounds otherwise, than one that loads
+# the loop from the cache.
 ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 
-@njit(fastmath=ANY_ORDER, error_model="numpy")
+@njit(fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def sum_of_squares(row):
     """In float64, of a row [P] float32."""
     total = 0.0
@@ -99,7 +101,7 @@ def sum_of_squares(row):
     return total
 
 
-@njit(fastmath=ANY_ORDER, error_model="numpy")
+@njit(fastmath=ANY_ORDER, error_model="numpy", forceinline=True)
 def advance(g, v, m, scale, rate, kept, new, least, moved):
     """The averages v and m [P] by a gradient g [P] times `scale`; returns what share of the roots of v is at the floor,
     those left out that are 0.

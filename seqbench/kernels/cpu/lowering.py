@@ -1,17 +1,20 @@
 """A plan as numba source: the whole time loop, forward and backward, of a tile of one replica's batch.
 
-The generated functions take a record, an int64 array of sizes, addresses (bytes) and strides (floats) in the order of
-`forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H.
+The generated functions take sizes and strides (floats), then addresses (bytes), each a piece of work's own, in the
+order of `forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H; the
+planes that a step saves lie one after the other.
 
 T time, R replicas, B batch, I inputs, H hidden, G gates, P slots.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from seqbench.kernels.compiler.expression import OPERATIONS
-from seqbench.kernels.compiler.plan import Block, Operation, Pass, Place, Plan, WeightGradient
+from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan, WeightGradient
 from seqbench.kernels.cpu.cache import numba_function
 
 HEADER = '''"""Made by seqbench from a cell's step."""
@@ -21,43 +24,62 @@ from seqbench.kernels.cpu.vector import (
     absolute, elementwise, exp, maximum, minimum, relu, sigmoid, sign, sqrt, tanh
 )
 '''
-SIZES = [
-    "product", "T", "B", "I", "H", "tile", "first", "step", "x", "x_step", "W", "b", "ldw", "slots", "ld", "slot_step",
-    "saved", "saved_plane", "saved_step",
-]  # fmt: skip
-BACK_SIZES = [
-    "dh", "chunk", "dslots", "carry", "back", "ones", "dW", "db", "dx", "dx_step", "W_T", "ldw_T", "first_too",
-]  # fmt: skip
-AHEAD = 8
-STEP = [
-    "o = 4 * (first + t * step)",
-    "p = 4 * t * tile * H",
-    "s = slots + 4 * t * slot_step",
-    "q = saved + 4 * t * saved_step",
+AHEAD = 8  # steps whose slots are filled at once
+OFFSETS = [
+    "o = 4 * (first + {t} * step)",
+    "p = 4 * {t} * tile * H",
+    "q = saved + 4 * {t} * saved_step",
 ]
 
 
-def forward_fields(plan: Plan) -> list[str]:
-    """Names of a forward record's entries.
+@dataclass(frozen=True)
+class Fields:
+    """Names of what a generated function is given.
 
-    product: the matrix product's address; T: steps of the tile; B: rows of the tile; tile: rows that there is room
-    for; first, step: where the tile begins and how far it is to the next step, in floats of h and dh; *_step: likewise
-    for others, which begin at their own address, 0 where every step uses the same place. The other states' steps
-    follow each other.
+    Attributes:
+        sizes: what follows from sizes alone; tiles.py knows it of each piece of work.
+        starts: addresses, and numbers that differ from call to call; tiles.py knows how far behind one a piece's is.
     """
-    matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("U", "ld")]
-    return SIZES + [f"state{k}" for k in range(plan.states)] + matrices + [f"row_{name}" for name in plan.rows]
+
+    sizes: list[str]
+    starts: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        """In order."""
+        return self.sizes + self.starts
 
 
-def backward_fields(plan: Plan) -> list[str]:
-    """Names of what a backward record has after the forward one's entries:
+@functools.cache
+def forward_fields(plan: Plan) -> Fields:
+    """Of `forward`, in front of those of `backward` too.
 
-    dh; chunk: steps whose derivatives are held before they go into the weights'; dslots, carry, back: room for them;
-    ones: address of a 1; dx: 0 if not wanted; W_T, U_T: transposed weights; first_too: whether the derivative by the
-    first state is wanted.
+    T: steps of the tile; B: rows of the tile; tile: rows that there is room for; first, step: where the tile begins and
+    how far it is to the next step, in floats of h and dh; *_step: likewise for others, which begin at their own
+    address, 0 where every step uses the same place; keeps_slots: whether there is room for the slots of all steps, or
+    of AHEAD; product: the matrix product's address. The other states' steps follow each other.
     """
-    matrices = [f"{kind}_{name}" for name in plan.matrices for kind in ("UT", "ldt", "dU")]
-    return BACK_SIZES + matrices + [f"drow_{name}" for name in plan.rows]
+    sizes = [
+        "T", "B", "I", "H", "tile", "first", "step", "x_step", "ldw", "ld", "slot_step", "keeps_slots", "saved_step",
+        *(f"ld_{name}" for name in plan.matrices),
+    ]  # fmt: skip
+    starts = ["product", "x", "W", "b", "slots", "saved"]
+    starts += [f"state{k}" for k in range(plan.states)] + [f"U_{name}" for name in plan.matrices]
+    return Fields(sizes, starts + [f"row_{name}" for name in plan.rows])
+
+
+@functools.cache
+def backward_fields(plan: Plan) -> Fields:
+    """What `backward` is given behind the forward pass's own.
+
+    chunk: steps whose derivatives are held before they go into the weights'; dslots, carry, back: room for them; ones:
+    address of a 1; dx: 0 if not wanted; W_T, UT_*: transposed weights; wants_first: whether the derivative by the first
+    state is wanted.
+    """
+    sizes = ["chunk", "dx_step", "ldw_T"] + [f"ldt_{name}" for name in plan.matrices]
+    starts = ["wants_first", "dh", "dslots", "carry", "back", "ones", "dW", "db", "dx", "W_T"]
+    starts += [f"{kind}_{name}" for name in plan.matrices for kind in ("UT", "dU")]
+    return Fields(sizes, starts + [f"drow_{name}" for name in plan.rows])
 
 
 def source(plan: Plan) -> str:
@@ -76,20 +98,19 @@ class _Writer:
 
     def forward(self) -> str:
         G = self.plan.gates
-        into = "slots + 4 * t * slot_step"
-        return numba_function("forward", forward_fields(self.plan), [
+        into = "held + 4 * (t - begin) * slot_step"
+        return numba_function("forward", forward_fields(self.plan).all, [
             # Some steps ahead, so that W and the recurrent weights do not drive each other out of the first cache.
-            f"ahead = {AHEAD} if slot_step else 1",
-            "for begin in range(0, T, ahead):",
+            f"for begin in range(0, T, {AHEAD}):",
             *_indented([
-                "end = min(begin + ahead, T)",
+                f"end = min(begin + {AHEAD}, T)",
+                "held = slots + 4 * begin * slot_step if keeps_slots else slots",
                 # Of single sequences all these steps are one product, its rows as far apart as steps are.
-                "together = B == 1 and slot_step",
-                "for t in range(begin, begin + 1 if together else end):",
-                "    rows, row_x, row = (end - begin, x_step, slot_step) if together else (B, I, ld)",
+                "for t in range(begin, begin + 1 if B == 1 else end):",
+                "    rows, row_x, row = (end - begin, x_step, slot_step) if B == 1 else (B, I, ld)",
                 f"    call_product(product, rows, {G} * H, I, x + 4 * t * x_step, row_x, W, ldw, {into}, row, b, 0)",
                 "for t in range(begin, end):",
-                *_indented(STEP + [self.operation(op) for op in self.plan.forward]),
+                *_indented([*_offsets("t"), f"s = {into}", *map(self.instruction, self.plan.forward)]),
             ]),
         ])  # fmt: skip
 
@@ -97,11 +118,12 @@ class _Writer:
         G = self.plan.gates
         into_x = f"call_product(product, B, I, {G} * H, d, ld, W_T, ldw_T, dx + 4 * t * dx_step, I, 0, 0)"
         each = [
-            *STEP,
+            *_offsets("t"),
+            "s = slots + 4 * t * slot_step",
             "d = dslots + 4 * (t - begin) * tile * ld",
-            *(self.operation(op) for op in self.plan.backward),
-            "if t > 0 or first_too:",
-            *_indented([*(self.operation(op) for op in self.plan.carry), "pass"]),
+            *map(self.instruction, self.plan.backward),
+            "if t > 0 or wants_first:",
+            *_indented([*map(self.instruction, self.plan.carry), "pass"]),
             "if dx:",
             *_indented([into_x]),
         ]  # fmt: skip
@@ -110,7 +132,7 @@ class _Writer:
             _sum("1", f"{G} * H", "ones", "0", "d", "db", "ldw", "0"),
             *(self.gradient(gradient) for gradient in self.plan.gradients),
         ]
-        return numba_function("backward", forward_fields(self.plan) + backward_fields(self.plan), [
+        return numba_function("backward", [*forward_fields(self.plan).all, *backward_fields(self.plan).all], [
             "end = T",
             "while end > 0:",
             *_indented([
@@ -119,17 +141,15 @@ class _Writer:
                 "for t in range(end - 1, begin - 1, -1):",
                 *_indented(each),
                 "steps = end - begin",
-                "o = 4 * (first + begin * step)",
-                "p = 4 * begin * tile * H",
+                *_offsets("begin"),
                 "s = slots + 4 * begin * slot_step",
-                "q = saved + 4 * begin * saved_step",
                 "d = dslots",
                 *sums,
                 "end = begin",
             ]),
         ])  # fmt: skip
 
-    def operation(self, op: Operation) -> str:
+    def instruction(self, op: Instruction) -> str:
         if isinstance(op, Pass):
             return self.elementwise(op)
         left, left_step = self.address(op.left)
@@ -164,7 +184,7 @@ class _Writer:
             case "dslot":
                 return f"d{right}", "ld"
             case "saved":
-                return f"q + {4 * k} * saved_plane" if k else "q", "H"
+                return f"q + {4 * k} * tile * H" if k else "q", "H"
             case "state":
                 return f"state{k} + {'p' if k else 'o'}", "H"
             case "next":
@@ -185,7 +205,7 @@ class _Writer:
         inputs = op.inputs() + sums or [op.outputs[0][0]]
         names = {place: f"x{i}" for i, place in enumerate(inputs)}
         statements, results = op.statements(names, repr)
-        lines = [f"{name} = {OPERATIONS[operation].cpu.format(*operands)}" for name, operation, operands in statements]
+        lines = [f"{name} = {OPERATIONS[function].cpu.format(*operands)}" for name, function, operands in statements]
         outputs = []
         for (place, e), result in zip(op.outputs, results, strict=True):
             value = f"x0.like({result})" if e.value is not None else result
@@ -220,6 +240,11 @@ def _sum(
         f"{product}steps, {left}, {left_step}, {right}, tile * ld, {result}1, 0, 0) if B == 1 else "
         f"{product}B, {left}, {left_row}, {right}, ld, {result}steps, {left_step}, tile * ld)"
     )
+
+
+def _offsets(t: str) -> list[str]:
+    """Where a step's part begins."""
+    return [line.format(t=t) for line in OFFSETS]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

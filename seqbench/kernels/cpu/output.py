@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.kernels.cpu import cache, pool, threads
-from seqbench.kernels.cpu.dense import aligned, in_pieces, records, rounded, summed
-from seqbench.kernels.cpu.lengths import clear_behind, cut_in_time, piece_ends, summed_by
+from seqbench.kernels.cpu.arguments import address, arguments
+from seqbench.kernels.cpu.dense import aligned, rounded
+from seqbench.kernels.cpu.lengths import clear_behind, cut_in_time, piece_ends, summed
 from seqbench.kernels.cpu.product import product_address
 
 ROWS = 512  # of a piece of work: as many as have their derivatives in the second cache
@@ -26,27 +27,25 @@ from seqbench.kernels.cpu.product import call_product, call_product_transposed
 likelihood = LIKELIHOOD
 AHEAD = 8
 """
-FORWARD = cache.numba_function(
-    "forward", [
-        "product", "T", "B", "K", "O", "H", "h", "h_step", "V", "ldv", "c", "y", "y_step", "slopes",
-        "slope_step", "nats", "nats_step",
-    ], [
-        "for begin in range(0, T, AHEAD):",
-        "    end = min(begin + AHEAD, T)",
-        # Of single sequences these steps are one product, its rows as far apart as steps are.
-        "    for t in range(begin, begin + 1 if B == 1 else end):",
-        "        rows, row_h, row_o = (end - begin, h_step, slope_step) if B == 1 else (B, H, O)",
-        "        o = slopes + 4 * t * slope_step",
-        "        call_product(product, rows, O, H, h + 4 * t * h_step, row_h, V, ldv, o, row_o, c, 0)",
-        "    for t in range(begin, end):",
-        "        likelihood(slopes + 4 * t * slope_step, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)",
-    ]
+FORWARD = (
+    "product", "T", "B", "K", "O", "H", "h", "h_step", "V", "ldv", "c", "y", "y_step", "slopes", "slope_step", "nats",
+    "nats_step",
 )  # fmt: skip
-FIELDS = [
+BACKWARD = (
     "product", "T", "B", "O", "H", "h", "h_step", "V_T", "ldv_T", "slopes", "slope_step", "g", "g_step", "room", "ones",
     "dV", "dc", "ld", "dh",
-]  # fmt: skip
-BACKWARD = cache.numba_function("backward", FIELDS, [
+)  # fmt: skip
+CODE = HEADER + cache.numba_function("forward", FORWARD, [
+    "for begin in range(0, T, AHEAD):",
+    "    end = min(begin + AHEAD, T)",
+    # Of single sequences these steps are one product, its rows as far apart as steps are.
+    "    for t in range(begin, begin + 1 if B == 1 else end):",
+    "        rows, row_h, row_o = (end - begin, h_step, slope_step) if B == 1 else (B, H, O)",
+    "        o = slopes + 4 * t * slope_step",
+    "        call_product(product, rows, O, H, h + 4 * t * h_step, row_h, V, ldv, o, row_o, c, 0)",
+    "    for t in range(begin, end):",
+    "        likelihood(slopes + 4 * t * slope_step, y + 4 * t * y_step, nats + 4 * t * nats_step, B, K)",
+]) + cache.numba_function("backward", BACKWARD, [
     "for begin in range(0, T, AHEAD):",
     "    end = min(begin + AHEAD, T)",
     "    for t in range(begin, end):",
@@ -112,9 +111,8 @@ def mixture_nats(
 @functools.cache
 def _code(likelihood: str) -> Any:
     """Compiled for what likelihood.py makes of this expression."""
-    header = HEADER.replace("LIKELIHOOD", likelihood)
-    text = f"{header}{FORWARD}{BACKWARD}\n# {cache.fingerprint(('likelihood.py',), ())}\n"
-    return cache.numba_module("output", text)
+    code = CODE.replace("LIKELIHOOD", likelihood)
+    return cache.numba_module("output", f"{code}\n# {cache.fingerprint(('likelihood.py',), ())}\n")
 
 
 class _Head(torch.autograd.Function):
@@ -126,19 +124,21 @@ class _Head(torch.autograd.Function):
         ends = piece_ends(steps, T, R, B, B)
         slopes, nats = pool.take(T, R, B, O), torch.empty(T, R, B, dtype=torch.float32)
         clear_behind(ends, nats)
-        r, t, count = in_pieces(T, R, B, ROWS) if ends is None else cut_in_time(ends, B, ROWS)
+        pieces = cut_in_time((T,) * R if ends is None else tuple(ends.tolist()), B, ROWS)
+        r, t, count = pieces.replica, pieces.first, pieces.steps
         row = (t * R + r) * B
-        work = records(
-            len(t), product_address(), count, B, K, O, H, h.data_ptr() + 4 * row * H, R * B * H,
-            padded.data_ptr() + 4 * r * padded.stride(0), padded.shape[-1], c.data_ptr() + 4 * r * O,
-            y.data_ptr() + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, Ry * B * K,
-            slopes.data_ptr() + 4 * row * O, R * B * O, nats.data_ptr() + 4 * row, R * B,
+        work = arguments(
+            FORWARD, len(t), product=product_address(), T=count, B=B, K=K, O=O, H=H,
+            h=address(h) + 4 * row * H, h_step=R * B * H,
+            V=address(padded) + 4 * r * padded.stride(0), ldv=padded.shape[-1], c=address(c) + 4 * r * O,
+            y=address(y) + 4 * (t * Ry + (r if Ry > 1 else 0)) * B * K, y_step=Ry * B * K,
+            slopes=address(slopes) + 4 * row * O, slope_step=R * B * O, nats=address(nats) + 4 * row, nats_step=R * B,
         )  # fmt: skip
         code = _code(likelihood)
         threads.run(lambda piece: code.forward(work[piece]), len(work))
         ctx.save_for_backward(h, V)
         ctx.code, ctx.slopes, ctx.lease = code, slopes, pool.Lease(slopes)
-        ctx.ends, ctx.pieces = ends, (r, t, count)
+        ctx.ends, ctx.pieces = ends, pieces
         return nats
 
     @staticmethod
@@ -149,26 +149,27 @@ class _Head(torch.autograd.Function):
         dh = torch.empty_like(h) if ctx.needs_input_grad[1] else None
         clear_behind(ctx.ends, dh)
         V_T = aligned(V.mT)
-        r, t, count = ctx.pieces
+        r, t, count = ctx.pieces.replica, ctx.pieces.first, ctx.pieces.steps
         row, piece, ld = (t * R + r) * B, np.arange(len(t)), rounded(O)
         dV, dc, ones = (
             torch.empty(len(t), H, ld, dtype=torch.float32),
             torch.empty(len(t), 1, ld, dtype=torch.float32),
             torch.ones(1, dtype=torch.float32),
         )
-        work = records(
-            len(t), product_address(), count, B, O, H, h.data_ptr() + 4 * row * H, R * B * H,
-            V_T.data_ptr() + 4 * r * V_T.stride(0), V_T.shape[-1],
-            slopes.data_ptr() + 4 * row * O, R * B * O, g.data_ptr() + 4 * row, R * B, 0, ones.data_ptr(),
-            dV.data_ptr() + 4 * piece * H * ld, dc.data_ptr() + 4 * piece * ld, ld,
-            0 if dh is None else dh.data_ptr() + 4 * row * H,
+        work = arguments(
+            BACKWARD, len(t), product=product_address(), T=count, B=B, O=O, H=H,
+            h=address(h) + 4 * row * H, h_step=R * B * H,
+            V_T=address(V_T) + 4 * r * V_T.stride(0), ldv_T=V_T.shape[-1],
+            slopes=address(slopes) + 4 * row * O, slope_step=R * B * O, g=address(g) + 4 * row, g_step=R * B,
+            room=0, ones=address(ones), dV=address(dV) + 4 * piece * H * ld, dc=address(dc) + 4 * piece * ld, ld=ld,
+            dh=0 if dh is None else address(dh) + 4 * row * H,
         )  # fmt: skip
-        run, room, column = ctx.code.backward, int(count.max()) * B * ld, FIELDS.index("room")
+        run, room, column = ctx.code.backward, int(count.max()) * B * ld, BACKWARD.index("room")
 
         def backward(piece: int) -> None:
-            work[piece, column] = pool.own(room).data_ptr()
+            work[piece, column] = address(pool.own(room))
             run(work[piece])
 
         threads.run(backward, len(work))
-        dV, dc = (summed(part, R) if ctx.ends is None else summed_by(r, part) for part in (dV, dc))
+        dV, dc = (summed(ctx.pieces.counts, part) for part in (dV, dc))
         return None, dh, dV[..., :O], dc[..., :O], None, None

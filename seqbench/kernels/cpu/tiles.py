@@ -1,4 +1,4 @@
-"""How a batch is cut into pieces of work for compiled sequences on a CPU, and what each piece's record holds.
+"""How a batch is cut into pieces of work for compiled sequences on a CPU, and what each piece is given.
 
 A batch is cut into tiles of TILE sequences; a replica's tile is one piece of work, whatever else there is.  So the
 figures of a replica do not depend on how many there are, nor on the number of threads, nor on how long the others'
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqbench.kernels.compiler.plan import Plan
+from seqbench.kernels.cpu.arguments import by_field
 from seqbench.kernels.cpu.dense import rounded
-from seqbench.kernels.cpu.lowering import backward_fields, forward_fields
+from seqbench.kernels.cpu.lowering import AHEAD, Fields, backward_fields, forward_fields
 
 TILE = 16  # sequences: enough for two threads at the usual 32, and no less than a tile of the product needs
 CHUNK = 256  # rows of derivatives that stay in the second cache until they go into the weights'
@@ -75,9 +76,19 @@ class Tiles:
         return width if self.plan.slots == 1 else rounded(width)
 
     @functools.cached_property
+    def keeps_slots(self) -> bool:
+        """Whether the backward pass will read slots."""
+        return self.keep and self.plan.keeps_slots
+
+    @functools.cached_property
     def held(self) -> tuple[int, int]:
-        """Steps that there is room for: of slots, of what is saved beside them."""
-        return self.T if self.keep and self.plan.keeps_slots else 1, self.T if self.keep else 1
+        """Steps that there is room for: of slots, of what is saved."""
+        return self.T if self.keeps_slots else min(self.T, AHEAD), self.T if self.keep else 1
+
+    @functools.cached_property
+    def counts(self) -> tuple[int, ...]:
+        """[R], pieces of each replica."""
+        return (len(self.pieces) // self.R,) * self.R
 
     def cut(self, rows: Tensor) -> Tensor:
         """[R, B, H] as [pieces, height, H]."""
@@ -109,19 +120,19 @@ class Tiles:
 
     @functools.cached_property
     def forward(self) -> Any:
-        """Forward records, addresses left out: int64 [pieces, fields]"""
+        """Forward arguments, addresses left out: int64 [pieces, fields]"""
         plan, R, B, I, H, height = self.plan, self.R, self.B, self.I, self.H, self.height
-        slots, saved = self.held
-        ldw = rounded(plan.gates * H)
+        slot_steps, saved_steps = self.held
+        ldw, saved = rounded(plan.gates * H), plan.saved * height * H
         entries: dict[str, Entry] = {
             "T": self.T, "B": (0, 0, 0, 1, 0), "I": I, "H": H, "tile": height,
             "first": (0, B * H, H, 0, 0), "step": R * B * H,
             "x": _strides(replica=0 if self.shared else B * I, row=I), "x_step": (1 if self.shared else R) * B * I,
             "W": _strides(replica=I * ldw), "b": _strides(replica=ldw), "ldw": ldw,
-            "slots": _strides(piece=slots * height * self.ld), "ld": self.ld,
-            "slot_step": height * self.ld if slots > 1 else 0,
-            "saved": _strides(piece=saved * height * H), "saved_plane": len(self.pieces) * saved * height * H,
-            "saved_step": height * H if saved > 1 else 0,
+            "slots": _strides(piece=slot_steps * height * self.ld), "ld": self.ld,
+            "slot_step": height * self.ld, "keeps_slots": int(self.keeps_slots),
+            "saved": _strides(piece=saved_steps * saved), "saved_step": saved if saved_steps > 1 else 0,
+            "product": 0, "state0": 0,
         }  # fmt: skip
         entries |= {f"state{k}": _strides(piece=(self.T + 1) * height * H) for k in range(1, plan.states)}
         for name in plan.matrices:
@@ -132,24 +143,25 @@ class Tiles:
 
     @functools.cached_property
     def backward(self) -> Any:
-        """What backward records have besides, likewise."""
+        """What `backward` is given besides, likewise."""
         plan, H, tile = self.plan, self.H, self.height * self.H
+        ldw_T = rounded(self.I)
         entries: dict[str, Entry] = {
             "chunk": self.chunk, "dslots": _strides(piece=self.chunk * self.height * self.ld),
             "carry": _strides(piece=plan.states * tile), "back": _strides(piece=max(1, plan.backs) * tile),
+            "wants_first": 0, "dh": 0, "ones": 0, "ldw_T": ldw_T, "dx_step": self.R * self.B * self.I,
+            # Without dx there is neither of the two.
+            "W_T": _strides(replica=plan.gates * H * ldw_T) if self.to_x else 0,
+            "dx": _strides(replica=self.B * self.I, row=self.I) if self.to_x else 0,
         }  # fmt: skip
-        if self.to_x:
-            ldw_T = rounded(self.I)
-            entries |= {"W_T": _strides(replica=plan.gates * H * ldw_T), "ldw_T": ldw_T}
-            entries |= {"dx": _strides(replica=self.B * self.I, row=self.I), "dx_step": self.R * self.B * self.I}
         entries |= {name: (4 * start, 0, 0, 0, 4 * self.width) for name, (start, _, _) in self.weights.items()}
         for name in plan.matrices:
             rows, columns = (n * H for n in plan.blocks[name])
             entries |= {f"UT_{name}": _strides(replica=columns * rounded(rows)), f"ldt_{name}": rounded(rows)}
         return self._table(backward_fields(plan), entries)
 
-    def _table(self, fields: list[str], entries: dict[str, Entry]) -> Any:
-        found = (entries.get(field, 0) for field in fields)
+    def _table(self, fields: Fields, entries: dict[str, Entry]) -> Any:
+        found = by_field(fields.all, entries)
         factors = np.array([(e, 0, 0, 0, 0) if isinstance(e, int) else e for e in found], dtype=np.int64)
         pieces = np.array([(1, *tile, piece) for piece, tile in enumerate(self.pieces)], dtype=np.int64)
         return pieces @ factors.T

@@ -22,7 +22,7 @@ from seqbench.cells import State
 from seqbench.kernels.compiler.plan import Pass, Plan, Product
 from seqbench.kernels.compiler.proof import Memory
 from seqbench.kernels.cpu.cache import source_module
-from seqbench.kernels.gpu.source import kept, scratch_planes, source
+from seqbench.kernels.gpu.source import scratch_planes, source
 
 DTYPES = torch.float32, torch.bfloat16, torch.float16
 
@@ -142,7 +142,7 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State, launch: L
     T, R, B, _ = a.shape
     H = state[0].shape[-1]
     empty = functools.partial(_empty, a.device)
-    slots = empty(T, R, B, plan.slots * H if any(place.buffer == "slot" for place in kept(plan)) else 0)
+    slots = empty(T, R, B, plan.slots * H if plan.keeps_slots else 0)
     memory = Memory.begun(plan, slots, empty(T, R, B, plan.saved * H), w, state)
     weights = *memory.rows.values(), *memory.matrices.values()
     tensors = a.contiguous(), slots, memory.saved, *memory.states, *weights

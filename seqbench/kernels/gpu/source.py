@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from seqbench.kernels.compiler.expression import OPERATIONS
-from seqbench.kernels.compiler.plan import Block, Operation, Pass, Place, Plan, Product
+from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan, Product
 
 HEADER = """\
 import triton
@@ -53,13 +53,6 @@ def source(plan: Plan, resident: bool, interpreted: bool) -> str:
     return HEADER + "\n\n".join("".join(f"{line}\n" for line in kernel.function()) for kernel in kernels)
 
 
-def kept(plan: Plan) -> list[Place]:
-    """The slots and saved planes that the forward pass stores: what the backward pass or a weight's gradient reads."""
-    read = {place for done in plan.backward if isinstance(done, Pass) for place in done.inputs()}
-    read |= {gradient.left for gradient in plan.gradients}
-    return sorted(place for place in read if place.buffer in ("slot", "saved"))
-
-
 def scratch_planes(plan: Plan) -> int:
     """How many planes [TILE, PADDED] of memory each program needs where weights are not resident."""
     products = [done for done in (*plan.backward, *plan.carry) if isinstance(done, Product)]
@@ -74,7 +67,7 @@ class _Kernel(ABC):
 
     name: str
     tensors: list[str]
-    operations: tuple[Operation, ...]
+    instructions: tuple[Instruction, ...]
 
     def __init__(self, plan: Plan, resident: bool, sizes: list[str]) -> None:
         self.plan, self.resident, self.sizes = plan, resident, sizes
@@ -105,7 +98,7 @@ class _Kernel(ABC):
                 at = f"row_{name} + replica * {columns} * H + {k} * H + h"
                 yield f"{_name(Place('row', k, name))} = tl.load({at}, mask=h < H, other=0.0).to(tl.float32)"
         if self.resident:
-            products = [done for done in self.operations if not isinstance(done, Pass)]
+            products = [done for done in self.instructions if not isinstance(done, Pass)]
             for one in sorted({one for done in products for one in _single(done.block)}):
                 yield f"{_matrix(one)} = block({self.corner(one)}, H, PADDED)"
         else:
@@ -122,8 +115,8 @@ class _Kernel(ABC):
         at = f"matrix_{block.weight} + replica * {size} * H * H + {row * columns} * H * H + {column} * H"
         return f"{at}, {columns} * H"
 
-    def step(self, operations: Iterable[Operation]) -> Iterator[str]:
-        for done in operations:
+    def step(self, instructions: Iterable[Instruction]) -> Iterator[str]:
+        for done in instructions:
             if isinstance(done, Pass):
                 yield from _elementwise(done)
             elif done.transposed:
@@ -158,7 +151,7 @@ class _Forward(_Kernel):
     def __init__(self, plan: Plan, resident: bool, sizes: list[str]) -> None:
         super().__init__(plan, resident, sizes)
         self.tensors = ["a", "slots", "saved", *(f"states_{k}" for k in self.states)]
-        self.operations = plan.forward
+        self.instructions = plan.forward
 
     def body(self) -> Iterator[str]:
         for k in self.states:
@@ -172,7 +165,7 @@ class _Forward(_Kernel):
         for k in range(plan.gates):
             yield _load(f"slot_{k}", "a", "here", plan.gates, k)
         yield from self.step(plan.forward)
-        for place in kept(plan):
+        for place in plan.kept:
             count = plan.slots if place.buffer == "slot" else plan.saved
             yield _store(_name(place), "slots" if place.buffer == "slot" else "saved", "here", count, place.plane)
         for k in self.states:
@@ -191,7 +184,7 @@ class _Backward(_Kernel):
         carries = [f"carries_{k}" for k in self.states]
         drows = [f"drow_{name}" for name in plan.rows]
         self.tensors = ["slots", "saved", *states, "dh", *carries, "dslots", *drows]
-        self.operations = (*plan.backward, *plan.carry)
+        self.instructions = (*plan.backward, *plan.carry)
 
     def seen(self, block: Block) -> tuple[int, int, int]:
         return block.column, block.row, self.plan.blocks[block.weight][0]

@@ -12,10 +12,11 @@ from seqbench import cells, cli
 from seqbench.bench import check as bench_check
 from seqbench.bench import report as bench_report
 from seqbench.bench import timing as bench
-from seqbench.bench.check import Shape, check_odd, check_timed, picked
+from seqbench.bench.check import Shape, check_odd, check_timed, fastest
 from seqbench.kernels import sequence
 from seqbench.kernels.cpu import layer as cpu
 from seqbench.kernels.cpu import threads
+from seqbench.model import recurrence
 from seqbench.task import SeqbenchError
 
 SMALL = Shape("small", B=3, T=5, I=4, hidden={"Tanh": 5, "GRU": 4, "LSTM": 3})
@@ -46,8 +47,13 @@ def test_json_holds_ratios_and_errors(small, capsys):
         assert row["milliseconds"] > 0
         assert 0 <= row["error"] <= 1e-5
         assert row["share"] == pytest.approx(row["gflops"] / report["peaks"]["CPU, threads 1"], abs=1e-4)
-    ways = {(check["unit"], check["way"], check["shape"]) for check in report["checks"]}
-    assert {("GRU", "torch", "odd"), ("GRU", "numba", "odd"), ("GRU", "numba", "small"), ("LRU", "scan", "odd")} <= ways
+    checks = {(check["unit"], check["recurrence"], check["shape"]) for check in report["checks"]}
+    assert {
+        ("GRU", "numba", "odd"),
+        ("GRU", "numba", "small"),
+        ("LRU", "scan", "odd"),
+        ("LRU", "scan", "small"),
+    } <= checks
     assert report["machine"]["torch"] == torch.__version__
 
 
@@ -96,16 +102,16 @@ def test_a_wrong_kernel_is_not_timed(small, monkeypatch, capsys, wrong):
         check_timed(cells.LSTM(), SMALL, "cpu", "numba")
 
 
-def test_a_wrong_plan_shows_in_float64(monkeypatch):
-    right = sequence.unroll
+def test_a_wrong_scan_shows_in_float64(monkeypatch):
+    right = recurrence.scan
 
     def planted(*arguments):
         h, last = right(*arguments)
         return h * (1 + 1e-9), last
 
-    monkeypatch.setattr(sequence, "unroll", planted)
-    with pytest.raises(SeqbenchError, match=r"GRU run by torch on cpu differs from the loop by 1\.\de-09"):
-        check_odd(cells.GRU(), "cpu")
+    monkeypatch.setattr(recurrence, "scan", planted)
+    with pytest.raises(SeqbenchError, match=r"LRU run by scan on cpu differs from the loop by 1\.\de-09"):
+        check_odd(cells.LRU(), "cpu")
 
 
 def test_turns(monkeypatch):
@@ -152,7 +158,7 @@ def test_threads_are_given_back(monkeypatch):
 def test_without_numba_there_is_no_peak_of_the_cpu(monkeypatch):
     monkeypatch.setattr(sequence, "installed", lambda name: None)
     assert bench.cpu_peak(1) is None
-    assert picked(cells.GRU(), SMALL, "cpu") == "torch"
+    assert fastest(cells.GRU(), SMALL, "cpu") == "loop"
 
 
 def test_mistakes(monkeypatch):

@@ -21,6 +21,7 @@ from seqbench.cells import Cell, Weight, cells, find
 from seqbench.cells.gru import GRU, GRUResetAfter
 from seqbench.cells.lstm import LSTM
 from seqbench.cells.tanh import Tanh
+from seqbench.kernels.sequence import decide
 from seqbench.model.recurrence import run_layer
 from seqbench.task import SeqbenchError
 
@@ -49,7 +50,7 @@ def random_weights(cell: Cell, replicas: int = R, dtype: torch.dtype = torch.flo
 
 def run(cell: Cell, x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
     space = SimpleNamespace(**w)
-    return run_layer(cell, x, space)[0]
+    return run_layer(cell, x, space, decide(cell, space.W.shape[-1] // cell.gates, x))[0]
 
 
 def inputs(batch: int = B, replicas: int = R) -> torch.Tensor:

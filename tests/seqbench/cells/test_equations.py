@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seqbench.cells import Cell, find
+from seqbench.kernels.sequence import Recurrence
 from seqbench.model.affine import project
 from seqbench.model.budget import count_parameters
 from seqbench.model.recurrence import initial_state, loop, run_layer
@@ -190,7 +191,7 @@ def inputs() -> torch.Tensor:
 
 
 def run(cell: Cell, x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
-    return run_layer(cell, x, SimpleNamespace(**w), recurrence="loop")[0]
+    return run_layer(cell, x, SimpleNamespace(**w), Recurrence("loop", compiled=False))[0]
 
 
 def variants() -> list[tuple[str, Cell]]:

@@ -11,8 +11,9 @@ from seqbench.cells import cells, find
 from seqbench.datamodules.synthetic import Synthetic
 from seqbench.kernels.cpu import layer as cpu
 from seqbench.kernels.cpu import output, pool
-from seqbench.kernels.cpu.lengths import cut_in_time, longest_first, piece_ends
-from seqbench.kernels.sequence import pick
+from seqbench.kernels.cpu.arguments import address, arguments
+from seqbench.kernels.cpu.lengths import cut_in_time, longest_first, piece_ends, summed
+from seqbench.kernels.sequence import decide
 from seqbench.model.heads import Bernoulli, GaussianMixture
 from seqbench.model.recurrence import run_layer
 from seqbench.task import Task
@@ -20,7 +21,7 @@ from seqbench.train.module import SequenceModel
 
 T, I, H = 300, 5, 7  # more steps than have their derivatives together, whatever the tile
 # What is compiled for a CPU; others are scanned, or run in the loop.
-CELLS = {name: kind() for name, kind in cells().items() if pick(kind(), torch.empty(1, 1, 1)) == "numba"}
+CELLS = {name: kind() for name, kind in cells().items() if decide(kind(), 1, torch.empty(1)).name == "numba"}
 SIZES = [(1, 1), (3, 1), (1, 3), (3, 3), (1, 17), (3, 17)]  # R, B
 
 
@@ -55,11 +56,11 @@ def layer_of(cell, R: int, B: int) -> tuple[list[torch.Tensor], list[str]]:
     return [t.requires_grad_() for t in (drawn(T, R, B, I), *w.values(), *state)], list(w)
 
 
-def outcome(cell, way, leaves, names, steps=None, scored=None):
+def outcome(cell, name, leaves, names, steps=None, scored=None):
     """h, last state, and the gradients by all leaves of a sum over the frames that are scored."""
     x, *rest = leaves
     w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
-    h, last = run_layer(cell, x, w, state, way, steps)
+    h, last = run_layer(cell, x, w, decide(cell, H, x, name), state, steps)
     dh = drawn(*h.shape, seed=3).to(h.dtype).where(scored[..., None], 0.0)
     grads = torch.autograd.grad(h, leaves, dh, allow_unused=True)
     return h, last, [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(grads, leaves, strict=True)]
@@ -124,7 +125,7 @@ def test_the_last_state_goes_back_from_each_tiles_own_end():
 
     def state_grads(x, rest, steps):
         w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
-        _, last = run_layer(cell, x, w, state, "numba", steps)
+        _, last = run_layer(cell, x, w, decide(cell, H, x, "numba"), state, steps)
         return [*last, *torch.autograd.grad(last, rest, [torch.ones_like(s) for s in last])]
 
     group = state_grads(x, rest, steps)
@@ -156,9 +157,9 @@ def test_a_head_gives_the_bits_that_it_gives_without_lengths(kind, shared, poiso
         )
         y = drawn(T, 1 if shared else R, B, K) if kind is GaussianMixture else (drawn(T, 1, B, K) > 0).float()
         g = drawn(T, R, B, seed=4).where(scored, 0.0)
-        whole = head.nats_of(h, V, c, y)
+        whole = head.nats_of(h, V, c, y, compiled=True)
         expected = torch.autograd.grad(whole, (h, V, c), g)
-        nats = head.nats_of(h, V, c, y, steps)
+        nats = head.nats_of(h, V, c, y, steps, compiled=True)
         grads = torch.autograd.grad(nats, (h, V, c), g)
         assert torch.equal(nats[run], whole[run])
         assert not nats[~run].any()
@@ -196,4 +197,28 @@ def test_pieces_of_work():
     assert longest_first(about).tolist() == [0, 2, 4, 1, 3]
     assert longest_first(about, backward=True).tolist() == [4, 2, 0, 3, 1]
     assert longest_first(np.array([0, 0])).tolist() == [0, 1]
-    assert [part.tolist() for part in cut_in_time(ends, 2, 6)] == [[0, 0, 0, 1, 2], [0, 3, 6, 0, 0], [3, 3, 1, 0, 3]]
+    replica, first, count, counts = cut_in_time((7, 0, 3), 2, 6)
+    assert [part.tolist() for part in (replica, first, count)] == [[0, 0, 0, 1, 2], [0, 3, 6, 0, 0], [3, 3, 1, 0, 3]]
+    assert counts == (3, 1, 1)
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (3, 3), (3, 1, 2), (5,)])
+def test_pieces_are_summed_in_order(counts):
+    parts = drawn(sum(counts), 2, 3)
+    expected = []
+    for share in parts.split(counts):
+        total = share[0].clone()
+        for part in share[1:]:
+            total += part
+        expected.append(total)
+    assert torch.equal(summed(counts, parts), torch.stack(expected))
+
+
+def test_an_argument_too_few_or_too_many_is_refused():
+    assert arguments(("a", "b"), 2, b=np.array([3, 4]), a=1).tolist() == [[1, 3], [1, 4]]
+    with pytest.raises(TypeError, match=r"missing \['b'\], unknown \['c'\]"):
+        arguments(("a", "b"), 1, a=1, c=2)
+    with pytest.raises(TypeError, match=r"missing \[\], unknown \['c'\]"):
+        arguments(("a", "b"), 1, a=1, b=2, c=2)
+    with pytest.raises(TypeError, match=r"float32 on the CPU, not torch\.float64"):
+        address(torch.zeros(1, dtype=torch.float64))

@@ -1,22 +1,27 @@
 """A plan run in torch, and compiled for the CPU, against the loop with autograd in float64."""
 
+import logging
 import os
 import subprocess
 import sys
 import threading
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
 
 from seqbench.cells import Cell, Weight, cells, find
+from seqbench.datamodules.synthetic import Synthetic
+from seqbench.kernels.compiler import proof
+from seqbench.kernels.cpu import cache, dense, output, pool, threads
 from seqbench.kernels.cpu import layer as cpu
-from seqbench.kernels.cpu import pool, threads
 from seqbench.kernels.cpu.output import bernoulli_nats
-from seqbench.kernels.sequence import pick
+from seqbench.kernels.sequence import Recurrence, decide, planned, unroll
 from seqbench.model.affine import project
 from seqbench.model.recurrence import run_layer
 from seqbench.task import SeqbenchError
+from seqbench.train.module import SequenceModel
 
 
 class Odd(Cell):
@@ -89,7 +94,7 @@ class Shared(Cell):
 
 
 # What is compiled for a CPU; others are scanned, or run in the loop.
-CELLS = {name: kind() for name, kind in cells().items() if pick(kind(), torch.empty(1, 1, 1)) == "numba"}
+CELLS = {name: kind() for name, kind in cells().items() if decide(kind(), 1, torch.empty(1)).name == "numba"}
 CELLS |= {"LSTM without peepholes": find("LSTM")(peepholes=False), "GRU without biases": find("GRU")(bias=False)}
 CELLS |= {"Odd": Odd(), "Constant": Constant(), "ProductOfInput": ProductOfInput(), "Shared": Shared()}
 SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 20)]  # T, R, B, I, H
@@ -106,11 +111,19 @@ def problem(cell, T, R, B, I, H, dtype=torch.float32, shared=False):
     return tuple(t.to(dtype).requires_grad_() for t in [x, *w.values(), *state]), list(w)
 
 
-def outcome(cell, recurrence, leaves, names, with_state=True):
+def layer(cell, name, x, w, state=None):
+    """`run_layer` by a recurrence's name, or by "proof": the plan in torch."""
+    if name != "proof":
+        return run_layer(cell, x, w, decide(cell, w.W.shape[-1] // cell.gates, w.W, name), state)
+    own = {n: v for n, v in vars(w).items() if n not in ("W", "b")}
+    return unroll(proof, planned(cell), project(x, w.W, getattr(w, "b", None)), own, state)
+
+
+def outcome(cell, name, leaves, names, with_state=True):
     """h, last states, and all gradients of a sum with random weights."""
     x, *rest = leaves
     w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
-    h, last = run_layer(cell, x, w, state if with_state else None, recurrence)
+    h, last = layer(cell, name, x, w, state if with_state else None)
     g = torch.Generator().manual_seed(7)
     weights = [torch.randn(t.shape, generator=g, dtype=torch.float64).to(t.dtype) for t in (h, *last)]
     wanted = leaves if with_state else leaves[: 1 + len(names)]
@@ -131,7 +144,7 @@ def assert_close(ours, expected, tolerance):
 @pytest.mark.parametrize("name", CELLS)
 def test_plan_in_torch_equals_the_loop_in_float64(name, sizes):
     leaves, names = problem(CELLS[name], *sizes, dtype=torch.float64)
-    assert_close(outcome(CELLS[name], "torch", leaves, names), outcome(CELLS[name], "loop", leaves, names), 1e-10)
+    assert_close(outcome(CELLS[name], "proof", leaves, names), outcome(CELLS[name], "loop", leaves, names), 1e-10)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -168,7 +181,7 @@ def outcome_like(cell, leaves, names, group, k):
     """As `outcome`, of replica k alone, with that replica's part of the random weights."""
     x, *rest = leaves
     w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
-    h, last = run_layer(cell, x, w, state, "numba")
+    h, last = layer(cell, "numba", x, w, state)
     g = torch.Generator().manual_seed(7)
     whole = [torch.randn(t.shape, generator=g, dtype=torch.float64).float() for t in group[: 1 + len(last)]]
     weights = [whole[0][:, k : k + 1], *(t[k : k + 1] for t in whole[1:])]
@@ -220,9 +233,9 @@ def test_backward_twice_and_buffers_used_again():
     cell = CELLS["LSTM"]
     (x, *rest), names = problem(cell, 9, 2, 13, 7, 11)
     w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
-    h, _ = run_layer(cell, x, w, state, "numba")
+    h, _ = layer(cell, "numba", x, w, state)
     first = torch.autograd.grad(h.sum(), rest, retain_graph=True, allow_unused=True)
-    other, _ = run_layer(cell, x + 1, w, state, "numba")
+    other, _ = layer(cell, "numba", x + 1, w, state)
     torch.autograd.grad(other.sum(), rest, allow_unused=True)
     second = torch.autograd.grad(h.sum(), rest, allow_unused=True)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -232,10 +245,10 @@ def test_without_gradients_the_same_figures_in_less_memory():
     cell = CELLS["FGR"]
     (x, *rest), names = problem(cell, 9, 2, 13, 7, 11)
     w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
-    h, last = run_layer(cell, x, w, state, "numba")
+    h, last = layer(cell, "numba", x, w, state)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            again, last_again = run_layer(cell, x, w, state, "numba")
+            again, last_again = layer(cell, "numba", x, w, state)
         assert torch.equal(again, h)
         assert all(torch.equal(a, b) for a, b in zip(last_again, last, strict=True))
 
@@ -245,7 +258,7 @@ def test_project_equals_torch_in_float64():
     for T, Rx, R, B, K, N in ((7, 1, 3, 5, 11, 19), (40, 2, 2, 33, 6, 88), (1, 1, 1, 1, 1, 1)):
         x, W, b = (torch.randn(*s, generator=g).requires_grad_() for s in ((T, Rx, B, K), (R, K, N), (R, 1, N)))
         exact = [t.detach().double().requires_grad_() for t in (x, W, b)]
-        out, expected = project(x, W, b), project(*exact)
+        out, expected = project(x, W, b, compiled=True), project(*exact)
         weight = torch.randn(out.shape, generator=g)
         ours = [out, *torch.autograd.grad(out, [x, W, b], weight)]
         assert_close(ours, [expected, *torch.autograd.grad(expected, exact, weight.double())], 1e-6)
@@ -309,7 +322,7 @@ def test_the_default_dtype_changes_no_figure():
     def figures() -> list[torch.Tensor]:
         w = W.clone().requires_grad_()
         nats = bernoulli_nats(x, w, c, y)
-        return [project(x, W, c), nats, *torch.autograd.grad(nats.sum(), w)]
+        return [project(x, W, c, compiled=True), nats, *torch.autograd.grad(nats.sum(), w)]
 
     expected = figures()
     torch.set_default_dtype(torch.bfloat16)
@@ -324,6 +337,7 @@ TRAIN = """
 import sys, torch
 from types import SimpleNamespace
 from seqbench.cells import find
+from seqbench.kernels.sequence import decide
 from seqbench.model.recurrence import run_layer
 torch.manual_seed(0)
 for name in sys.argv[1:]:
@@ -331,8 +345,8 @@ for name in sys.argv[1:]:
     w = {n: (0.3 * torch.randn(2, *v.shape)).requires_grad_() for n, v in cell.layer(7, 11).items()}
     x = torch.randn(9, 2, 13, 7)
     found = []
-    for way in ("numba", "loop"):
-        h, _ = run_layer(cell, x, SimpleNamespace(**w), recurrence=way)
+    for recurrence in ("numba", "loop"):
+        h, _ = run_layer(cell, x, SimpleNamespace(**w), decide(cell, 11, x, recurrence))
         found.append([h, *torch.autograd.grad(h.square().sum(), list(w.values()))])
     assert all((a - b).abs().max() <= 1e-5 * b.abs().max() for a, b in zip(*found)), name
 """
@@ -342,6 +356,28 @@ def test_cells_compiled_in_separate_processes_and_loaded_in_one(tmp_path):
     environment = os.environ | {"SEQBENCH_CACHE": str(tmp_path)}
     for names in (["Tanh"], ["GRU"], ["LSTM"], ["LSTM", "Tanh", "GRU"]):
         subprocess.run([sys.executable, "-c", TRAIN, *names], env=environment, check=True, timeout=120)
+
+
+STEP = """
+import hashlib, torch
+from seqbench.train.optim import ChungRMSProp, PerReplica
+g = torch.Generator().manual_seed(0)
+p = torch.nn.Parameter(torch.randn(2, 1001, generator=g))
+optimizer = PerReplica(ChungRMSProp([p]), torch.tensor([0.01, 0.1]).double(), torch.ones(2).bool(), 1.0, compiled=True)
+for _ in range(3):
+    p.grad = torch.randn(p.shape, generator=g)
+    optimizer.step()
+print(hashlib.sha256(p.detach().numpy().tobytes()).hexdigest())
+"""
+
+
+def test_a_step_is_the_same_bits_compiled_and_loaded_from_the_cache(tmp_path):
+    command, environment = [sys.executable, "-c", STEP], os.environ | {"SEQBENCH_CACHE": str(tmp_path)}
+    compiled, loaded = (
+        subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.PIPE).stdout
+        for _ in range(2)
+    )
+    assert compiled == loaded
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # Python 3.12's, and the point
@@ -385,33 +421,71 @@ def test_as_many_threads_as_omp_num_threads_says(wanted, threads_wanted, monkeyp
     assert threads.count() == (threads_wanted or len(os.sched_getaffinity(0)))
 
 
-class TestPick:
+class TestDecide:
     x = torch.zeros(1)
 
     def test_by_unit_device_and_precision(self):
         gru, minimal = find("GRU")(), find("MinGRU")()
-        assert pick(gru, self.x) == "numba"
-        assert pick(gru, self.x.double()) == "torch"
-        assert pick(minimal, self.x) == "numba"
-        assert pick(minimal, self.x.double()) == "scan"
-        assert pick(find("LRU")(), self.x) == "scan"
+        assert decide(gru, 5, self.x) == Recurrence("numba", compiled=True)
+        assert decide(gru, 5, self.x.double()) == Recurrence("loop", compiled=False)
+        assert decide(minimal, 5, self.x) == Recurrence("numba", compiled=True)
+        assert decide(minimal, 5, self.x.double()) == Recurrence("scan", compiled=False)
+        assert decide(find("LRU")(), 5, self.x) == Recurrence("scan", compiled=True)
         with torch.autocast("cpu", torch.bfloat16):
-            assert pick(gru, self.x) == "torch"
+            assert decide(gru, 5, self.x) == Recurrence("loop", compiled=False)
 
     def test_can_be_forced(self, monkeypatch):
-        assert pick(find("GRU")(), self.x, "loop") == "loop"
-        monkeypatch.setenv("SEQBENCH_RECURRENCE", "torch")
-        assert pick(find("GRU")(), self.x) == "torch"
-        assert pick(find("GRU")(), self.x, "loop") == "loop"
+        gru = find("GRU")()
+        assert decide(gru, 5, self.x, "loop") == Recurrence("loop", compiled=False)
+        monkeypatch.setenv("SEQBENCH_RECURRENCE", "loop")
+        assert decide(gru, 5, self.x) == Recurrence("loop", compiled=False)
+        assert decide(gru, 5, self.x, "numba") == Recurrence("numba", compiled=True)
 
     @pytest.mark.parametrize(
-        ("way", "why"),
+        ("name", "why"),
         [("scan", "not linear"), ("triton", ""), ("nmba", "known are loop, scan"), ("numba", "float32 on a CPU")],
     )
-    def test_what_cannot_be_is_refused_with_the_reason(self, way, why):
-        with pytest.raises(SeqbenchError, match=f"GRU cannot run by {way}: .*{why}"):
-            pick(find("GRU")(), self.x.double(), way)
+    def test_what_cannot_be_is_refused_with_the_reason(self, name, why):
+        with pytest.raises(SeqbenchError, match=f"GRU cannot run by {name}: .*{why}"):
+            decide(find("GRU")(), 5, self.x.double(), name)
 
-    def test_without_numba_the_plan_runs_in_torch(self, monkeypatch):
+    def test_without_numba_a_unit_runs_in_the_loop_and_says_so(self, monkeypatch, caplog):
         monkeypatch.setattr("seqbench.kernels.sequence.installed", lambda name: None)
-        assert pick(find("GRU")(), self.x) == "torch"
+        with caplog.at_level(logging.WARNING, "seqbench"):
+            assert decide(find("FGR")(), 5, self.x).name == "loop"
+        assert caplog.messages == ["FGR runs in the loop: numba is not installed: pip install numba"]
+
+
+def test_under_autocast_the_loops_state_and_products_stay_in_float32():
+    leaves, names = problem(CELLS["GRU"], 9, 2, 13, 7, 11)
+    x, *rest = leaves
+    w, state = SimpleNamespace(**dict(zip(names, rest, strict=False))), tuple(rest[len(names) :])
+    exact = layer(CELLS["GRU"], "loop", x, w, state)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        h, (last,) = layer(CELLS["GRU"], "loop", x, w, state)
+    assert h.dtype == last.dtype == torch.float32
+    # The projection alone is rounded: by rounded products of the state it would be several times as much.
+    assert 0 < (h - exact).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("recurrence", ["loop", None])
+def test_with_loop_nothing_is_compiled(recurrence, monkeypatch):
+    """Layer, projection, head, noise and optimiser; by default all of them are."""
+    used, loops = set(), cache.own_module("loops")
+
+    def noted(name, function):
+        return lambda *arguments: used.add(name) or function(*arguments)
+
+    parts = (cpu, "sequence"), (dense, "dense"), (output, "bernoulli_nats"), (loops, "normal"), (loops, "chung_rmsprop")
+    for module, name in parts:
+        monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
+    data = Synthetic(batch_size=16)
+    model = SequenceModel(find("GRU")(), data.task, noise=0.1, hidden=5, recurrence=recurrence)
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    model(torch.zeros(3, 1, 2, 88))
+    assert used == (set() if recurrence == "loop" else {name for _, name in parts})
+    assert model.recurrence.name == (recurrence or "numba")

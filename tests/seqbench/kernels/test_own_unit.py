@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import torch
 
 from seqbench.cells import Cell, find
-from seqbench.kernels.sequence import pick
+from seqbench.kernels.sequence import decide
 from seqbench.model.budget import hidden_for_budget
 from seqbench.model.recurrence import run_layer
 from seqbench.model.weights import initial_weights
@@ -31,11 +31,12 @@ def forward_and_backward(cell: Cell, T: int, B: int, inputs: int, budget: int):
     H = hidden_for_budget(cell, inputs, inputs, budget, "recurrent")
     w = {name: p.requires_grad_() for name, p in initial_weights(cell.layer(inputs, H), [0]).items()}
     x = torch.randn(T, 1, B, inputs, generator=torch.Generator().manual_seed(0))
-    assert pick(cell, w["W"]) == "numba"
+    recurrence = decide(cell, H, x)
+    assert recurrence.name == "numba"
 
     def run() -> float:
         begin = time.perf_counter()
-        h, _ = run_layer(cell, x, SimpleNamespace(**w))
+        h, _ = run_layer(cell, x, SimpleNamespace(**w), recurrence)
         torch.autograd.grad(h.sum(), list(w.values()))
         return time.perf_counter() - begin
 

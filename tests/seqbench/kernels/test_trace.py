@@ -12,7 +12,7 @@ import torch
 from seqbench.cells import Cell, Weight, cells
 from seqbench.kernels.compiler.planner import plan
 from seqbench.kernels.compiler.trace import Unsupported, trace
-from seqbench.kernels.sequence import pick
+from seqbench.kernels.sequence import decide
 from seqbench.model.recurrence import run_layer
 
 
@@ -176,11 +176,10 @@ def test_a_refused_cell_runs_in_the_loop_with_one_line_that_says_why(caplog):
     w = SimpleNamespace(**{n: torch.randn(2, *v.shape, generator=g) for n, v in cell.layer(3, 4).items()})
     x = torch.randn(5, 2, 3, 3, generator=g)
     with caplog.at_level(logging.WARNING, "seqbench"):
-        assert pick(cell, x) == "loop"
-        h, _ = run_layer(cell, x, w)
-        run_layer(cell, x, w)
-    assert torch.equal(h, run_layer(cell, x, w, recurrence="loop")[0])
-    assert [record.message for record in caplog.records].count(f"{_reason(cell)}; it runs in the loop") == 1
+        assert decide(cell, 4, x).name == "loop"
+        h, _ = run_layer(cell, x, w, decide(cell, 4, x))
+    assert torch.equal(h, run_layer(cell, x, w, decide(cell, 4, x, "loop"))[0])
+    assert caplog.messages == [f"MeanOverH runs in the loop: {_reason(cell)}"]
 
 
 def test_tracing_is_fast():

@@ -87,7 +87,7 @@ def test_layer_norm_is_over_the_hidden_units_of_each_layer():
 
     def normalised(x, suffix):
         w = {name: normed.w[name + suffix] for name in ("W", "b", "U_zr", "U_n")}
-        h, _ = run_layer(GRU(), x, SimpleNamespace(**w))
+        h, _ = run_layer(GRU(), x, SimpleNamespace(**w), normed.decide())
         return (h - h.mean(-1, keepdim=True)) / (h.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
 
     with torch.no_grad():

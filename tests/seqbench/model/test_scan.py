@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from seqbench.cells import LinearCell, cells, find
+from seqbench.kernels.sequence import decide
 from seqbench.model.affine import project
 from seqbench.model.recurrence import LinearScan, loop, run_layer, scan
 
@@ -55,9 +56,9 @@ def test_a_layer_is_scanned(name, monkeypatch):
     w = SimpleNamespace(
         **{n: torch.randn(2, *v.shape, generator=g, dtype=torch.float64) for n, v in cell.layer(4, 5).items()}
     )
-    expected = run_layer(cell, x, w, recurrence="loop")[0]
+    expected = run_layer(cell, x, w, decide(cell, 5, x, "loop"))[0]
     monkeypatch.setattr(type(cell), "step", None)
-    torch.testing.assert_close(run_layer(cell, x, w)[0], expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(run_layer(cell, x, w, decide(cell, 5, x))[0], expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", LINEAR)

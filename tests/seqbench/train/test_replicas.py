@@ -90,7 +90,7 @@ def test_a_diverging_replica_changes_no_other_by_a_bit(unit):
 def test_a_replica_whose_gradient_is_not_finite_is_frozen(kind, dtype):
     p = torch.nn.Parameter(torch.ones(3, 2, dtype=dtype))
     alive = torch.tensor([True, False, True])
-    optimizer = PerReplica(kind([p]), torch.tensor([0.1, 0.1, 0.2]), alive)
+    optimizer = PerReplica(kind([p]), torch.tensor([0.1, 0.1, 0.2]), alive, compiled=dtype == torch.float32)
     p.grad = torch.tensor([[1.0, 1.0], [math.nan, math.inf], [1.0, 1.0]], dtype=dtype)
     optimizer.step()
     size = 1.0 if kind is torch.optim.SGD else 1 / math.sqrt(0.05)  # of norms 0.6 and 1.3: the second is held to 1
@@ -110,7 +110,7 @@ def test_the_compiled_rmsprop_is_the_plain_one_in_float64(shape, clip):
     found = []
     for dtype in (torch.float32, torch.float64):
         p = torch.nn.Parameter(start.clone().to(dtype))
-        optimizer = PerReplica(ChungRMSProp([p]), rates.double(), alive, clip)
+        optimizer = PerReplica(ChungRMSProp([p]), rates.double(), alive, clip, compiled=dtype == torch.float32)
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
         for grad in grads:
             p.grad = grad.to(dtype)
@@ -153,7 +153,8 @@ def test_chungs_rmsprop_against_the_rule_written_out(rate, dtype):
     start = [1.0, -2.0, 0.5, 0.1]  # the last has no gradient, and counts neither as at the floor nor as above it
     grads = ([0.5, -1e-3, 1e-5, 0.0], [-0.25, 2e-3, 1e-5, 0.0], [1.0, 0.0, 1e-5, 0.0])
     p = torch.nn.Parameter(torch.tensor([start, start], dtype=dtype))
-    optimizer = PerReplica(ChungRMSProp([p]), torch.tensor(rates, dtype=torch.float64), torch.ones(2).bool())
+    rated, compiled = torch.tensor(rates, dtype=torch.float64), dtype == torch.float32
+    optimizer = PerReplica(ChungRMSProp([p]), rated, torch.ones(2).bool(), compiled=compiled)
     expected = [list(start), list(start)]
     v, m, watched = [[0.0] * 4, [0.0] * 4], [[0.0] * 4, [0.0] * 4], [[], []]
     for grad in grads:
