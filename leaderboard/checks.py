@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
-from seqbench.record import Record, bits_per_sample, run_id, score_from_parts
+from seqbench.record import Record, bits_per_sample, counts, run_id, score_from_parts
 from seqbench.task import SeqbenchError
 
 Problem = tuple[str, str]  # field, what is wrong with it
@@ -139,10 +139,10 @@ def plausible(record: Record) -> Iterator[Problem]:
     for field, value in (("rate", record.rate), ("cell.hidden", record.cell.hidden)):
         if value <= 0:
             yield field, f"{value} is not positive"
-    if record.status != "finished" or record.test is None:
+    if not counts(record) or record.test is None:
         return
     if not record.floors:
-        yield "floors", "are missing, though the run finished"
+        yield "floors", "are missing, though the run was tested"
         return
     nll = record.test.nll
     if record.task.head == "GaussianMixture":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from seqbench.leaderboard.rows import Row, Table
+from seqbench.record import counts
 
 MOST_CURVES = 12
 MOST_POINTS = 150
@@ -34,13 +35,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A unit's validation NLL at each rate, the mean over the seeds that finished there.
+    """A unit's validation NLL at each rate, the mean over the seeds that count there.
 
     Attributes:
         row: the unit.
         rate: ascending.
         valid: one for each rate.
-        diverged: rates at which no run finished and one diverged.
+        diverged: rates at which no run counts and one diverged.
     """
 
     row: Row
@@ -119,7 +120,7 @@ def sensitivity(row: Row) -> Sensitivity:
     found: dict[float, list[float]] = {}
     diverged = set()
     for run in row.runs + row.searched:
-        if run.status == "finished" and run.best_valid is not None:
+        if counts(run) and run.best_valid is not None:
             found.setdefault(run.rate, []).append(run.best_valid)
         elif run.status == "diverged":
             diverged.add(run.rate)

@@ -84,14 +84,13 @@ class Row:
 
     @cached_property
     def counted(self) -> tuple[Record, ...]:
-        """The runs that count in means: finished and tested."""
+        """The runs that count in means: those that came to their end and were tested."""
         return tuple(filter(counts, self.runs))
 
     @cached_property
     def lost(self) -> dict[str, int]:
         """How many runs do not count, by the reason."""
-        reasons = Counter(outcome(run) for run in self.runs + self.searched)
-        return {reason: n for reason, n in sorted(reasons.items()) if reason != "finished"}
+        return dict(sorted(Counter(outcome(run) for run in self.runs + self.searched if not counts(run)).items()))
 
     @cached_property
     def tried(self) -> frozenset[float]:
@@ -104,12 +103,12 @@ class Row:
 
     @property
     def rate(self) -> float | None:
-        """The rate of `runs`: the best, where any run finished."""
+        """The rate of `runs`: the best, where any run counts."""
         return self.runs[0].rate if self.runs else None
 
     @cached_property
     def marks(self) -> list[str]:
-        """What a reader must know of a unit's runs that count: that the search or the training was too short."""
+        """What a reader must know of a unit's runs that count: the search or the training was too short, one diverged."""
         return marks(self.counted, self.tried)
 
     @cached_property

@@ -20,7 +20,8 @@ ORDER = (
     "Rows are ordered by test NLL. A unit's rank is one more than the number of units that are better by more than "
     "chance; those that cannot be told apart share it. Only complete units run here are ranked: with all rates that "
     "others of the table got, and all seeds at their own best rate, none of them lost. The best rate is that with the "
-    "lowest mean validation NLL of those with the most finished seeds. Floors need no model; published rows come from "
+    "lowest mean validation NLL of those with the most seeds; a run that diverged counts with the weights of its best "
+    "epoch before, as early stopping has it, and is marked. Floors need no model; published rows come from "
     "papers, under conventions of their own."
 )
 

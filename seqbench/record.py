@@ -199,18 +199,18 @@ def without_replica(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def best_rate(runs: Iterable[Record]) -> float | None:
-    """The first of `best_rates`; None where no run finished."""
+    """The first of `best_rates`; None where no run counts."""
     return next(iter(best_rates(runs)), None)
 
 
 def best_rates(runs: Iterable[Record]) -> list[float]:
-    """The rates at which a run finished, the best first: most finished seeds, then lowest mean of validation NLL.
+    """The rates of runs that count, the best first: most seeds, then lowest mean of validation NLL.
 
     So a search's rates are judged by their one seed until some have all seeds, and by these alone from then on.
     """
     valid: dict[float, list[float]] = {}
     for run in runs:
-        if run.status == "finished" and run.best_valid is not None:
+        if counts(run) and run.best_valid is not None:
             valid.setdefault(run.rate, []).append(run.best_valid)
     return sorted(valid, key=lambda rate: (-len(valid[rate]), math.fsum(valid[rate]) / len(valid[rate]), rate))
 
@@ -221,8 +221,11 @@ def came_to_its_end(record: Record) -> bool:
 
 
 def counts(record: Record) -> bool:
-    """Whether a run counts in the means of its unit: finished and tested."""
-    return record.status == "finished" and record.test is not None
+    """Whether a run counts in the means of its unit: it came to its end and was tested, with its best epoch's weights.
+
+    With early stopping, what a run does after its best epoch is no matter; that it diverged there is told (`marks`).
+    """
+    return came_to_its_end(record) and record.test is not None
 
 
 def rates_tried(runs: Iterable[Record]) -> frozenset[float]:
@@ -233,8 +236,11 @@ def rates_tried(runs: Iterable[Record]) -> frozenset[float]:
 def marks(counted: Sequence[Record], tried: Collection[float]) -> list[str]:
     """What a reader must know of the runs that count, all at one rate: the search or the training was too short."""
     found = ["rate at the edge"] if counted and at_edge(counted[0].rate, tried) else []
+    runs = f"of {len(counted)} run{'s' * (len(counted) > 1)}"
     if learning := sum(map(still_learning, counted)):
-        found.append(f"still learning in {learning} of {len(counted)} run{'s' * (len(counted) > 1)}")
+        found.append(f"still learning in {learning} {runs}")
+    if diverged := sum(run.status == "diverged" for run in counted):
+        found.append(f"diverged after the best epoch in {diverged} {runs}")
     return found
 
 

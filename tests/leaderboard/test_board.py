@@ -111,7 +111,7 @@ def test_all_rows_stand_in_order_of_nll(factory):
 
 def test_runs_that_were_lost_are_counted_but_not_averaged(factory):
     fine = [factory.make("GRU", seed, 8.5) for seed in range(2)]
-    half = factory.make("GRU", 4, 99.0, status="diverged")  # has a test score, of its best epoch
+    half = factory.make("GRU", 4, status="diverged", test=None)  # in its first epoch
     failed = factory.make("GRU", 3, status="failed", test=None)
     untested = factory.make("GRU", 5, test=None)
     (table,) = factory.board_of(*fine, half, failed, untested).tables

@@ -43,15 +43,34 @@ def test_a_lucky_seed_of_the_search_is_no_best_rate(factory):
     assert str(row.search) == "3 rates, the best by validation with 5 seeds"
 
 
-def test_a_finalist_that_diverged_once_is_not_chosen(factory):
-    """Two finished seeds at 0.001, though with the lower mean: 0.002 has three."""
-    runs = [at(factory, "GRU", nll, 1e-3, seed) for seed, nll in enumerate((8.0, 8.0))]
-    runs += [at(factory, "GRU", 8.0, 1e-3, 2, status="diverged", message="in epoch 3")]
+def diverging(factory, valid: float):
+    """Two rates with three seeds each; at 0.001 one diverged, with that validation NLL at its best epoch."""
+    runs = [at(factory, "GRU", 8.0, 1e-3, seed) for seed in range(2)]
+    runs += [at(factory, "GRU", valid, 1e-3, 2, status="diverged", message="in epoch 3")]
     runs += [at(factory, "GRU", 8.5, 2e-3, seed) for seed in range(3)]
     (row,) = factory.board_of(*runs).tables[0].units
-    assert (row.rate, row.lacks, row.rank) == (2e-3, [], 1)
-    assert factory.cells(row)["lost"] == "1 diverged"
     assert str(row.search) == "2 rates with 3 seeds each", "what diverged came to its end"
+    return row
+
+
+def test_a_run_that_diverged_counts_with_its_best_epoch_and_is_marked(factory):
+    row = diverging(factory, 8.3)
+    assert (row.rate, row.lacks, row.rank, len(row.counted)) == (1e-3, [], 1, 3)
+    assert row.test.mean == pytest.approx((8.0 + 8.0 + 8.3) / 3 + 0.1, abs=1e-3)
+    shown = factory.cells(row)
+    assert (shown["lost"], shown["marks"]) == ("", "rate at the edge, diverged after the best epoch in 1 of 3 runs")
+
+
+def test_a_rate_at_which_a_run_diverged_before_it_was_any_good_is_not_chosen(factory):
+    assert diverging(factory, 12.0).rate == 2e-3
+
+
+def test_a_run_that_diverged_in_its_first_epoch_has_no_figures_and_another_rate_is_chosen(factory):
+    runs = [at(factory, "GRU", 8.0, 1e-3, seed) for seed in range(2)]
+    runs += [dataclasses.replace(at(factory, "GRU", 8.0, 1e-3, 2, status="diverged"), test=None)]
+    runs += [at(factory, "GRU", 8.5, 2e-3, seed) for seed in range(3)]
+    (row,) = factory.board_of(*runs).tables[0].units
+    assert (row.rate, factory.cells(row)["lost"]) == (2e-3, "1 diverged")
 
 
 @pytest.mark.parametrize("status", ["stopped", "interrupted", "failed"])
@@ -98,7 +117,7 @@ def test_a_search_is_one_row_at_its_best_rate_by_validation(factory):
     assert [run.rate for run in row.searched] == [1e-4, 1e-2, 1.0]
     assert row.test.mean == pytest.approx(np.mean([r.test.nll for r in (search[1], *report)]))
     shown = factory.cells(row)
-    assert (shown["rate"], shown["rates"], shown["n"], shown["lost"]) == ("0.001", "4", "3", "1 diverged")
+    assert (shown["rate"], shown["rates"], shown["n"], shown["lost"]) == ("0.001", "4", "3", "")
 
 
 def test_incomplete_units_are_marked_and_not_ranked(factory):
