@@ -234,6 +234,14 @@ def test_extracted_replica_goes_on_as_the_solo_run_would(tmp_path):
         extract(CONFIGS / "jsb.yaml", 1, tmp_path)
 
 
+def test_a_worker_is_sent_files_and_knows_the_suites_configs_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("run: {patience: 3}")
+    Path("quick").write_text("run: {patience: 4}")  # a file, though one of the suite's has its name
+    command = ["-c", "jsb", "-c", "mine.yaml", "--config", "quick", "--model.noise", "0"]
+    assert engines.config_texts(command) == {"mine.yaml": "run: {patience: 3}", "quick": "run: {patience: 4}"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
