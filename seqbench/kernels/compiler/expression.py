@@ -146,6 +146,11 @@ class Operation:
     gpu: str
     dear: bool = False
 
+    @property
+    def operands(self) -> int:
+        """How many."""
+        return 2 if "{1}" in self.cpu else 1
+
 
 def _share(y: Expression) -> Expression:
     """1 where the first operand is the greater one, 1/2 where they are equal, as torch has it."""
