@@ -51,6 +51,9 @@ class Expression:
     def __repr__(self) -> str:
         if self.op in ("constant", "at"):
             return str(self.key[0])
+        if self.op == "matmul":
+            weight, row, column = self.key
+            return f"{self.args[0]} @ {weight}[{row}, {column}]"
         text = spelt(self.op, [str(x) for x in self.args + self.key])
         return f"({text})" if self.op in INFIX else text
 
