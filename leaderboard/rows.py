@@ -108,7 +108,7 @@ class Row:
 
     @cached_property
     def marks(self) -> list[str]:
-        """What a reader must know of a unit's runs that count: the search or the training was too short, one diverged."""
+        """What a reader must know of a unit's runs that count: search or training was too short, or one diverged."""
         return marks(self.counted, self.tried)
 
     @cached_property

@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     cells.add_argument("--outputs", type=_positive, metavar="K", help="outputs of the head (default: as inputs)")
 
+    show = _command(commands, "show", _show, "what a unit's step is compiled to, stage by stage (docs/compiler.md)")
+    show.add_argument("unit")
+    show.add_argument("--as", dest="stage", choices=["expressions", "plan", "numba", "llvm", "triton"], default="plan")
+
     sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
     sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
     sweep.epilog = "seqbench sweep status DIR [--json]: done, running, diverged, failed, missing."
@@ -165,6 +169,14 @@ def _cells(options: argparse.Namespace) -> None:
         counts = count_parameters(cell, options.input_size, hidden, outputs)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
     _print(rows, options.json)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from seqbench.cells import find
+    from seqbench.kernels.show import shown
+
+    text = shown(find(options.unit)(), options.stage)
+    print(json.dumps({"unit": options.unit, options.stage: text}) if options.json else text)
 
 
 def _sweep(options: argparse.Namespace) -> None:

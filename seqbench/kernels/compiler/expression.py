@@ -51,6 +51,9 @@ class Expression:
     def __repr__(self) -> str:
         if self.op in ("constant", "at"):
             return str(self.key[0])
+        if self.op == "matmul":
+            weight, row, column = self.key
+            return f"{self.args[0]} @ {weight}[{row}, {column}]"
         text = spelt(self.op, [str(x) for x in self.args + self.key])
         return f"({text})" if self.op in INFIX else text
 
@@ -145,6 +148,11 @@ class Operation:
     cpu: str
     gpu: str
     dear: bool = False
+
+    @property
+    def operands(self) -> int:
+        """How many."""
+        return 2 if "{1}" in self.cpu else 1
 
 
 def _share(y: Expression) -> Expression:

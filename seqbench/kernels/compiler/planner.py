@@ -16,6 +16,7 @@ from seqbench.cells import Cell
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, constant, in_order, substitute
 from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan, Product, WeightGradient
 from seqbench.kernels.compiler.trace import trace
+from seqbench.kernels.compiler.verify import faults
 
 
 def plan(cell: Cell) -> Plan:
@@ -23,11 +24,15 @@ def plan(cell: Cell) -> Plan:
 
     Raises:
         seqbench.kernels.compiler.trace.Unsupported: the step cannot be compiled.
+        AssertionError: the plan is wrong (verify.py), for which nothing but this package is to blame.
     """
     # `test` and `validate` ask for it where torch notes down nothing that could be traced.
     with torch.inference_mode(False), torch.enable_grad():
         traced = trace(cell)
-    return _Planner(traced.outputs, cell.gates).plan(traced.blocks)
+    made = _Planner(traced.outputs, cell.gates).plan(traced.blocks)
+    if wrong := faults(made):
+        raise AssertionError(f"a wrong plan for {type(cell).__name__}, please report it:\n" + "\n".join(wrong))
+    return made
 
 
 Term = tuple[Expression, str, int, int]  # left operand, weight, row and column of the block

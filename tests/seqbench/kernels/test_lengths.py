@@ -9,8 +9,7 @@ import torch
 
 from seqbench.cells import cells, find
 from seqbench.datamodules.synthetic import Synthetic
-from seqbench.kernels.cpu import layer as cpu
-from seqbench.kernels.cpu import output, pool
+from seqbench.kernels.cpu import output
 from seqbench.kernels.cpu.arguments import address, arguments
 from seqbench.kernels.cpu.lengths import cut_in_time, longest_first, piece_ends, summed
 from seqbench.kernels.sequence import decide
@@ -66,30 +65,8 @@ def outcome(cell, name, leaves, names, steps=None, scored=None):
     return h, last, [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(grads, leaves, strict=True)]
 
 
-@pytest.fixture
-def poisoned(monkeypatch):
-    """All memory that is handed out is full of NaN."""
-    held = []
-
-    def take(*shape, dtype=torch.float32):
-        return torch.full(shape, float("nan"), dtype=dtype)
-
-    class Poisoned:
-        def __getattr__(self, name):
-            return getattr(torch, name)
-
-        empty = staticmethod(take)
-        empty_like = staticmethod(lambda like: take(*like.shape))
-
-    monkeypatch.setattr(cpu, "torch", Poisoned())
-    monkeypatch.setattr(output, "torch", Poisoned())
-    monkeypatch.setattr(pool, "take", take)
-    monkeypatch.setattr(pool, "own", lambda size: held.append(take(size)) or held[-1])
-    monkeypatch.setattr(pool, "give", lambda *tensors: None)
-
-
 @pytest.mark.parametrize("name", CELLS)
-def test_a_layer_gives_the_bits_that_it_gives_without_lengths(name, poisoned):
+def test_a_layer_gives_the_bits_that_it_gives_without_lengths(name):
     cell = CELLS[name]
     for R, B in SIZES:
         steps = lengths(R, B)
@@ -134,7 +111,7 @@ def test_the_last_state_goes_back_from_each_tiles_own_end():
         assert all(torch.equal(a[r : r + 1], b) for a, b in zip(group, alone, strict=True))
 
 
-def test_no_input_behind_a_tiles_end_is_read(poisoned):
+def test_no_input_behind_a_tiles_end_is_read():
     steps = torch.tensor([[40], [T], [0]])
     (x, *rest), names = layer_of(CELLS["GRU"], 3, 1)
     spoilt = x.detach().where(present(steps)[..., None], float("nan")).requires_grad_()
@@ -144,7 +121,7 @@ def test_no_input_behind_a_tiles_end_is_read(poisoned):
 
 @pytest.mark.parametrize("kind", [Bernoulli, GaussianMixture])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_head_gives_the_bits_that_it_gives_without_lengths(kind, shared, poisoned, monkeypatch):
+def test_a_head_gives_the_bits_that_it_gives_without_lengths(kind, shared, monkeypatch):
     monkeypatch.setattr(output, "ROWS", 60)  # several pieces of work in time
     K = 4
     head = kind(Task("made up", I, K, kind.__name__, "nats", ""))
