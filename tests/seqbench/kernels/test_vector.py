@@ -305,7 +305,7 @@ def python(code, **environment):
 
 
 def test_a_new_process_finds_the_compiled_product(tmp_path):
-    code = "from seqbench.kernels import product; product.product_address(); print(product._compiled().cache_hits)"
+    code = "from seqbench.kernels.cpu import product; product.product_address(); print(product._compiled().cache_hits)"
     assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["0"]
     assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["1"]
 
