@@ -166,9 +166,9 @@ def _right(check: Check, limit: float) -> Check:
     return check
 
 
-def _error(found: list[Tensor], exact: list[Tensor]) -> float:
+def _error(outcome: list[Tensor], exact: list[Tensor]) -> float:
     errors = [torch.zeros((), dtype=torch.float64)]
-    for ours, expected in zip(found, exact, strict=True):
+    for ours, expected in zip(outcome, exact, strict=True):
         difference, largest = (ours.cpu().double() - expected).abs().max(), expected.abs().max()
         errors.append(difference / largest.clamp_min(torch.finfo(torch.float32).tiny))
     return torch.stack(errors).max().item()  # NaN where there is one
@@ -176,15 +176,15 @@ def _error(found: list[Tensor], exact: list[Tensor]) -> float:
 
 def possible(cell: Cell, device: str) -> list[RecurrenceName]:
     """What a cell can run by there, the loop left out."""
-    found: list[RecurrenceName] = []
+    names: list[RecurrenceName] = []
     for name in get_args(RecurrenceName):
         dtype = torch.float32 if name in COMPILED else torch.float64
         try:
             if name != "loop":
-                found.append(decide(cell, 1, torch.empty(0, device=device, dtype=dtype), name).name)
+                names.append(decide(cell, 1, torch.empty(0, device=device, dtype=dtype), name).name)
         except SeqbenchError:
             continue
-    return found
+    return names
 
 
 def fastest(cell: Cell, shape: Shape, device: str) -> RecurrenceName:

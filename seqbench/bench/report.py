@@ -59,16 +59,16 @@ def bench(devices: list[str], names: list[str] | None, as_json: bool, into: Path
     Raises:
         SeqbenchError: a figure is wrong, or there is no such unit, device or marker.
     """
-    found = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if missing := set(devices) - set(found):
-        raise SeqbenchError(f"There is no device {missing.pop()} here: give {' or '.join(found)}")
+    present = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if missing := set(devices) - set(present):
+        raise SeqbenchError(f"There is no device {missing.pop()} here: give {' or '.join(present)}")
     if into and not PLACE.search(into.read_text(encoding="utf-8") if into.is_file() else ""):
         raise SeqbenchError(
             f"{into} has no place for the tables: write the lines <!-- seqbench bench --> and <!-- end -->"
         )
     units = [kind() for kind in (map(cells.find, names) if names else cells.cells().values())]
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        run = Bench(units, SHAPES, devices or found)
+        run = Bench(units, SHAPES, devices or present)
         task = progress.add_task("checking, then timing", total=run.steps)
         run.advance = lambda: progress.advance(task)
         report = run.run()
@@ -135,13 +135,13 @@ def _head(report: Report) -> str:
 
 
 def _largest(checks: list[Check]) -> dict[tuple[str, str], float]:
-    found: dict[tuple[str, str], float] = {}
+    largest: dict[tuple[str, str], float] = {}
     for check in checks:
         if check.rounding is None:
             name = check.recurrence if check.device == "cpu" else f"{check.recurrence} on {check.device}"
             key = name, check.dtype
-            found[key] = max(found.get(key, 0.0), check.error)
-    return found
+            largest[key] = max(largest.get(key, 0.0), check.error)
+    return largest
 
 
 def _sections(report: Report) -> list[tuple[str, list[Row]]]:

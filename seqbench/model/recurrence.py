@@ -42,7 +42,7 @@ def run_layer(
         h [T, R, B, H] and the last state. By "numba", given steps: h is 0 where steps were left out, and the last
         state is that before them (seqbench/kernels/cpu/layer.py).
     """
-    own = {name: value for name, value in vars(w).items() if name not in ("W", "b")}
+    weights = {name: value for name, value in vars(w).items() if name not in ("W", "b")}
     b = getattr(w, "b", None)
     x = x.to(w.W.dtype)
     # The state is in float32 at least, under autocast too: it sums over hundreds of steps.
@@ -50,20 +50,20 @@ def run_layer(
     if recurrence.name == "numba":
         from seqbench.kernels.cpu import layer
 
-        return layer.sequence(planned(cell), x, w.W, b, own, state, steps)
+        return layer.sequence(planned(cell), x, w.W, b, weights, state, steps)
     a = project(x, w.W, b, recurrence.compiled)
     if recurrence.name == "triton":
         from seqbench.kernels.gpu import lowering
 
         # Its products are of numbers of the projection's precision.
-        return unroll(lowering, planned(cell), a, {name: weight.to(a.dtype) for name, weight in own.items()}, state)
+        return unroll(lowering, planned(cell), a, {name: v.to(a.dtype) for name, v in weights.items()}, state)
     a = at_least_float32(a)
-    in_time = SimpleNamespace(**{name: weight.to(a.dtype) for name, weight in own.items()})
+    own = SimpleNamespace(**{name: v.to(a.dtype) for name, v in weights.items()})
     if recurrence.name == "scan":
         assert isinstance(cell, LinearCell)  # or `decide` would have refused
-        return scan(cell, a, in_time, state)
+        return scan(cell, a, own, state)
     with torch.autocast(a.device.type, enabled=False):
-        return loop(cell, a, in_time, state)
+        return loop(cell, a, own, state)
 
 
 def initial_state(cell: Cell, a: Tensor) -> State:

@@ -31,12 +31,12 @@ class Expression:
 
     def __new__(cls, op: str, args: tuple[Expression, ...] = (), key: tuple[Any, ...] = ()) -> Expression:
         identity = (op, args, key)
-        found = cls._pool.get(identity)
-        if found is None:
-            found = object.__new__(cls)
-            found.op, found.args, found.key = identity
-            cls._pool[identity] = found
-        return found
+        known = cls._pool.get(identity)
+        if known is None:
+            known = object.__new__(cls)
+            known.op, known.args, known.key = identity
+            cls._pool[identity] = known
+        return known
 
     @property
     def is_leaf(self) -> bool:
@@ -196,17 +196,17 @@ def in_order(
     roots: Iterable[Expression], needs: Callable[[Expression], Iterable[Expression]] = lambda e: e.args
 ) -> list[Expression]:
     """The roots and all that they need, each once, after all that itself needs."""
-    found: dict[Expression, None] = {}
+    ordered: dict[Expression, None] = {}
 
     def visit(e: Expression) -> None:
-        if e not in found:
+        if e not in ordered:
             for x in needs(e):
                 visit(x)
-            found[e] = None
+            ordered[e] = None
 
     for root in roots:
         visit(root)
-    return list(found)
+    return list(ordered)
 
 
 def substitute(e: Expression, known: Mapping[Expression, Expression], memo: dict[Expression, Expression]) -> Expression:

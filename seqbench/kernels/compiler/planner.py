@@ -44,7 +44,7 @@ class _Slots:
     def __init__(self, outputs: tuple[Expression, ...], gates: int) -> None:
         self.outputs = outputs
         self.onto: dict[Expression, list[Term]] = {Expression("slot", key=(k,)): [] for k in range(gates)}
-        self.own: list[tuple[Expression, list[Term]]] = []  # slots that begin empty
+        self.others: list[tuple[Expression, list[Term]]] = []  # slots that no input is put into
         self.memo: dict[Expression, Expression] = {}
         self.users: dict[Expression, int] = {}
         for used in [x for e in in_order(outputs) for x in e.args] + list(outputs):
@@ -54,10 +54,10 @@ class _Slots:
         """The outputs with slots for leaves, and the products that each slot accumulates."""
         outputs = [self.rewrite(e) for e in self.outputs]
         # Neighbouring columns of a weight go to neighbouring slots: one product fills them.
-        self.own.sort(key=lambda pair: [term[1:] for term in pair[1]])
+        self.others.sort(key=lambda pair: [term[1:] for term in pair[1]])
         gates = len(self.onto)
-        number = {slot: Expression("slot", key=(gates + k,)) for k, (slot, _) in enumerate(self.own)}
-        products = self.onto | {number[slot]: terms for slot, terms in self.own}
+        number = {slot: Expression("slot", key=(gates + k,)) for k, (slot, _) in enumerate(self.others)}
+        products = self.onto | {number[slot]: terms for slot, terms in self.others}
         memo: dict[Expression, Expression] = {}
         renamed = {
             slot: [(substitute(left, number, memo), weight, row, column) for left, weight, row, column in terms]
@@ -99,13 +99,13 @@ class _Slots:
             yield e
 
     def slot_of(self, products: list[Expression], gate: Expression | None) -> Expression:
-        found: list[Term] = [(self.rewrite(x.args[0]), *x.key) for x in products]
+        terms: list[Term] = [(self.rewrite(x.args[0]), *x.key) for x in products]
         if gate is not None:
             slot = Expression("slot", key=gate.key)
-            self.onto[slot] += found
+            self.onto[slot] += terms
         else:
-            slot = Expression("slot", key=("new", len(self.own)))
-            self.own.append((slot, found))
+            slot = Expression("slot", key=("new", len(self.others)))
+            self.others.append((slot, terms))
         return slot
 
 
@@ -333,7 +333,7 @@ def _merged(
 def _transposed(terms: list[tuple[Expression, int, str, int, int, bool]], into: Place, add: bool) -> list[Product]:
     """The products that take the slots' derivatives back to one left operand."""
     anyhow = [(*term[:5], True) for term in terms]
-    found = []
+    products = []
     for number, (_, slot, block, _) in enumerate(_merged(anyhow)):
-        found.append(Product(Place("dslot", slot.plane), block, into, add or number > 0, transposed=True))
-    return found
+        products.append(Product(Place("dslot", slot.plane), block, into, add or number > 0, transposed=True))
+    return products

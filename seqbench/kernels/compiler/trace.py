@@ -139,8 +139,8 @@ class _Tracer(TorchDispatchMode):
         for name, tensor in draw.items():
             elements = torch.arange(tensor[0].numel()).view_as(tensor[:1]).expand_as(tensor)
             known.append((tensor, _Weight(name, tensor.shape[-1], elements)))
-        # The tensors are held, so that no other can have their ids.
-        self.held = {id(tensor): (tensor, value) for tensor, value in known}
+        # The tensors are kept, so that no other can have their ids.
+        self.values = {id(tensor): (tensor, value) for tensor, value in known}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -161,24 +161,24 @@ class _Tracer(TorchDispatchMode):
         values = [self.value(x) for x in args]
         out = func(*args, **kwargs)
         if isinstance(values[0] if values else None, _Weight) and name in WEIGHT_VIEWS:
-            found = self.view_of_weight(func, values[0], args[1:], kwargs)
+            result = self.view_of_weight(func, values[0], args[1:], kwargs)
         elif name in RULES:
-            found = RULES[name](self, out, *values, **kwargs)
+            result = RULES[name](self, out, *values, **kwargs)
         else:
             raise _Refused(f"no rule for {name}")
-        for tensor, value in zip(*((out, found) if isinstance(out, tuple | list) else ([out], [found])), strict=True):
+        for tensor, value in zip(*((out, result) if isinstance(out, tuple | list) else ([out], [result])), strict=True):
             if isinstance(value, _Planes):
                 self.check(tensor, value)
-            self.held[id(tensor)] = (tensor, value)
+            self.values[id(tensor)] = (tensor, value)
         return out
 
-    def check(self, tensor: Tensor, found: _Planes) -> None:
+    def check(self, tensor: Tensor, value: _Planes) -> None:
         """Refuses a tensor that its planes do not come to."""
         R, B, H = self.shape
-        if tensor.shape[-1] != len(found.planes) * H:
+        if tensor.shape[-1] != len(value.planes) * H:
             raise _Refused("a reshape of the H axis")
         if tuple(tensor.shape[:-1]) in ((R, B), (R, 1)):
-            numbers = torch.cat([self.number(plane).expand(self.shape) for plane in found.planes], -1)
+            numbers = torch.cat([self.number(plane).expand(self.shape) for plane in value.planes], -1)
             if torch.allclose(tensor.expand_as(numbers), numbers, equal_nan=True):
                 return
         raise _Refused("sequences or replicas are left out, mixed or rearranged")
@@ -207,9 +207,9 @@ class _Tracer(TorchDispatchMode):
             return [self.value(y) for y in x]
         if not isinstance(x, Tensor):
             return x
-        if id(x) not in self.held:
+        if id(x) not in self.values:
             raise _Refused("a tensor made inside of the step: declare it as a weight")
-        return self.held[id(x)][1]
+        return self.values[id(x)][1]
 
     def planes(self, x: Any) -> list[Expression]:
         """The planes of a tensor, or of a value."""

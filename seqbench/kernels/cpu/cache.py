@@ -38,10 +38,10 @@ _loaded: dict[str, ModuleType] = {}
 
 
 @functools.cache
-def fingerprint(sources: tuple[str, ...], packages: tuple[str, ...]) -> str:
+def fingerprint(files: tuple[str, ...], packages: tuple[str, ...]) -> str:
     """Of files in this folder that generated code is built on, and of what compiles it: of others it is not used."""
     digest = hashlib.sha256()
-    for name in sources:
+    for name in files:
         digest.update(Path(__file__).with_name(name).read_bytes())
     for package in packages:
         digest.update(version(package).encode())

@@ -90,7 +90,7 @@ class _Sequence(torch.autograd.Function):
         states = [pool.take(pieces, T + 1, size.height, H) for _ in first[1:]]
         for state, s in zip(states, first[1:], strict=True):
             state[:, 0] = size.cut(s)
-        slot_steps, saved_steps = size.held
+        slot_steps, saved_steps = size.room
         slots = pool.take(pieces, slot_steps, size.height, size.ld)
         saved = pool.take(pieces, saved_steps, plan.saved, size.height, H)
         starts: dict[str, int | Tensor] = {"product": product_address(), "x": x, "W": aligned(W), "b": aligned(b)}
@@ -110,7 +110,7 @@ class _Sequence(torch.autograd.Function):
             ctx.save_for_backward(x, W)
             ctx.set_materialize_grads(False)
             ctx.lease = pool.Lease(*used)
-            # The starts are only held: their addresses are among the arguments.
+            # The starts are only kept alive: their addresses are among the arguments.
             ctx.kept = size, ends, matrices, given, {n: w[n].shape for n in names}, starts
         else:
             pool.give(*used)
@@ -208,8 +208,8 @@ class _Backward:
             start, rows, width = size.weights[name]
             return total[:, start : start + rows * width].view(size.R, rows, width)[..., :columns]
 
-        found = {"dW": part("dW", columns), "db": part("db", columns)}
+        gradients = {"dW": part("dW", columns), "db": part("db", columns)}
         for name, shape in shapes.items():
             kind = "drow" if name in size.plan.rows else "dU"
-            found[name] = part(f"{kind}_{name}", size.plan.blocks[name][1] * size.H).reshape(shape)
-        return found
+            gradients[name] = part(f"{kind}_{name}", size.plan.blocks[name][1] * size.H).reshape(shape)
+        return gradients

@@ -166,12 +166,12 @@ def scaled(typingctx, matrix, factors, into, ld, rows, columns):
         with cgutils.for_range(builder, rows) as row:
             number = builder.load(vector.offset(builder, factors, row.index), align=4, typ=FLOAT)
             factor = vector.broadcast(builder, number)
-            source = vector.offset(builder, matrix, builder.mul(row.index, columns))
-            target = vector.offset(builder, into, builder.mul(row.index, ld))
+            row_in = vector.offset(builder, matrix, builder.mul(row.index, columns))
+            row_out = vector.offset(builder, into, builder.mul(row.index, ld))
 
             def each(column: Value, mask: Value | None) -> None:
-                value = vector.load(builder, vector.offset(builder, source, column), mask)
-                vector.store(builder, builder.fmul(value, factor), vector.offset(builder, target, column), mask)
+                value = vector.load(builder, vector.offset(builder, row_in, column), mask)
+                vector.store(builder, builder.fmul(value, factor), vector.offset(builder, row_out, column), mask)
 
             _along(builder, columns, each)
         return context.get_dummy_value()

@@ -140,11 +140,11 @@ def chung_rmsprop(p, g, v, m, rates, alive, clip, rho, floor, momentum, limit, w
             scale = np.float32(clip / max(gradient, clip)) if clip < np.inf else np.float32(1)
             floored = advance(g[r], v[r], m[r], scale, rate, kept, new, least, moved)
             before, update = np.sqrt(sum_of_squares(p[r])), np.sqrt(sum_of_squares(m[r]))
-            held = np.float32(limit / max(update, limit)) if limit < np.inf else np.float32(1)
+            shrink = np.float32(limit / max(update, limit)) if limit < np.inf else np.float32(1)
             for j in range(p.shape[1]):
-                p[r, j] += held * m[r, j]
+                p[r, j] += shrink * m[r, j]
             watched[0, r] += gradient
-            watched[1, r] += held * update / max(before, 1e-30)
+            watched[1, r] += shrink * update / max(before, 1e-30)
             watched[2, r] += floored
         else:
             watched[:, r] = np.nan

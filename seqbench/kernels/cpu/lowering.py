@@ -98,13 +98,13 @@ class _Writer:
 
     def forward(self) -> str:
         G = self.plan.gates
-        into = "held + 4 * (t - begin) * slot_step"
+        into = "ahead + 4 * (t - begin) * slot_step"
         return numba_function("forward", forward_fields(self.plan).all, [
             # Some steps ahead, so that W and the recurrent weights do not drive each other out of the first cache.
             f"for begin in range(0, T, {AHEAD}):",
             *_indented([
                 f"end = min(begin + {AHEAD}, T)",
-                "held = slots + 4 * begin * slot_step if keeps_slots else slots",
+                "ahead = slots + 4 * begin * slot_step if keeps_slots else slots",
                 # Of single sequences all these steps are one product, its rows as far apart as steps are.
                 "for t in range(begin, begin + 1 if B == 1 else end):",
                 "    rows, row_x, row = (end - begin, x_step, slot_step) if B == 1 else (B, I, ld)",

@@ -171,8 +171,8 @@ def _product(kind, M, N, K, A, lda, B, ldb, C, ldc, start, start_step, blocks, a
 @functools.cache
 def _compiled() -> Any:
     # numba's cache sees neither a change of vector.py nor of what an intrinsic emits: the name tells.
-    sources = b"".join(Path(file).read_bytes() for file in (__file__, vector.__file__))
-    _product.__name__ = _product.__qualname__ = f"product_{hashlib.sha256(sources).hexdigest()[:12]}"
+    code = b"".join(Path(file).read_bytes() for file in (__file__, vector.__file__))
+    _product.__name__ = _product.__qualname__ = f"product_{hashlib.sha256(code).hexdigest()[:12]}"
     return cfunc(types.void(*[_INT] * 15), nopython=True, cache=True, error_model="numpy")(_product)
 
 

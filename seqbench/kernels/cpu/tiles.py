@@ -81,7 +81,7 @@ class Tiles:
         return self.keep and self.plan.keeps_slots
 
     @functools.cached_property
-    def held(self) -> tuple[int, int]:
+    def room(self) -> tuple[int, int]:
         """Steps that there is room for: of slots, of what is saved."""
         return self.T if self.keeps_slots else min(self.T, AHEAD), self.T if self.keep else 1
 
@@ -122,7 +122,7 @@ class Tiles:
     def forward(self) -> Any:
         """Forward arguments, addresses left out: int64 [pieces, fields]"""
         plan, R, B, I, H, height = self.plan, self.R, self.B, self.I, self.H, self.height
-        slot_steps, saved_steps = self.held
+        slot_steps, saved_steps = self.room
         ldw, saved = rounded(plan.gates * H), plan.saved * height * H
         entries: dict[str, Entry] = {
             "T": self.T, "B": (0, 0, 0, 1, 0), "I": I, "H": H, "tile": height,
@@ -161,8 +161,8 @@ class Tiles:
         return self._table(backward_fields(plan), entries)
 
     def _table(self, fields: Fields, entries: dict[str, Entry]) -> Any:
-        found = by_field(fields.all, entries)
-        factors = np.array([(e, 0, 0, 0, 0) if isinstance(e, int) else e for e in found], dtype=np.int64)
+        row = by_field(fields.all, entries)
+        factors = np.array([(e, 0, 0, 0, 0) if isinstance(e, int) else e for e in row], dtype=np.int64)
         pieces = np.array([(1, *tile, piece) for piece, tile in enumerate(self.pieces)], dtype=np.int64)
         return pieces @ factors.T
 

@@ -75,12 +75,12 @@ def offset(builder: IRBuilder, base: Value, floats: Value) -> Value:
     return builder.gep(base, [floats], source_etype=FLOAT)
 
 
-def load(builder: IRBuilder, source: Value, mask: Value | None = None) -> Value:
-    """The vector at `source`; what the mask leaves out is not read, it is 0."""
+def load(builder: IRBuilder, place: Value, mask: Value | None = None) -> Value:
+    """The vector at `place`; what the mask leaves out is not read, it is 0."""
     if mask is None:
-        return builder.load(source, align=4, typ=FLOATS)
+        return builder.load(place, align=4, typ=FLOATS)
     # LLVM 22 moved the alignment from this argument to an attribute, and still understands the argument.
-    return call(builder, f"llvm.masked.load.v{WIDTH}f32.p0", FLOATS, [source, INT32(4), mask, constant(0)])
+    return call(builder, f"llvm.masked.load.v{WIDTH}f32.p0", FLOATS, [place, INT32(4), mask, constant(0)])
 
 
 def store(builder: IRBuilder, value: Value, target: Value, mask: Value | None = None) -> None:
@@ -298,14 +298,14 @@ def _polynomial(x: Vector, *coefficients: float) -> Vector:
     return result
 
 
-Pass = Callable[..., Sequence[Vector]]
+Formula = Callable[..., Sequence[Vector]]
 
 
-def _load_first(builder: IRBuilder, source: Value, count: int) -> Value:
-    """The vector whose first `count` lanes are at `source`; the others are 0."""
+def _load_first(builder: IRBuilder, place: Value, count: int) -> Value:
+    """The vector whose first `count` lanes are at `place`; the others are 0."""
     part = ir.VectorType(FLOAT, count)
     lanes = ir.Constant(_INTS, [min(k, count) for k in range(WIDTH)])
-    return builder.shuffle_vector(builder.load(source, align=4, typ=part), ir.Constant(part, [0.0] * count), lanes)
+    return builder.shuffle_vector(builder.load(place, align=4, typ=part), ir.Constant(part, [0.0] * count), lanes)
 
 
 def _store_first(builder: IRBuilder, value: Value, target: Value, count: int) -> None:
@@ -313,7 +313,7 @@ def _store_first(builder: IRBuilder, value: Value, target: Value, count: int) ->
     builder.store(builder.shuffle_vector(value, value, lanes), target, align=4)
 
 
-def elementwise(inputs: int, outputs: int, function: Pass, name: str) -> Any:
+def elementwise(inputs: int, outputs: int, function: Formula, name: str) -> Any:
     """A numba function f(pointers, strides, rows, columns) that applies `function` to every element.
 
     Args:

@@ -1,7 +1,7 @@
 """A plan run on a GPU, in two kernels that Triton compiles: all steps forward, and all steps backward.
 
-The interface is lower_torch's, and so is the memory; numbers of the state are float32, whatever the inputs are.  The
-projection x W + b before and the weights' gradients after the steps are large products of torch's.
+The interface and the memory are those of compiler/proof.py; numbers of the state are float32, whatever the inputs are.
+The projection x W + b before and the weights' gradients after the steps are large products of torch's.
 
 Without a GPU the kernels run in Triton's interpreter, slowly and for tests: TRITON_INTERPRET=1 before triton is first
 imported.  T time, R replicas, B batch, H hidden, G gates, P slots.
@@ -106,12 +106,12 @@ def choose(plan: Plan, R: int, B: int, H: int, dtype: torch.dtype, device: torch
 def _shared_bytes(plan: Plan, launch: Launch, H: int, dtype: torch.dtype) -> int:
     """Shared memory that a kernel takes where weights are resident: tl.dot has its operands there."""
     used = {
-        (done.block.weight, done.block.row, done.block.column + j)
-        for done in plan.forward
-        if isinstance(done, Product)
-        for j in range(done.block.width)
+        (op.block.weight, op.block.row, op.block.column + j)
+        for op in plan.forward
+        if isinstance(op, Product)
+        for j in range(op.block.width)
     }
-    read = {place for done in plan.backward if isinstance(done, Pass) for place in done.inputs()}
+    read = {place for op in plan.backward if isinstance(op, Pass) for place in op.inputs()}
     loaded = sum(place.buffer in ("slot", "saved", "state", "next", "dh") for place in read)
     # The next step's planes, a product's left operands, and one more for what is laid out anew.
     planes = max(loaded, plan.gates) + scratch_planes(plan) + 1

@@ -55,8 +55,8 @@ def source(plan: Plan, resident: bool, interpreted: bool) -> str:
 
 def scratch_planes(plan: Plan) -> int:
     """How many planes [TILE, PADDED] of memory each program needs where weights are not resident."""
-    products = [done for done in (*plan.backward, *plan.carry) if isinstance(done, Product)]
-    return max((done.block.width for done in products), default=1)
+    products = [op for op in (*plan.backward, *plan.carry) if isinstance(op, Product)]
+    return max((op.block.width for op in products), default=1)
 
 
 Term = tuple[Place, int, Block, bool]  # place added to, number of the left operand, one block, whether it holds a value
@@ -98,8 +98,8 @@ class _Kernel(ABC):
                 at = f"row_{name} + replica * {columns} * H + {k} * H + h"
                 yield f"{_name(Place('row', k, name))} = tl.load({at}, mask=h < H, other=0.0).to(tl.float32)"
         if self.resident:
-            products = [done for done in self.instructions if not isinstance(done, Pass)]
-            for one in sorted({one for done in products for one in _single(done.block)}):
+            products = [op for op in self.instructions if not isinstance(op, Pass)]
+            for one in sorted({one for op in products for one in _single(op.block)}):
                 yield f"{_matrix(one)} = block({self.corner(one)}, H, PADDED)"
         else:
             yield from (line.format(planes=scratch_planes(self.plan)) for line in PRIVATE)
@@ -116,17 +116,17 @@ class _Kernel(ABC):
         return f"{at}, {columns} * H"
 
     def step(self, instructions: Iterable[Instruction]) -> Iterator[str]:
-        for done in instructions:
-            if isinstance(done, Pass):
-                yield from _elementwise(done)
-            elif done.transposed:
-                lefts = [_right(done.left, j) for j in range(done.block.width)]
-                terms = [(done.into, j, one, done.add or j > 0) for j, one in enumerate(_single(done.block))]
+        for op in instructions:
+            if isinstance(op, Pass):
+                yield from _elementwise(op)
+            elif op.transposed:
+                lefts = [_right(op.left, j) for j in range(op.block.width)]
+                terms = [(op.into, j, one, op.add or j > 0) for j, one in enumerate(_single(op.block))]
                 yield from self.products(lefts, terms)
             else:
-                blocks = enumerate(_single(done.block))
-                terms = [(_right(done.into, j), 0, one, done.add) for j, one in blocks]
-                yield from self.products([done.left], terms)
+                blocks = enumerate(_single(op.block))
+                terms = [(_right(op.into, j), 0, one, op.add) for j, one in blocks]
+                yield from self.products([op.left], terms)
 
     def products(self, lefts: list[Place], terms: list[Term]) -> Iterator[str]:
         for number, left in enumerate(lefts):
@@ -209,7 +209,7 @@ class _Backward(_Kernel):
         plan = self.plan
         yield "t = T - 1 - back"
         yield STEP
-        for place in sorted({place for done in plan.backward if isinstance(done, Pass) for place in done.inputs()}):
+        for place in sorted({place for op in plan.backward if isinstance(op, Pass) for place in op.inputs()}):
             match place.buffer:
                 case "slot":
                     yield _load(_name(place), "slots", "here", plan.slots, place.plane)
@@ -227,14 +227,14 @@ class _Backward(_Kernel):
             yield _store(f"dslot_{k}", "dslots", "here", plan.slots, k)
 
 
-def _elementwise(done: Pass) -> Iterator[str]:
-    statements, results = done.statements({place: _name(place) for place in done.inputs()}, _number)
-    for name, op, operands in statements:
-        yield f"{name} = {OPERATIONS[op].gpu.format(*operands)}"
+def _elementwise(op: Pass) -> Iterator[str]:
+    statements, results = op.statements({place: _name(place) for place in op.inputs()}, _number)
+    for name, function, operands in statements:
+        yield f"{name} = {OPERATIONS[function].gpu.format(*operands)}"
     # Two steps, as an output may overwrite an input of another.
     for number, result in enumerate(results):
         yield f"new_{number} = tl.broadcast_to({result}, (TILE, PADDED))"
-    for number, (place, _) in enumerate(done.outputs):
+    for number, (place, _) in enumerate(op.outputs):
         yield f"{_name(place)} {'+=' if place.buffer == 'drow' else '='} new_{number}"
 
 

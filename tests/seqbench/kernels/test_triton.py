@@ -23,7 +23,7 @@ from seqbench.cells import Cell, Weight, cells, find
 from seqbench.kernels.compiler.plan import Plan
 from seqbench.kernels.compiler.planner import plan
 from seqbench.kernels.compiler.trace import Unsupported
-from seqbench.kernels.gpu import lowering as lower_triton
+from seqbench.kernels.gpu import lowering
 from seqbench.kernels.gpu.lowering import Launch, choose, padded, supported
 from seqbench.model.recurrence import loop
 
@@ -137,8 +137,8 @@ def kernels(of: Plan, p: Problem, launch: Launch, dtype: torch.dtype = torch.flo
         return guarded(x.to(DEVICE, dtype))
 
     w = {name: given(x, dtype) for name, x in p.w.items()}
-    memory = lower_triton.forward(of, given(p.a, dtype), w, tuple(map(given, p.state)), launch)
-    da, dw, dstate = lower_triton.backward(of, memory, given(p.dh), list(map(given, p.dlast)), launch)
+    memory = lowering.forward(of, given(p.a, dtype), w, tuple(map(given, p.state)), launch)
+    da, dw, dstate = lowering.backward(of, memory, given(p.dh), list(map(given, p.dlast)), launch)
     return Results(memory.states[0][1:], [s[-1] for s in memory.states], da, dw, dstate)
 
 
@@ -165,9 +165,7 @@ def guarded(x: Tensor) -> Tensor:
 def _guard(monkeypatch: pytest.MonkeyPatch):
     """Buffers hold NaN before they are written, so that none is read too early, and nothing is written beside them."""
     _guards.clear()
-    monkeypatch.setattr(
-        lower_triton, "_empty", lambda device, *shape: guarded(torch.full(shape, torch.nan, device=device))
-    )
+    monkeypatch.setattr(lowering, "_empty", lambda device, *shape: guarded(torch.full(shape, torch.nan, device=device)))
     yield
     assert all(zone.isnan().all() for zone in _guards)
 
@@ -257,7 +255,7 @@ def test_compiles(name: str, H: int, dtype: str, tmp_path: Path, monkeypatch: py
     torch_dtype = torch.float32 if dtype == "fp32" else torch.bfloat16
     launch = choose(of, 1, 32, H, torch_dtype, torch.device("cpu"))
     constants = {"H": H, "PADDED": padded(H), "TILE": launch.tile}
-    module = lower_triton._module(of, launch.resident)
+    module = lowering._module(of, launch.resident)
     for kernel in (module.forward, module.backward):
         signature = {}
         for argument in kernel.arg_names:
