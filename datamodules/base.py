@@ -5,7 +5,7 @@ Loaders yield indices [R, B] only; Lightning's `transfer_batch_to_device` turns 
 the frames already lie, so an epoch copies no data from host to device. There are no worker processes, hence none to
 seed. A new data set is one new file with a subclass; name, title, origin, counts, longest, input_size and (where there
 is a download) file are written there as literals, because listings read them without importing torch. Speech has counts
-and longest from its protocols.
+and longest by protocol.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ class Speech(SequenceData[Waves]):
         if isinstance(sequences, int) and sequences < 10:
             raise SeqbenchError(f"sequences is {sequences}: give 10 or more, for three splits")
         self.frame, self.hop = frame, hop
+        self.longest = (self.length - frame) // hop
         self.sequences = sequences
         self.concatenate = self.protocol.concatenate if concatenate is None else concatenate
         self.split = split
@@ -152,7 +153,7 @@ class Speech(SequenceData[Waves]):
             samples=samples,
             mapped=mapped,
             starts=starts,
-            lengths=torch.full_like(starts, (self.length - self.frame) // self.hop),
+            lengths=torch.full_like(starts, self.longest),
             length=self.length,
             noise=noise.uniform_(-0.5, 0.5, generator=generator(0, "dequantise")),
             mean=decoded.mean,
