@@ -43,16 +43,22 @@ def rows() -> list[dict[str, Any]]:
 
 
 def dataset(name: str, **options: Any) -> SequenceData:
-    """A data set by the name that `rows` gives it, e.g. "jsb" or "fsdd_b", made with these options.
+    """A data set by the name that `rows` gives it, "jsb" or "fsdd_b", or a corpus of speech by its own, "fsdd".
+
+    Args:
+        **options: its constructor's.
 
     Raises:
         SeqbenchError: no such data set; the line lists those there are.
     """
     listed = _listed()
-    if name not in listed:
+    if name in listed:
+        facts = listed[name]
+        return datamodules.find(facts["class"])(**facts["protocol"], **options)
+    corpora = {facts["name"]: facts["class"] for facts in listed.values()}
+    if name not in corpora:
         raise unknown_name("data set", name, listed)
-    facts = listed[name]
-    return datamodules.find(facts["class"])(**facts["protocol"], **options)
+    return datamodules.find(corpora[name])(**options)
 
 
 def prepare(name: str) -> dict[str, Any]:

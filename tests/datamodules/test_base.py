@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-import seqbench
 from seqbench import datamodules
 from seqbench.datamodules import base, gathering
 from seqbench.datamodules.base import Sequences
@@ -105,18 +102,6 @@ def test_bad_arguments(arguments):
         Synthetic(**arguments)
     assert "give" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_data_sets_and_what_they_build_on_know_nothing_of_models():
-    """Every import of the suite's own that stands in these files, inside functions too."""
-    folder = Path(seqbench.__file__).parent
-    found = set()
-    for path in [folder / "task.py", folder / "files.py", *(folder / "datamodules").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-            found |= {f"{module}{name}".split(".")[1] for name in names if f"{module}{name}".startswith("seqbench.")}
-    assert found == {"task", "files", "datamodules"}
 
 
 def test_classes_by_attribute_and_walk():

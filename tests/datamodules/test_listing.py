@@ -40,6 +40,8 @@ def test_speech_is_listed_under_both_protocols():
         assert (short["longest"], long["longest"]) == ((500 - 20) // 10, (8000 - 20) // 10)
     data = listing.dataset("fsdd_b", batch_size=3)
     assert (type(data).__name__, data.length, data.batch_size) == ("FSDD", 8000, 3)
+    assert listing.dataset("fsdd").task == listing.dataset("fsdd_a").task
+    assert listing.dataset("fsdd", protocol="B").task == data.task
 
 
 def test_listing_imports_no_torch():
@@ -60,7 +62,7 @@ def test_unknown_name():
     for row in listing.rows():
         assert row["name"] in str(caught.value)
     with pytest.raises(SeqbenchError, match=r"did you mean fsdd_[ab]"):
-        listing.floors("fsdd")
+        listing.floors("fsddb")
 
 
 def test_prepare_and_floors():
