@@ -204,13 +204,13 @@ def best_rate(runs: Iterable[Record]) -> float | None:
 
 
 def best_rates(runs: Iterable[Record]) -> list[float]:
-    """The rates of runs that count, the best first: most seeds, then lowest mean of validation NLL.
+    """The rates, the best first: most runs that came to their end and have a best epoch, then lowest mean of their NLL.
 
     So a search's rates are judged by their one seed until some have all seeds, and by these alone from then on.
     """
     valid: dict[float, list[float]] = {}
     for run in runs:
-        if counts(run) and run.best_valid is not None:
+        if came_to_its_end(run) and run.best_valid is not None:
             valid.setdefault(run.rate, []).append(run.best_valid)
     return sorted(valid, key=lambda rate: (-len(valid[rate]), math.fsum(valid[rate]) / len(valid[rate]), rate))
 

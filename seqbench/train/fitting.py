@@ -50,6 +50,9 @@ def _mistake(message: str) -> SeqbenchError:
         return SeqbenchError(
             f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
         )
+    if several := re.search(r"Multiple subclasses with name (\w+)\. .*?: ([\w.]+(?:, [\w.]+)+)\.", text):
+        both = several[2].replace(", ", " and of ")
+        return SeqbenchError(f"{several[1]} is the name of {both}: give its import path")
     if "unrecognized arguments" in text or "does not accept" in text or re.match(r"Option \S+ is not accepted$", text):
         return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
     key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)

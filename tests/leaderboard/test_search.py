@@ -67,7 +67,8 @@ def test_a_rate_at_which_a_run_diverged_before_it_was_any_good_is_not_chosen(fac
 
 def test_a_run_that_diverged_in_its_first_epoch_has_no_figures_and_another_rate_is_chosen(factory):
     runs = [at(factory, "GRU", 8.0, 1e-3, seed) for seed in range(2)]
-    runs += [dataclasses.replace(at(factory, "GRU", 8.0, 1e-3, 2, status="diverged"), test=None)]
+    lost = at(factory, "GRU", 8.0, 1e-3, 2, status="diverged")
+    runs += [dataclasses.replace(lost, best_epoch=None, best_valid=None, train=None, valid=None, test=None)]
     runs += [at(factory, "GRU", 8.5, 2e-3, seed) for seed in range(3)]
     (row,) = factory.board_of(*runs).tables[0].units
     assert (row.rate, factory.cells(row)["lost"]) == (2e-3, "1 diverged")

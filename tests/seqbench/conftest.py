@@ -1,5 +1,6 @@
 """All memory that is handed out is full of NaN: what is read before it is written shows in a figure."""
 
+import gc
 import math
 import os
 import sys
@@ -79,3 +80,4 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
+    gc.collect()  # classes are found by their short names as long as they are there

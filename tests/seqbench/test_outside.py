@@ -31,7 +31,7 @@ MINE = """
             (h,) = state
             return (torch.lerp(h, torch.tanh(torch.baddbmm(a, h, w.U)), self.share),)
 
-    class GRU(Leaky):
+    class SLSTM(Leaky):
         pass
 
     class Half(Cell):
@@ -84,9 +84,9 @@ def test_a_unit_and_a_data_set_of_ones_own(seqbench, mine):
 
 
 def test_a_run_of_a_unit_named_like_ours_is_its_own_class(seqbench, mine):
-    seqbench("fit", *QUICK, "--model.cell", "mine.GRU")
+    seqbench("fit", *QUICK, "--model.cell", "mine.SLSTM")
     (found,) = records(mine).values()
-    assert found.parameters.recurrent == 88 * 4 + 4 * 4 + 4, "one gate, where ours has three"
+    assert found.parameters.recurrent == 88 * 4 + 4 * 4 + 4, "one gate, where ours has four"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_sweep_of_both_kinds_of_units(seqbench, mine, capsys):
     assert {path: path.stat().st_mtime_ns for path in mine.glob("runs/*/record.json")} == before
 
 
-@pytest.mark.parametrize("cells", ["tanh,tanh", "GRU,mine.GRU"])
+@pytest.mark.parametrize("cells", ["tanh,tanh", "SLSTM,mine.SLSTM"])
 def test_a_sweep_of_two_units_of_one_name_is_refused(refusal, mine, cells):
     assert "each unit once" in refusal("sweep", *QUICK, "--cells", cells)
 

@@ -195,8 +195,10 @@ def test_a_lucky_seed_chooses_no_rate():
     assert record.best_rates(searched)[:3] == [1.0, 2.0, 3.0]
     report = [made(1.0, 1, 9.2), made(2.0, 1, 8.5), made(3.0, 1, 8.5)]
     assert record.best_rate(searched + report) == 2.0  # means 8.6, 8.5 and 8.55 over two seeds
-    lost = dataclasses.replace(report[1], status="diverged")
-    assert record.best_rate([*searched, report[0], lost, report[2]]) == 3.0  # 2.0 has one finished seed only
+    late = dataclasses.replace(report[1], status="diverged")
+    assert record.best_rate([*searched, report[0], late, report[2]]) == 2.0  # after its best epoch
+    lost = dataclasses.replace(late, best_valid=None)
+    assert record.best_rate([*searched, report[0], lost, report[2]]) == 3.0  # 2.0 has one seed only
 
 
 def test_extracted_replica_goes_on_as_the_solo_run_would(tmp_path):
