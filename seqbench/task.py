@@ -47,7 +47,7 @@ class Task:
     name: str
     input_size: int
     target_size: int
-    head: Literal["Bernoulli", "GaussianMixture", "Categorical"]
+    head: Literal["Bernoulli", "GaussianMixture"]
     unit: str
     digest: str
     next_frame: bool = False
