@@ -134,7 +134,7 @@ def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path)
     process = subprocess.Popen(
         [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("killed/*/checkpoints/last.ckpt"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -297,7 +297,7 @@ class TestRay:
         """Kills Ray's workers with SIGKILL, once, while they train."""
         long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "600"])
         command = [sys.executable, "-c", KILLED_RAY, str(tmp_path), json.dumps(dataclasses.asdict(long))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert "killed" in done.stdout, done.stderr[-2000:]
         assert done.returncode == 0, done.stderr[-2000:]
         found = records(tmp_path)
