@@ -1,0 +1,8 @@
+"""The mirror is where it was when the tests were called, whichever folder a test then works in."""
+
+import os
+from pathlib import Path
+
+if given := os.environ.get("SEQBENCH_MIRROR"):
+    if "://" not in given:
+        os.environ["SEQBENCH_MIRROR"] = str(Path(given).expanduser().absolute())
