@@ -61,8 +61,8 @@ def _code(plan: Plan) -> Any:
 def _started(offsets: Any, fields: Fields, starts: dict[str, int | Tensor]) -> Any:
     """Arguments [pieces, fields]: what follows from sizes (tiles.py), onto which addresses are added by name."""
     table = offsets.copy()
-    addresses = {name: start if isinstance(start, int) else address(start) for name, start in starts.items()}
-    table[:, len(fields.sizes) :] += by_field(fields.starts, addresses)
+    row = by_field(fields.starts, starts)
+    table[:, len(fields.sizes) :] += [start if isinstance(start, int) else address(start) for start in row]
     return table
 
 
