@@ -76,14 +76,9 @@ class Tiles:
         return width if self.plan.slots == 1 else rounded(width)
 
     @functools.cached_property
-    def keeps_slots(self) -> bool:
-        """Whether the backward pass will read slots."""
-        return self.keep and self.plan.keeps_slots
-
-    @functools.cached_property
     def room(self) -> tuple[int, int]:
         """Steps that there is room for: of slots, of what is saved."""
-        return self.T if self.keeps_slots else min(self.T, AHEAD), self.T if self.keep else 1
+        return min(self.T, AHEAD), self.T if self.keep else 1
 
     @functools.cached_property
     def counts(self) -> tuple[int, ...]:
@@ -130,7 +125,7 @@ class Tiles:
             "x": _strides(replica=0 if self.shared else B * I, row=I), "x_step": (1 if self.shared else R) * B * I,
             "W": _strides(replica=I * ldw), "b": _strides(replica=ldw), "ldw": ldw,
             "slots": _strides(piece=slot_steps * height * self.ld), "ld": self.ld,
-            "slot_step": height * self.ld, "keeps_slots": int(self.keeps_slots),
+            "slot_step": height * self.ld,
             "saved": _strides(piece=saved_steps * saved), "saved_step": saved if saved_steps > 1 else 0,
             "product": 0, "state0": 0,
         }  # fmt: skip
