@@ -92,7 +92,7 @@ class _Sequence(torch.autograd.Function):
             state[:, 0] = size.cut(s)
         slot_steps, saved_steps = size.room
         slots = pool.take(pieces, slot_steps, size.height, size.ld)
-        saved = pool.take(pieces, saved_steps, plan.saved, size.height, H)
+        saved = pool.take(plan.saved, pieces, saved_steps, size.height, H)
         starts: dict[str, int | Tensor] = {"product": product_address(), "x": x, "W": aligned(W), "b": aligned(b)}
         starts |= {"slots": slots, "saved": saved} | {f"state{k}": s for k, s in enumerate([h, *states])}
         matrices = {name: aligned(_matrix(plan, w, name, H)) for name in plan.matrices}

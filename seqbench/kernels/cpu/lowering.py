@@ -1,8 +1,7 @@
 """A plan as numba source: the whole time loop, forward and backward, of a tile of one replica's batch.
 
 The generated functions take sizes and strides (floats), then addresses (bytes), each a piece of work's own, in the
-order of `forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H; the
-planes that a step saves lie one after the other.
+order of `forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H.
 
 T time, R replicas, B batch, I inputs, H hidden, G gates, P slots.
 """
@@ -56,11 +55,12 @@ def forward_fields(plan: Plan) -> Fields:
 
     T: steps of the tile; B: rows of the tile; tile: rows that there is room for; first, step: where the tile begins and
     how far it is to the next step, in floats of h and dh; *_step: likewise for others, which begin at their own
-    address, saved_step is 0 where nothing is kept; product: the matrix product's address. The other states' steps
-    follow each other, and there is room for the slots of AHEAD.
+    address, saved_step is 0 where nothing is kept; saved_plane: from one saved plane to the next, all steps of the
+    first in between; product: the matrix product's address. The other states' steps follow each other, and there is
+    room for the slots of AHEAD.
     """
     sizes = [
-        "T", "B", "I", "H", "tile", "first", "step", "x_step", "ldw", "ld", "slot_step", "saved_step",
+        "T", "B", "I", "H", "tile", "first", "step", "x_step", "ldw", "ld", "slot_step", "saved_step", "saved_plane",
         *(f"ld_{name}" for name in plan.matrices),
     ]  # fmt: skip
     starts = ["product", "x", "W", "b", "slots", "saved"]
@@ -180,7 +180,7 @@ class _Writer:
             case "dslot":
                 return f"d{right}", "ld"
             case "saved":
-                return f"q + {4 * k} * tile * H" if k else "q", "H"
+                return f"q + {4 * k} * saved_plane" if k else "q", "H"
             case "state":
                 return f"state{k} + {'p' if k else 'o'}", "H"
             case "next":
