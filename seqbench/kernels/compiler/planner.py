@@ -226,7 +226,7 @@ class _Planner:
         forward = list(self.forward())
         backward, carry = self.backward()
         gradients = [
-            WeightGradient(self.kept(left), Place("dslot", into.plane), block)
+            WeightGradient(self.where(left), Place("dslot", into.plane), block)
             for left, into, block, _ in _merged([(*term[:5], True) for term in self.terms()])
         ]  # fmt: skip
         return Plan(
@@ -251,8 +251,8 @@ class _Planner:
             for k, (left, weight, row, column) in enumerate(sorted(terms, key=lambda term: self.ready(term[0])))
         ]
 
-    def kept(self, left: Expression) -> Place:
-        """Where a left operand lies when all steps are done."""
+    def where(self, left: Expression) -> Place:
+        """Where a left operand lies, then and when all steps are done."""
         return Place("state", left.key[0]) if left.op == "state" else self.place[left]
 
     def at(self, e: Expression, by: int | None, computed: dict[Expression, Place]) -> Place | None:
@@ -282,7 +282,7 @@ class _Planner:
         for level in range(max(self.level.values()) + 1):
             ready = [term for term in self.terms() if self.ready(term[0]) == level]
             for left, into, block, add in _merged(ready):
-                yield Product(Place("slot", left.key[0]) if left.op == "slot" else self.kept(left), block, into, add)
+                yield Product(self.where(left), block, into, add)
             roots = [(Place("next", k), e) for k, e in enumerate(self.outputs) if self.level[e] == level]
             roots += [(self.place[e], e) for e in self.saved if self.level[e] == level]
             if roots:
