@@ -5,7 +5,6 @@ A step computes with planes [B, H], each at a `Place`.  `print(plan(cell))` show
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -126,7 +125,7 @@ class Plan:
 
     Attributes:
         gates, states: G; how many tensors the state has.
-        slots: how many; the first G are the projected inputs.
+        slots: how many; the first G are the projected inputs. None outlives its step.
         saved: how many planes are saved for the backward pass, each in a place of its own.
         blocks: of each weight (rows, columns), in blocks of H; (1, n) also for a weight used row by row.
         rows: names of the weights used elementwise.
@@ -150,18 +149,6 @@ class Plan:
     carry: tuple[Product, ...]
     gradients: tuple[WeightGradient, ...]
 
-    @functools.cached_property
-    def kept(self) -> list[Place]:
-        """The slots and saved planes that the backward pass or a weight's gradient reads: every step needs its own."""
-        read = {place for op in self.backward if isinstance(op, Pass) for place in op.inputs()}
-        read |= {gradient.left for gradient in self.gradients}
-        return sorted(place for place in read if place.buffer in ("slot", "saved"))
-
-    @property
-    def keeps_slots(self) -> bool:
-        """Whether slots are among what is kept."""
-        return any(place.buffer == "slot" for place in self.kept)
-
     @property
     def matrices(self) -> list[str]:
         """Names of the weights used in products."""
@@ -169,7 +156,7 @@ class Plan:
 
     def __str__(self) -> str:
         parts = {"forward": self.forward, "backward": self.backward, "carry": self.carry, "after": self.gradients}
-        lines = [f"{self.slots} slots{' kept' if self.keeps_slots else ''}, {self.saved} saved"]
+        lines = [f"{self.slots} slots, {self.saved} saved"]
         for name, instructions in parts.items():
             lines += [name, *(f"  {line}" for instruction in instructions for line in str(instruction).splitlines())]
         return "\n".join(lines)

@@ -185,10 +185,11 @@ class _Planner:
     # What is saved
 
     def choose_saved(self) -> None:
-        """Dear results that a later pass needs, and left operands; all else is computed again where it is needed."""
-        for left in self.lefts:
-            if left not in self.outputs and not left.is_leaf:
-                self.saved.append(left)
+        """Left operands, dear results that a later pass needs, and slots that a backward pass does.
+
+        No slot outlives its step.  All else is computed again where it is needed.
+        """
+        self.saved += [left for left in self.lefts if left.op == "slot" or left not in self.outputs]
         before = -1
         while before < len(self.saved):
             before = len(self.saved)
@@ -203,10 +204,12 @@ class _Planner:
 
     def _read(self, e: Expression, by: int | None, seen: set[Expression]) -> None:
         """Saves what a pass has to load to compute an expression: forward pass `by`, or a backward one (None)."""
-        if e in seen or e.is_leaf:
+        if e in seen:
             return
         seen.add(e)
-        if e in self.known and (by is None or self.level[e] < by):
+        if e.op == "slot" and by is None and e not in self.saved:
+            self.saved.append(e)
+        if e in self.known and not e.is_leaf and (by is None or self.level[e] < by):
             if e in self.outputs or e in self.saved:
                 return
             # Of what is kept anyhow it is computed again: that takes less time than to write and read it.
@@ -248,11 +251,9 @@ class _Planner:
             for k, (left, weight, row, column) in enumerate(sorted(terms, key=lambda term: self.ready(term[0])))
         ]
 
-    def where(self, e: Expression) -> Place:
-        """Where a forward value lies once it has been computed."""
-        if e.op in ("state", "slot"):
-            return Place(e.op, e.key[0])
-        return self.place[e]
+    def where(self, left: Expression) -> Place:
+        """Where a left operand lies, then and when all steps are done."""
+        return Place("state", left.key[0]) if left.op == "state" else self.place[left]
 
     def at(self, e: Expression, by: int | None, computed: dict[Expression, Place]) -> Place | None:
         """Where a pass finds a value, None if it computes it: forward pass `by`, or a backward one (None)."""
@@ -260,7 +261,7 @@ class _Planner:
             return computed[e]
         if e.op == "row":
             return Place("row", e.key[1], e.key[0])
-        if e.op in ("state", "slot", "carry", "dh", "back"):
+        if e.op in ("state", "carry", "dh", "back") or (e.op == "slot" and by is not None):
             return Place(e.op, e.key[0])
         if e in self.place and (by is None or self.level[e] < by):
             return self.place[e]

@@ -22,21 +22,19 @@ class Memory:
     """What the forward pass leaves for the backward pass.
 
     Attributes:
-        slots: [T, R, B, P*H]
         saved: [T, R, B, planes*H]
         states: each [T+1, R, B, H], the first state in front.
         rows: by weight used elementwise, [R, 1, n*H].
         matrices: by weight used in products, [R, n*H, m*H].
     """
 
-    slots: Tensor
     saved: Tensor
     states: list[Tensor]
     rows: dict[str, Tensor]
     matrices: dict[str, Tensor]
 
     @classmethod
-    def begun(cls, plan: Plan, slots: Tensor, saved: Tensor, w: dict[str, Tensor], first: State) -> Memory:
+    def begun(cls, plan: Plan, saved: Tensor, w: dict[str, Tensor], first: State) -> Memory:
         """Before the first step.  Args: w: the cell's weights, each [R, ...]; first: the state, each [R, B, H]."""
         T, (R, B, H) = len(saved), first[0].shape
         states = [saved.new_empty(T + 1, R, B, H) for _ in first]
@@ -44,18 +42,18 @@ class Memory:
             whole[0] = one
         rows = {name: w[name].reshape(R, 1, -1).contiguous() for name in plan.rows}
         matrices = {name: w[name].reshape(R, plan.blocks[name][0] * H, -1).contiguous() for name in plan.matrices}
-        return cls(slots, saved, states, rows, matrices)
+        return cls(saved, states, rows, matrices)
 
     def timed(self, place: Place) -> Tensor:
-        """[T, R, B, H] of a slot, a saved plane, or a state before or after the step."""
+        """[T, R, B, H] of a saved plane, or of a state before or after the step."""
         k, H = place.plane, self.states[0].shape[-1]
         match place.buffer:
             case "state":
                 return self.states[k][:-1]
             case "next":
                 return self.states[k][1:]
-            case buffer:
-                return (self.slots if buffer == "slot" else self.saved)[..., k * H : (k + 1) * H]
+            case _:
+                return self.saved[..., k * H : (k + 1) * H]
 
     def add_gradients(self, plan: Plan, dslots: Tensor, dw: dict[str, Tensor]) -> None:
         """Onto dw, by matrix [R, n*H, m*H].  Args: dslots: [T, R, B, P*H]."""
@@ -76,8 +74,9 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> Memory
     H = state[0].shape[-1]
     slots = a.new_empty(T, R, B, plan.slots * H)
     slots[..., : plan.gates * H] = a
-    memory = Memory.begun(plan, slots, a.new_empty(T, R, B, plan.saved * H), w, state)
+    memory = Memory.begun(plan, a.new_empty(T, R, B, plan.saved * H), w, state)
     places = _Places(memory, H)
+    places.slots = slots
     instructions = [places.bound(op) for op in plan.forward]
     for t in range(T):
         for run in instructions:
@@ -96,7 +95,7 @@ def backward(
     places = _Places(memory, H)
     places.dh = dh
     places.carry = [d.clone() for d in dlast]
-    places.dslots = torch.empty_like(memory.slots)
+    places.dslots = dh.new_empty(T, R, B, plan.slots * H)
     places.drows = {name: torch.zeros_like(row) for name, row in memory.rows.items()}
     places.backs = [dh.new_empty(R, B, H) for _ in range(plan.backs)]
     instructions = [places.bound(op) for op in (*plan.backward, *plan.carry)]
@@ -111,6 +110,7 @@ def backward(
 class _Places:
     """All places at all steps, and what the plan does with them."""
 
+    slots: Tensor
     dh: Tensor
     dslots: Tensor
     drows: dict[str, Tensor]
@@ -125,7 +125,7 @@ class _Places:
         planes = slice(place.plane * self.H, (place.plane + width) * self.H)
         match place.buffer:
             case "slot":
-                return self.memory.slots[..., planes].unbind(0)
+                return self.slots[..., planes].unbind(0)
             case "saved" | "state" | "next":
                 return self.memory.timed(place).unbind(0)
             case "dslot":
@@ -140,7 +140,7 @@ class _Places:
                 one = self.carry[place.plane]
             case _:
                 one = self.backs[place.plane]
-        return [one] * len(self.memory.slots)
+        return [one] * len(self.memory.saved)
 
     def block(self, block: Block) -> Tensor:
         """[R, H, width*H]"""
@@ -161,7 +161,7 @@ class _Places:
         """All places read, then all written."""
         order = {e: k for k, e in enumerate(in_order(e for _, e in op.outputs))}
         given = [(k, self.steps(e.key[0])) for e, k in order.items() if e.op == "at"]
-        fixed = [(k, self.memory.slots.new_tensor(e.value)) for e, k in order.items() if e.value is not None]
+        fixed = [(k, self.memory.saved.new_tensor(e.value)) for e, k in order.items() if e.value is not None]
         computed = [
             (k, OPERATIONS[e.op].torch, [order[x] for x in e.args])
             for e, k in order.items()

@@ -75,11 +75,17 @@ class _Order:
         plan = self.plan
         for op in plan.forward:
             yield from self.step(op, ("slot", "next", "saved"))
+        yield from self.missing({"slot": plan.slots, "next": plan.states, "saved": plan.saved})
+        self.written -= {Place("slot", k) for k in range(plan.slots)}  # gone with the step
         for op in (*plan.backward, *plan.carry):
             yield from self.step(op, ("dslot", "drow", "back", "carry"))
         for gradient in plan.gradients:
             yield from self.step(gradient, ())
-        yield from self.missing()
+        yield from self.missing({"dslot": plan.slots, "back": plan.backs, "carry": plan.states})
+        drows = {Place("drow", e.plane, e.weight) for e in self.read if e.buffer == "row"}
+        yield from (f"{place} is never written" for place in sorted(drows - self.written))
+        unread = {place for place in self.written - self.read if place.buffer in ("saved", "back")}
+        yield from (f"{place} is never read" for place in sorted(unread))
 
     def step(self, op: Pass | Product | WeightGradient, kinds: tuple[str, ...]) -> Iterator[str]:
         """Args: kinds: what may be written at this time."""
@@ -104,16 +110,10 @@ class _Order:
                 self.read.discard(place)
             self.written.add(place)
 
-    def missing(self) -> Iterator[str]:
-        """Places that must have been written, or that were written for nobody."""
-        plan = self.plan
-        counts = {"slot": plan.slots, "saved": plan.saved, "dslot": plan.slots, "back": plan.backs}
-        counts |= {"next": plan.states, "carry": plan.states}
+    def missing(self, counts: dict[str, int]) -> Iterator[str]:
+        """Places that should have been written by now; counts: how many there are of a kind."""
         wanted = {Place(buffer, k) for buffer, count in counts.items() for k in range(count)}
-        wanted |= {Place("drow", e.plane, e.weight) for e in self.read if e.buffer == "row"}
         yield from (f"{place} is never written" for place in sorted(wanted - self.written))
-        unread = {place for place in self.written - self.read if place.buffer in ("saved", "back")}
-        yield from (f"{place} is never read" for place in sorted(unread))
 
 
 def _derivatives(plan: Plan) -> Iterator[str]:

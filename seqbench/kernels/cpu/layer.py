@@ -61,8 +61,8 @@ def _code(plan: Plan) -> Any:
 def _started(offsets: Any, fields: Fields, starts: dict[str, int | Tensor]) -> Any:
     """Arguments [pieces, fields]: what follows from sizes (tiles.py), onto which addresses are added by name."""
     table = offsets.copy()
-    addresses = {name: start if isinstance(start, int) else address(start) for name, start in starts.items()}
-    table[:, len(fields.sizes) :] += by_field(fields.starts, addresses)
+    row = by_field(fields.starts, starts)
+    table[:, len(fields.sizes) :] += [start if isinstance(start, int) else address(start) for start in row]
     return table
 
 
@@ -92,7 +92,7 @@ class _Sequence(torch.autograd.Function):
             state[:, 0] = size.cut(s)
         slot_steps, saved_steps = size.room
         slots = pool.take(pieces, slot_steps, size.height, size.ld)
-        saved = pool.take(pieces, saved_steps, plan.saved, size.height, H)
+        saved = pool.take(plan.saved, pieces, saved_steps, size.height, H)
         starts: dict[str, int | Tensor] = {"product": product_address(), "x": x, "W": aligned(W), "b": aligned(b)}
         starts |= {"slots": slots, "saved": saved} | {f"state{k}": s for k, s in enumerate([h, *states])}
         matrices = {name: aligned(_matrix(plan, w, name, H)) for name in plan.matrices}

@@ -1,8 +1,7 @@
 """A plan as numba source: the whole time loop, forward and backward, of a tile of one replica's batch.
 
 The generated functions take sizes and strides (floats), then addresses (bytes), each a piece of work's own, in the
-order of `forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H; the
-planes that a step saves lie one after the other.
+order of `forward_fields` and `backward_fields`.  Rows of slots lie `ld` apart, all other planes are rows of H.
 
 T time, R replicas, B batch, I inputs, H hidden, G gates, P slots.
 """
@@ -56,11 +55,12 @@ def forward_fields(plan: Plan) -> Fields:
 
     T: steps of the tile; B: rows of the tile; tile: rows that there is room for; first, step: where the tile begins and
     how far it is to the next step, in floats of h and dh; *_step: likewise for others, which begin at their own
-    address, 0 where every step uses the same place; keeps_slots: whether there is room for the slots of all steps, or
-    of AHEAD; product: the matrix product's address. The other states' steps follow each other.
+    address, saved_step is 0 where nothing is kept; saved_plane: from one saved plane to the next, all steps of the
+    first in between; product: the matrix product's address. The other states' steps follow each other, and there is
+    room for the slots of AHEAD.
     """
     sizes = [
-        "T", "B", "I", "H", "tile", "first", "step", "x_step", "ldw", "ld", "slot_step", "keeps_slots", "saved_step",
+        "T", "B", "I", "H", "tile", "first", "step", "x_step", "ldw", "ld", "slot_step", "saved_step", "saved_plane",
         *(f"ld_{name}" for name in plan.matrices),
     ]  # fmt: skip
     starts = ["product", "x", "W", "b", "slots", "saved"]
@@ -98,13 +98,12 @@ class _Writer:
 
     def forward(self) -> str:
         G = self.plan.gates
-        into = "ahead + 4 * (t - begin) * slot_step"
+        into = "slots + 4 * (t - begin) * slot_step"
         return numba_function("forward", forward_fields(self.plan).all, [
             # Some steps ahead, so that W and the recurrent weights do not drive each other out of the first cache.
             f"for begin in range(0, T, {AHEAD}):",
             *_indented([
                 f"end = min(begin + {AHEAD}, T)",
-                "ahead = slots + 4 * begin * slot_step if keeps_slots else slots",
                 # Of single sequences all these steps are one product, its rows as far apart as steps are.
                 "for t in range(begin, begin + 1 if B == 1 else end):",
                 "    rows, row_x, row = (end - begin, x_step, slot_step) if B == 1 else (B, I, ld)",
@@ -119,7 +118,6 @@ class _Writer:
         into_x = f"call_product(product, B, I, {G} * H, d, ld, W_T, ldw_T, dx + 4 * t * dx_step, I, 0, 0)"
         each = [
             *_offsets("t"),
-            "s = slots + 4 * t * slot_step",
             "d = dslots + 4 * (t - begin) * tile * ld",
             *map(self.instruction, self.plan.backward),
             "if t > 0 or wants_first:",
@@ -142,7 +140,6 @@ class _Writer:
                 *_indented(each),
                 "steps = end - begin",
                 *_offsets("begin"),
-                "s = slots + 4 * begin * slot_step",
                 "d = dslots",
                 *sums,
                 "end = begin",
@@ -166,12 +163,11 @@ class _Writer:
     def gradient(self, gradient: WeightGradient) -> str:
         left, left_row = self.address(gradient.left)
         right, _ = self.address(gradient.right)
-        steps = {"slot": "slot_step", "saved": "saved_step"}
-        otherwise = "tile * H" if gradient.left.plane else "step"
+        state_step = "tile * H" if gradient.left.plane else "step"
         into = _corner(gradient.block, "dU")
         return _sum(
             "H", f"{gradient.block.width} * H", left, left_row, right, into, f"ld_{gradient.block.weight}",
-            steps.get(gradient.left.buffer, otherwise),
+            "saved_step" if gradient.left.buffer == "saved" else state_step,
         )  # fmt: skip
 
     def address(self, place: Place) -> tuple[str, str]:
@@ -184,7 +180,7 @@ class _Writer:
             case "dslot":
                 return f"d{right}", "ld"
             case "saved":
-                return f"q + {4 * k} * tile * H" if k else "q", "H"
+                return f"q + {4 * k} * saved_plane" if k else "q", "H"
             case "state":
                 return f"state{k} + {'p' if k else 'o'}", "H"
             case "next":

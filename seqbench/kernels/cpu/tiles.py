@@ -76,14 +76,9 @@ class Tiles:
         return width if self.plan.slots == 1 else rounded(width)
 
     @functools.cached_property
-    def keeps_slots(self) -> bool:
-        """Whether the backward pass will read slots."""
-        return self.keep and self.plan.keeps_slots
-
-    @functools.cached_property
     def room(self) -> tuple[int, int]:
         """Steps that there is room for: of slots, of what is saved."""
-        return self.T if self.keeps_slots else min(self.T, AHEAD), self.T if self.keep else 1
+        return min(self.T, AHEAD), self.T if self.keep else 1
 
     @functools.cached_property
     def counts(self) -> tuple[int, ...]:
@@ -123,18 +118,18 @@ class Tiles:
         """Forward arguments, addresses left out: int64 [pieces, fields]"""
         plan, R, B, I, H, height = self.plan, self.R, self.B, self.I, self.H, self.height
         slot_steps, saved_steps = self.room
-        ldw, saved = rounded(plan.gates * H), plan.saved * height * H
+        ldw, tile = rounded(plan.gates * H), height * H
         entries: dict[str, Entry] = {
             "T": self.T, "B": (0, 0, 0, 1, 0), "I": I, "H": H, "tile": height,
             "first": (0, B * H, H, 0, 0), "step": R * B * H,
             "x": _strides(replica=0 if self.shared else B * I, row=I), "x_step": (1 if self.shared else R) * B * I,
             "W": _strides(replica=I * ldw), "b": _strides(replica=ldw), "ldw": ldw,
             "slots": _strides(piece=slot_steps * height * self.ld), "ld": self.ld,
-            "slot_step": height * self.ld, "keeps_slots": int(self.keeps_slots),
-            "saved": _strides(piece=saved_steps * saved), "saved_step": saved if saved_steps > 1 else 0,
-            "product": 0, "state0": 0,
+            "slot_step": height * self.ld,
+            "saved": _strides(piece=saved_steps * tile), "saved_step": tile if saved_steps > 1 else 0,
+            "saved_plane": len(self.pieces) * saved_steps * tile, "product": 0, "state0": 0,
         }  # fmt: skip
-        entries |= {f"state{k}": _strides(piece=(self.T + 1) * height * H) for k in range(1, plan.states)}
+        entries |= {f"state{k}": _strides(piece=(self.T + 1) * tile) for k in range(1, plan.states)}
         for name in plan.matrices:
             _, rows, ld = self.weights[f"dU_{name}"]
             entries |= {f"U_{name}": _strides(replica=rows * ld), f"ld_{name}": ld}

@@ -112,7 +112,7 @@ def _shared_bytes(plan: Plan, launch: Launch, H: int, dtype: torch.dtype) -> int
         for j in range(op.block.width)
     }
     read = {place for op in plan.backward if isinstance(op, Pass) for place in op.inputs()}
-    loaded = sum(place.buffer in ("slot", "saved", "state", "next", "dh") for place in read)
+    loaded = sum(place.buffer in ("saved", "state", "next", "dh") for place in read)
     # The next step's planes, a product's left operands, and one more for what is laid out anew.
     planes = max(loaded, plan.gates) + scratch_planes(plan) + 1
     return len(used) * padded(H) ** 2 * dtype.itemsize + planes * launch.tile * padded(H) * 4
@@ -135,17 +135,13 @@ def forward(plan: Plan, a: Tensor, w: dict[str, Tensor], state: State, launch: L
         w: the cell's weights, each [R, ...], in one of these; products are of numbers of their dtype.
         state: each [R, B, H].
         launch: for tests; what `choose` says if None.
-
-    Returns:
-        With slots of no width if the backward pass reads none; planes that it does not read are not written.
     """
     T, R, B, _ = a.shape
     H = state[0].shape[-1]
     empty = functools.partial(_empty, a.device)
-    slots = empty(T, R, B, plan.slots * H if plan.keeps_slots else 0)
-    memory = Memory.begun(plan, slots, empty(T, R, B, plan.saved * H), w, state)
+    memory = Memory.begun(plan, empty(T, R, B, plan.saved * H), w, state)
     weights = *memory.rows.values(), *memory.matrices.values()
-    tensors = a.contiguous(), slots, memory.saved, *memory.states, *weights
+    tensors = a.contiguous(), memory.saved, *memory.states, *weights
     _run("forward", plan, memory, tensors, launch or _chosen(plan, memory))
     return memory
 
@@ -166,7 +162,7 @@ def backward(
     transposed = [matrix.mT.contiguous() for matrix in memory.matrices.values()]
     given = *memory.states, dh.float().contiguous()
     made = *carries, dslots, *drows.values()
-    tensors = memory.slots, memory.saved, *given, *made, *memory.rows.values(), *transposed
+    tensors = memory.saved, *given, *made, *memory.rows.values(), *transposed
     _run("backward", plan, memory, tensors, launch)
     dw = {name: parts.sum(1, keepdim=True) for name, parts in drows.items()}
     dw |= {name: torch.zeros_like(matrix, dtype=torch.float32) for name, matrix in memory.matrices.items()}

@@ -150,7 +150,7 @@ class _Forward(_Kernel):
 
     def __init__(self, plan: Plan, resident: bool, sizes: list[str]) -> None:
         super().__init__(plan, resident, sizes)
-        self.tensors = ["a", "slots", "saved", *(f"states_{k}" for k in self.states)]
+        self.tensors = ["a", "saved", *(f"states_{k}" for k in self.states)]
         self.instructions = plan.forward
 
     def body(self) -> Iterator[str]:
@@ -165,9 +165,8 @@ class _Forward(_Kernel):
         for k in range(plan.gates):
             yield _load(f"slot_{k}", "a", "here", plan.gates, k)
         yield from self.step(plan.forward)
-        for place in plan.kept:
-            count = plan.slots if place.buffer == "slot" else plan.saved
-            yield _store(_name(place), "slots" if place.buffer == "slot" else "saved", "here", count, place.plane)
+        for k in range(plan.saved):
+            yield _store(f"saved_{k}", "saved", "here", plan.saved, k)
         for k in self.states:
             yield f"state_{k} = next_{k}"
             yield _store(f"state_{k}", f"states_{k}", "(here + R * B * H)")
@@ -183,7 +182,7 @@ class _Backward(_Kernel):
         states = [f"states_{k}" for k in self.states]
         carries = [f"carries_{k}" for k in self.states]
         drows = [f"drow_{name}" for name in plan.rows]
-        self.tensors = ["slots", "saved", *states, "dh", *carries, "dslots", *drows]
+        self.tensors = ["saved", *states, "dh", *carries, "dslots", *drows]
         self.instructions = (*plan.backward, *plan.carry)
 
     def seen(self, block: Block) -> tuple[int, int, int]:
@@ -211,8 +210,6 @@ class _Backward(_Kernel):
         yield STEP
         for place in sorted({place for op in plan.backward if isinstance(op, Pass) for place in op.inputs()}):
             match place.buffer:
-                case "slot":
-                    yield _load(_name(place), "slots", "here", plan.slots, place.plane)
                 case "saved":
                     yield _load(_name(place), "saved", "here", plan.saved, place.plane)
                 case "state":
