@@ -1,4 +1,4 @@
-"""Data sets: files in, tensors out. Of the rest of the suite they import seqbench.task and seqbench.files alone.
+"""Data sets: files in, tensors out. Of the rest of the suite they import task, files and plugins alone.
 
 `seqbench.datamodules.JSBChorales` and every other data set's class is imported on first use, so that importing this
 package costs nothing. A data set is found because its file is here.

@@ -71,7 +71,4 @@ def data(name: str, **options: Any) -> DataSet:
     Raises:
         SeqbenchError: no such data set, or its files cannot be had.
     """
-    module = listing.dataset(name, **options)
-    module.prepare_data()
-    module.setup()
-    return DataSet(module)
+    return DataSet(listing.loaded(name, **options))

@@ -70,7 +70,7 @@ def prepare(name: str) -> dict[str, Any]:
     Raises:
         SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
-    data = _loaded(name)
+    data = loaded(name)
     splits: dict[str, Any] = {
         split: {
             "sequences": len(sequences.lengths),
@@ -88,15 +88,20 @@ def floors(name: str) -> dict[str, dict[str, float | None]]:
     Raises:
         SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
-    scores = _loaded(name).floors()
+    scores = loaded(name).floors()
     return {
         floor: {"nll": score.nll, "nll_sequence": score.nll_sequence, "nll_first": score.nll_first}
         for floor, score in scores.items()
     }
 
 
-def _loaded(name: str) -> SequenceData:
-    data = dataset(name)
+def loaded(name: str, **options: Any) -> SequenceData:
+    """As `dataset`, downloaded if need be, its splits in memory.
+
+    Raises:
+        SeqbenchError: an unknown name, or what `SequenceData.store` raises.
+    """
+    data = dataset(name, **options)
     data.prepare_data()
     data.setup()
     return data

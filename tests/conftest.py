@@ -3,6 +3,5 @@
 import os
 from pathlib import Path
 
-if given := os.environ.get("SEQBENCH_MIRROR"):
-    if "://" not in given:
-        os.environ["SEQBENCH_MIRROR"] = str(Path(given).expanduser().absolute())
+if (given := os.environ.get("SEQBENCH_MIRROR")) and "://" not in given:
+    os.environ["SEQBENCH_MIRROR"] = str(Path(given).expanduser().absolute())
