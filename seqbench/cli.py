@@ -19,6 +19,7 @@ from seqbench.terminal import print_rows
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LIGHTNING = ("fit", "validate", "test", "predict")
+COMPILING = (*LIGHTNING, "sweep", "bench", "show")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,6 +65,8 @@ def _exit(message: str, status: int, debug: bool = False) -> NoReturn:
 
 
 def _run(arguments: list[str]) -> None:
+    if arguments[:1] and arguments[0] in COMPILING and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise SeqbenchError("NUMBA_DISABLE_JIT is set, so nothing can be compiled: unset it")
     if arguments and arguments[0] in LIGHTNING:
         from seqbench.train.fitting import run
 

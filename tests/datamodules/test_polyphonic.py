@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -129,3 +130,36 @@ def test_refuses_what_is_no_mat(tmp_path):
     (tmp_path / "b.mat").write_bytes(bytes(9 * 2**20))
     with pytest.raises(SeqbenchError, match="bytes"):
         read_mat(tmp_path / "b.mat")
+
+
+@pytest.mark.faults("F15")
+def test_a_damaged_mat_is_told_in_one_line_whatever_its_bytes(tmp_path):
+    """Cut short everywhere, and with single bytes of another value."""
+    good = write(tmp_path / "good.mat", [np.eye(3, 88, dtype=np.uint8)], more=np.zeros(3)).read_bytes()
+    draw = np.random.default_rng(0)
+    damaged = [good[:end] for end in range(0, len(good), 37)]
+    for _ in range(200):
+        changed = np.frombuffer(good, np.uint8).copy()
+        changed[draw.integers(128, len(good), 3)] = draw.integers(0, 256, 3)
+        damaged.append(changed.tobytes())
+    path, told = tmp_path / "a.mat", []
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            read_mat(path)
+        except SeqbenchError as error:
+            told.append(str(error))
+    assert len(told) > 100
+    assert all(line.startswith(str(path)) and "\n" not in line for line in told)
+
+
+@pytest.mark.faults("F15")
+def test_a_mat_that_unpacks_to_more_than_any_set_is_refused_before_it_does(tmp_path):
+    path = tmp_path / "bomb.mat"
+    scipy.io.savemat(path, {"traindata": np.zeros(160 * 2**20, np.uint8)}, do_compression=True)
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(SeqbenchError, match=r"bomb\.mat .*unpacks to more"):
+        read_mat(path)
+    assert tracemalloc.get_traced_memory()[1] < 300 * 2**20
+    tracemalloc.stop()
