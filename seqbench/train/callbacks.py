@@ -269,11 +269,11 @@ class EpochProgress(ProgressBar):
         )  # fmt: skip
         # What does not fit into a line is broken into several, or left out: never the epoch and the time left.
         if self._console.width >= 60:
-            name, figures = (
+            unit, figures = (
                 TextColumn(f"{{task.{field}}}", table_column=Column()) for field in ("description", "fields[figures]")
             )
             bar = BarColumn(min(40, self._console.width // 8))
-            columns = (name, bar, *columns, figures)
+            columns = (unit, bar, *columns, figures)
         self._progress = Progress(*columns, console=self._console)
         total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         assert isinstance(pl_module, SequenceModel)

@@ -32,9 +32,9 @@ def narrow(monkeypatch: pytest.MonkeyPatch):
     [
         (80, ["data", "list"], ["229", "76", "77", "160"]),
         (40, ["data", "list"], ["229", "76", "77", "160"]),
-        (80, ["cells"], ["19,728", "23,688"]),
-        (40, ["cells"], ["19,728", "23,688"]),
-        (24, ["cells"], ["19,728", "23,688"]),
+        (80, ["cells"], ["19,728", "23,605"]),
+        (40, ["cells"], ["19,728", "23,605"]),
+        (24, ["cells"], ["19,728", "23,605"]),
     ],
 )
 def test_a_narrow_terminal_gets_every_number(seqbench, narrow, capsys, columns, command, numbers):
@@ -58,10 +58,9 @@ def test_a_progress_bar_keeps_its_epoch_and_the_time_left(fit, monkeypatch, colu
     console = Console(file=seen, force_terminal=True, width=columns, color_system=None)
     monkeypatch.setattr(callbacks, "Console", lambda stderr: console)
     fit("--model.seed", "[0, 1]", epochs=2)
-    last = seen.getvalue().rsplit("2/2", 1)[1]
-    assert " epochs 0:00:0" in last
-    assert " < 0:00:00" in last
-    assert ("valid" in last) == (columns == 80)
+    told = seen.getvalue()
+    assert re.search(r"2/2 +epochs +0:\d\d:\d\d +< +0:00:00", told)
+    assert ("valid" in told) == (columns == 80)
 
 
 def test_an_ascii_terminal_gets_question_marks(monkeypatch, seqbench):
