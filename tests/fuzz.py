@@ -158,7 +158,7 @@ def recording(draw: random.Random, folder: Path) -> None:
 
 
 def mat(draw: random.Random, folder: Path) -> None:
-    """A .mat file of rolls in a mirror: other bytes than those pinned must not come to scipy, whose reader may crash."""
+    """A .mat file of rolls in a mirror: bytes that are not pinned must not come to scipy, whose reader may crash."""
     cell = np.empty((1, 2), dtype=object)
     cell[0] = [np.eye(draw.randrange(1, 9), 88, dtype=np.uint8) for _ in range(2)]
     file = io.BytesIO()

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 import torch
 
-from seqbench.datamodules.polyphonic import read_mat
+from seqbench.datamodules.polyphonic import JSBChorales, read_mat
 from seqbench.task import SeqbenchError
 
 # name: sequences, frames, longest, lowest and highest MIDI note
@@ -150,7 +150,7 @@ def test_other_bytes_than_those_pinned_never_come_to_scipy(alone, tmp_path, monk
     monkeypatch.setenv("SEQBENCH_MIRROR", str(tmp_path))
     monkeypatch.setattr(scipy.io, "loadmat", lambda *arguments, **options: pytest.fail("read"))
     with pytest.raises(SeqbenchError, match=f"{path} .SEQBENCH_MIRROR. has sha256"):
-        datamodules.find("JSBChorales")().load()
+        JSBChorales().load()
 
 
 @pytest.mark.faults("F15")
