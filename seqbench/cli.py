@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from seqbench.task import SeqbenchError
+from seqbench.terminal import print_rows
 
-LONGEST = 32  # characters of a cell that a terminal gets
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LIGHTNING = ("fit", "validate", "test", "predict")
+COMPILING = (*LIGHTNING, "sweep", "bench", "show")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,25 +28,45 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main() -> None:
-    """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM."""
+    """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM.
+
+    1 where something of ours broke. A traceback is shown with --debug or SEQBENCH_DEBUG=1 alone.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1 or os.environ.get("SEQBENCH_DEBUG", "") not in ("", "0")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # names that an ASCII terminal cannot show
     try:
         if sys.platform == "win32":
             raise SeqbenchError("Windows is not supported: use Linux or macOS, or Linux within Windows (WSL)")
-        _run(sys.argv[1:])
+        _run(arguments)
     except SeqbenchError as error:
-        _exit(f"seqbench: error: {error}", 2)
+        _exit(f"seqbench: error: {_one_line(error)}", 2, debug)
     except KeyboardInterrupt:
         _exit("seqbench: interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has what it wanted, as in `seqbench cells | head`
+    except Exception as error:  # noqa: BLE001  # whatever it is: a traceback tells a user nothing
+        if isinstance(error, OSError) and error.errno in FULL:
+            where = f" ({error.filename})" if error.filename else ""
+            _exit(f"seqbench: error: the disk is full{where}: free some space, or write elsewhere", 2, debug)
+        told = f"{type(error).__name__}: {_one_line(error)}"
+        _exit(f"seqbench: internal error: {told} (--debug shows where; please report)", 1, debug)
 
 
-def _exit(message: str, status: int) -> NoReturn:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:1000]
+
+
+def _exit(message: str, status: int, debug: bool = False) -> NoReturn:
+    if debug:
+        traceback.print_exc()
     print(message, file=sys.stderr)
     sys.exit(status)
 
 
 def _run(arguments: list[str]) -> None:
+    if arguments[:1] and arguments[0] in COMPILING and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise SeqbenchError("NUMBA_DISABLE_JIT is set, so nothing can be compiled: unset it")
     if arguments and arguments[0] in LIGHTNING:
         from seqbench.train.fitting import run
 
@@ -59,6 +84,7 @@ def _run(arguments: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("seqbench", description="Recurrent units compared fairly on polyphonic music and raw speech.")
+    parser.epilog = "After an error --debug (or SEQBENCH_DEBUG=1) shows where it comes from."
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     helps = {
         "fit": "train, then test the best weights: seqbench fit -c jsb -c chung2014 --model.cell GRU",
@@ -168,7 +194,7 @@ def _cells(options: argparse.Namespace) -> None:
         hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count)
         counts = count_parameters(cell, options.input_size, hidden, outputs)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
-    _print(rows, options.json)
+    print_rows(rows, options.json)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -193,7 +219,7 @@ def _sweep(options: argparse.Namespace) -> None:
     design = Design(options.rest, units, rates, options.seeds, stages, size)
     engine = {"local": engines.local, "ray": engines.ray}[options.engine]
     complete = sweep.sweep(design, options.out, engine)
-    _print(sweep.results(options.out), options.json)
+    print_rows(sweep.results(options.out), options.json)
     if not complete:
         raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
 
@@ -227,33 +253,33 @@ def _rates(text: str, seed: int) -> list[float]:
 def _sweep_status(options: argparse.Namespace) -> None:
     from seqbench.search.sweep import status
 
-    _print(status(options.dir), options.json)
+    print_rows(status(options.dir), options.json)
 
 
 def _extract(options: argparse.Namespace) -> None:
     from seqbench.train.extract import extract
 
     path = extract(options.checkpoint, options.replica, options.run_dir)
-    _print({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
+    print_rows({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
 
 
 def _data_list(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
-    _print(listing.rows(), options.json)
+    print_rows(listing.rows(), options.json)
 
 
 def _data_prepare(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
-    _print(listing.prepare(options.name), options.json)
+    print_rows(listing.prepare(options.name), options.json)
 
 
 def _data_floors(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
     floors = listing.floors(options.name)
-    _print(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
+    print_rows(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -273,7 +299,7 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
 
     board = build(options.records, options.out, options.check)
     if options.json:
-        _print(as_json(board), True)
+        print_rows(as_json(board), True)
     else:
         print_board(board, Console())
         print("up to date" if options.check else options.out / "index.html")
@@ -321,41 +347,9 @@ def _leaderboard_diff(options: argparse.Namespace) -> None:
 def _tell(items: list[Any], as_json: bool, nothing: str = "") -> None:
     """Dataclasses, a line each; or JSON."""
     if as_json:
-        _print([dataclasses.asdict(item) for item in items], True)
+        print_rows([dataclasses.asdict(item) for item in items], True)
     else:
         print("\n".join(map(str, items)) or nothing)
-
-
-def _print(value: Any, as_json: bool) -> None:
-    """A list of rows as a table, a single row as lines; or JSON."""
-    if as_json:
-        print(json.dumps(value, indent=1, allow_nan=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    rows = value if isinstance(value, list) else [{"": name, "value": text} for name, text in value.items()]
-    console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        texts = [_shown(cell) for cell in row.values()]
-        if console.is_terminal:
-            texts = [text if len(text) <= LONGEST else text[: LONGEST - 1] + "…" for text in texts]
-        table.add_row(*texts)
-    if not console.is_terminal:
-        console.width = 10_000  # a pipe gets whole lines
-    console.print(table)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

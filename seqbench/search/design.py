@@ -123,10 +123,11 @@ def load_design(out: Path) -> Design:
         SeqbenchError: there is none, or it cannot be read.
     """
     try:
-        return Design(**json.loads((out / DESIGN).read_text(encoding="utf-8")))
+        found: Design = rec.decode(Design, json.loads((out / DESIGN).read_text(encoding="utf-8")), "sweep")
+        return found
     except FileNotFoundError as error:
         raise SeqbenchError(f"{out} holds no sweep: begin one by seqbench sweep --out {out}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SeqbenchError(
             f"{out / DESIGN} cannot be read ({error}): restore it, or begin anew in another --out"
         ) from error

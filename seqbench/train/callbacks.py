@@ -18,7 +18,16 @@ import torch
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 from torch import Tensor
 
 from seqbench.task import SeqbenchError
@@ -255,10 +264,16 @@ class EpochProgress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self._console.is_terminal:
             return
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
-            TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+        columns: tuple[ProgressColumn, ...] = (
+            MofNCompleteColumn(), TextColumn("epochs"), TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
         )  # fmt: skip
+        # What does not fit into a line is broken into several, or left out: never the epoch and the time left.
+        if self._console.width >= 60:
+            unit, figures = (
+                TextColumn(f"{{task.{field}}}", table_column=Column()) for field in ("description", "fields[figures]")
+            )
+            bar = BarColumn(min(40, self._console.width // 8))
+            columns = (unit, bar, *columns, figures)
         self._progress = Progress(*columns, console=self._console)
         total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         assert isinstance(pl_module, SequenceModel)

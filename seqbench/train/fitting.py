@@ -29,7 +29,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from seqbench.datamodules.base import SequenceData
 from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
-from seqbench.train.arguments import import_path, resolve
+from seqbench.train.arguments import check_classes, import_path, resolve
 from seqbench.train.callbacks import EpochProgress, Replicas
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
@@ -108,6 +108,10 @@ class SeqbenchCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         # Lightning's own warns when sys.argv is not empty beside given arguments.
         self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """What a config names is held against its place before any of it is called."""
+        check_classes(self.config[self.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's own lets a checkpoint's settings override the command line's; here they must agree."""

@@ -303,7 +303,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         saved["seqbench"]
-    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
     if "rows" not in saved["state_dict"]:
         raise SeqbenchError(f"{path} was made by an older seqbench, before its weights were one tensor: train it again")
