@@ -34,6 +34,8 @@ from seqbench.train.callbacks import EpochProgress, Replicas
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
 
+AS_SIGTERM = (signal.SIGHUP, signal.SIGUSR1)
+
 
 class Parser(LightningArgumentParser):
     """Tells a mistake in one line, with the remedy."""
@@ -299,14 +301,21 @@ def run(arguments: list[str]) -> SeqbenchCLI:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """After ^C Lightning leaves it ignored, which a notebook would not survive."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """SIGHUP and SIGUSR1 end a run as SIGTERM does; afterwards all signals do what they did before.
+
+    A terminal that is closed sends the first, SLURM the second before a job's time is over. After ^C Lightning leaves
+    that ignored, which a notebook would not survive.
+    """
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *AS_SIGTERM)}
+    in_main = threading.current_thread() is threading.main_thread()
+    for number in AS_SIGTERM:
+        if in_main and kept[number] == signal.SIG_DFL:  # nohup has the first ignored
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in kept.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+        for number, handler in kept.items() if in_main else ():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _keep_pages() -> None:
