@@ -31,6 +31,7 @@ from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 from seqbench.train.arguments import import_path, resolve
 from seqbench.train.callbacks import EpochProgress, Replicas
+from seqbench.train.keeping import WholeCheckpoints, no_room
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
 
@@ -146,7 +147,9 @@ class SeqbenchCLI(LightningCLI):
             kwargs["profiler"] = Unwatched()
         own = self._get(self.config_init, "trainer")["callbacks"] or []
         own = own if isinstance(own, list) else [own]
-        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+        trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+        return trainer
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as it will be used: sections data, model, trainer, run, plain values only."""
@@ -290,6 +293,8 @@ def run(arguments: list[str]) -> SeqbenchCLI:
         except (ValueError, TypeError) as error:
             # jsonargparse wraps what a constructor raises.
             raise _own_error(error) or error from error
+        except OSError as error:
+            raise no_room(error) or error from error
         except SIGTERMException:
             sys.exit(143)
         except SystemExit as stop:

@@ -7,6 +7,7 @@ A group of several replicas keeps config and checkpoints in runs/<group>/; its r
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import shlex
@@ -27,6 +28,7 @@ from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting
 from seqbench.train.identity import identity
+from seqbench.train.keeping import claim, is_whole
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
 
@@ -53,6 +55,7 @@ class Recorder(L.Callback):
         self._writers: list[SummaryWriter] = []
         self._floors: dict[str, Score] = {}
         self._scale: float | None = None
+        self._claim = contextlib.ExitStack()
         self._fit_started = False
         self._trained, self._resumed = 0, 0  # whole epochs, and those of the checkpoint that training began with
         self._factor = 1.0  # of all rates, in the epoch under way
@@ -109,6 +112,7 @@ class Recorder(L.Callback):
     def _make_folder(self) -> None:
         # Checked here, as Lightning's ModelCheckpoint succeeds without saving where it cannot write.
         try:
+            self._claim = claim(self.folder / run_id for run_id in self.run_ids)
             (self.group_folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(self.config, sort_keys=False)
             (self.group_folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -242,6 +246,7 @@ class Recorder(L.Callback):
         for writer in self._writers:
             writer.close()
         self._writers = []
+        self._claim.close()
 
     def _write(
         self,
@@ -301,6 +306,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         SeqbenchError: it is none, cannot be read, or is too old.
     """
     try:
+        if not is_whole(path):
+            raise SeqbenchError(f"{path} is damaged, or not a checkpoint of seqbench: train from the start")
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         saved["seqbench"]
     except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
