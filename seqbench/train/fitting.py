@@ -149,6 +149,7 @@ class SeqbenchCLI(LightningCLI):
         own = own if isinstance(own, list) else [own]
         trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
         trainer.strategy.checkpoint_io = WholeCheckpoints()
+        _first_process_stops(trainer)
         return trainer
 
     def resolved(self) -> dict[str, Any]:
@@ -237,6 +238,19 @@ def _refuse(config: Any) -> None:
         raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
     if config["seed_everything"] is not False:
         raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
+
+
+def _first_process_stops(trainer: L.Trainer) -> None:
+    """Under ddp the first process alone follows SIGTERM, and ends the others once its records are written.
+
+    Lightning's own handler talks to the other processes, which are in the middle of talking of something else: abort.
+    """
+    connector = trainer._signal_connector
+
+    def note(number: int, frame: Any) -> None:
+        connector.received_sigterm = trainer.is_global_zero
+
+    connector._sigterm_notifier_fn = note  # type: ignore[method-assign, assignment]
 
 
 def fit(*configs: str | Path, **flags: Any) -> list[Record]:

@@ -11,12 +11,14 @@ import contextlib
 import math
 import pickle
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -241,6 +243,8 @@ class Recorder(L.Callback):
                 end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
                 self._write(trainer, pl_module, k, *end, (None, None, None))
         self._close()
+        if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)  # the other processes of ddp would complain that this one is gone
 
     def _close(self) -> None:
         for writer in self._writers:
