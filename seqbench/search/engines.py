@@ -26,7 +26,7 @@ from seqbench.train.fitting import AS_SIGTERM
 MEMORY_SHARE = 0.6
 KEPT_PER_STATE = 4  # values that autograd keeps of each gate and state, counted on GRU and LSTM
 KEPT_PER_OUTPUT = 4  # logits, targets, their products and the gradient
-REASON = re.compile(r"^(?:seqbench: error|[\w.]*(?:Error|Exception)):.*", re.MULTILINE)
+REASON = re.compile(r"^(?:seqbench: (?:error: )?(.+)|([\w.]*(?:Error|Exception): .+))$")
 NO_MEMORY = re.compile(r"out ?of ?memory|MemoryError|can(?:no|')t allocate memory|unable to allocate", re.IGNORECASE)
 
 
@@ -235,5 +235,6 @@ def log_path(out: Path, group: Group) -> Path:
 def reason(log: bytes) -> str:
     """Why a group failed, in one line: the last error that it told."""
     text = log.decode(errors="replace").strip()
-    told = REASON.findall(text) or text.splitlines()
-    return told[-1].removeprefix("seqbench: error: ") if told else "ended without a word"
+    lines = text.splitlines() or ["ended without a word"]
+    told = [found[1] or found[2] for line in lines if (found := REASON.match(line))]
+    return (told or lines)[-1]

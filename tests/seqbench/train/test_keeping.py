@@ -65,7 +65,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(fit, refusal, tmp_path, mon
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        assert "No space left" in refusal("fit", *BASE, "--trainer.max_epochs", "4")
+        quiet = ["--trainer.enable_progress_bar", "false"]
+        assert "No space left" in refusal("fit", *BASE, "--trainer.max_epochs", "4", *quiet)
     folder = tmp_path / "runs" / whole.run_id
     assert not (folder / "record.json").exists()
     assert os.listdir(folder / "checkpoints") == ["last.ckpt"] * (epoch > 0)
