@@ -235,22 +235,24 @@ class Recorder(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SequenceModel)
-        if self._fit_started and trainer.is_global_zero:
-            stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
-            status: rec.Status = "interrupted" if stopped else "failed"
-            message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
-            for k in range(len(self.run_ids)):
-                end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
-                self._write(trainer, pl_module, k, *end, (None, None, None))
-        self._close()
-        if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+        stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        try:
+            if self._fit_started and trainer.is_global_zero:
+                status: rec.Status = "interrupted" if stopped else "failed"
+                message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
+                for k in range(len(self.run_ids)):
+                    end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
+                    self._write(trainer, pl_module, k, *end, (None, None, None))
+        finally:
+            self._close()
+        if stopped and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
             launcher.kill(signal.SIGKILL)  # the other processes of ddp would complain that this one is gone
 
     def _close(self) -> None:
+        self._claim.close()
         for writer in self._writers:
             writer.close()
         self._writers = []
-        self._claim.close()
 
     def _write(
         self,
