@@ -299,7 +299,7 @@ class TestRay:
         long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "600"])
         command = [sys.executable, "-c", KILLED_RAY, str(tmp_path), json.dumps(dataclasses.asdict(long))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-        assert "killed" in done.stdout, done.stderr[-2000:]
+        assert "killed ['" in done.stdout, done.stderr[-2000:]
         assert done.returncode == 0, done.stderr[-2000:]
         assert "goes on from its checkpoint" in done.stderr
         found = records(tmp_path)
@@ -314,16 +314,12 @@ from seqbench.search import cluster, sweep
 from seqbench.search.design import Design
 
 def kill_workers():
-    while True:
-        found = subprocess.run(["pgrep", "-f", "^ray::train_packed"], capture_output=True, text=True).stdout.split()
-        if found:
-            while not list(Path(sys.argv[1]).glob("*/checkpoints/last.ckpt")):
-                time.sleep(0.1)
-            for pid in found:
-                os.kill(int(pid), signal.SIGKILL)
-            print("killed", found, flush=True)
-            return
+    while not list(Path(sys.argv[1]).glob("*/checkpoints/last.ckpt")):
         time.sleep(0.1)
+    found = subprocess.run(["pgrep", "-f", "^ray::train_packed"], capture_output=True, text=True).stdout.split()
+    for pid in found:
+        os.kill(int(pid), signal.SIGKILL)
+    print("killed", found, flush=True)
 
 threading.Thread(target=kill_workers, daemon=True).start()
 whole = Design(**json.loads(sys.argv[2]))
