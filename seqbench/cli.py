@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import errno
 import json
 import os
@@ -108,21 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("unit")
     show.add_argument("--as", dest="stage", choices=["expressions", "plan", "numba", "llvm", "triton"], default="plan")
 
-    sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
-    sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
-    sweep.epilog = "seqbench sweep status DIR [--json]: done, running, diverged, failed, missing."
-    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
-    sweep.add_argument(
-        "--rates", default="10", metavar="N|A,B",
-        help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
-    )  # fmt: skip
-    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
-    sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
-    sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
-    sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
-    sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
-    sweep.add_argument("--engine", choices=["local", "ray"], default="local")
-    sweep.set_defaults(passes_on=True)
+    _sweep_options(commands)
 
     extract = _command(commands, "extract", _extract, "a solo checkpoint of one replica of a group's")
     extract.add_argument("checkpoint", type=Path)
@@ -143,6 +130,35 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
     return parser
+
+
+def _sweep_options(commands: Any) -> None:
+    from seqbench.search.asked import shard, share
+
+    sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
+    sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
+    sweep.epilog = "seqbench sweep status DIR [--json]: for each unit and rate what is done, epoch, best, time left."
+    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
+    sweep.add_argument(
+        "--rates", default="10", metavar="N|A,B",
+        help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
+    )  # fmt: skip
+    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
+    sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
+    sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
+    sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
+    sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
+    sweep.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="the I-th of N shares alone, counted from 1; others may run beside it",
+    )
+    sweep.add_argument("--engine", choices=["local", "ray"], default="local")
+    sweep.add_argument("--jobs", type=_positive, metavar="N", help="groups at once (default: one a GPU, or one a core)")
+    sweep.add_argument("--cpus", type=_positive, metavar="N", help="with Ray: cores of a group (default 1)")
+    sweep.add_argument("--gpus", type=share, metavar="X", help="with Ray: GPUs of a group, or a part (default 1 or 0)")
+    sweep.set_defaults(passes_on=True)
 
 
 def _leaderboard(actions: Any) -> None:
@@ -206,54 +222,44 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from seqbench.search import engines, sweep
-    from seqbench.search.design import STAGES, Design
+    from seqbench.search import asked, sweep
+    from seqbench.search.status import status
 
-    units = _units(options.cells)
-    stages = options.stages.split(",")
-    if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
-        raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
-    stages = [stage for stage in STAGES if stage in stages]
-    rates = _rates(options.rates, options.sweep_seed)
-    size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
-    design = Design(options.rest, units, rates, options.seeds, stages, size)
-    engine = {"local": engines.local, "ray": engines.ray}[options.engine]
-    complete = sweep.sweep(design, options.out, engine)
+    engine, plan = asked.engine(options), asked.design(options)
+    complete = sweep.sweep(plan, options.out, engine, options.shard)
     print_rows(sweep.results(options.out), options.json)
     if not complete:
         raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
-
-
-def _units(text: str) -> list[str]:
-    """Class names, but import paths where a unit is neither of the suite nor offered by an installed package."""
-    from seqbench.cells import cells, find
-
-    found = {name: find(name) for name in text.split(",")}
-    short = [kind.__name__ for kind in found.values()]
-    if len(set(short)) < len(text.split(",")):
-        raise SeqbenchError(f"--cells {text}: give each unit once")
-    by_path = ("." in name and kind not in cells().values() for name, kind in found.items())
-    return [name if own else kind for name, kind, own in zip(found, short, by_path, strict=True)]
-
-
-def _rates(text: str, seed: int) -> list[float]:
-    from seqbench.search.design import draw_rates
-
-    if text.isdecimal() and int(text) > 0:
-        return draw_rates(int(text), seed)
-    try:
-        rates = [float(rate) for rate in text.split(",")]
-    except ValueError:
-        rates = []
-    if not rates or not all(0 < rate < float("inf") for rate in rates) or len(set(rates)) < len(rates):
-        raise SeqbenchError(f"--rates {text}: give how many to draw, or different positive rates, e.g. 1e-3,3e-4")
-    return rates
+    state = status(options.out)
+    if left := state["planned"] - state["done"] - state["diverged"]:
+        print(f"{left} runs are other shards', or wait for them: give the same command after them", file=sys.stderr)
 
 
 def _sweep_status(options: argparse.Namespace) -> None:
-    from seqbench.search.sweep import status
+    from seqbench.search.status import STATES, status
 
-    print_rows(status(options.dir), options.json)
+    state = status(options.dir)
+    if options.json:
+        print_rows(state, True)
+        return
+
+    def counts(row: dict[str, Any]) -> str:
+        return ", ".join(f"{row[name]} {name}" for name in STATES if row[name])
+
+    print_rows([_status_row(row, counts(row)) for row in state["runs"]], False)
+    print(f"{state['planned']} runs: {counts(state)}")
+
+
+def _status_row(row: dict[str, Any], counts: str) -> dict[str, Any]:
+    left = row["seconds_left"]
+    return {
+        "unit": row["unit"],
+        "rate": "best" if row["rate"] is None else f"{row['rate']:.4g}",
+        "runs": counts,
+        "epoch": "-" if row["epoch"] is None else f"{row['epoch']}/{row['of'] or '?'}",
+        "best valid": "-" if row["best"] is None else row["best"],
+        "left": "-" if left is None else str(datetime.timedelta(seconds=left)),
+    }
 
 
 def _extract(options: argparse.Namespace) -> None:

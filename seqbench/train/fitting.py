@@ -31,8 +31,11 @@ from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 from seqbench.train.arguments import check_classes, import_path, resolve
 from seqbench.train.callbacks import EpochProgress, Replicas
+from seqbench.train.keeping import WholeCheckpoints, no_room
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
+
+AS_SIGTERM = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class Parser(LightningArgumentParser):
@@ -151,7 +154,10 @@ class SeqbenchCLI(LightningCLI):
             kwargs["profiler"] = Unwatched()
         own = self._get(self.config_init, "trainer")["callbacks"] or []
         own = own if isinstance(own, list) else [own]
-        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+        trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+        _first_process_stops(trainer)
+        return trainer
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as it will be used: sections data, model, trainer, run, plain values only."""
@@ -241,6 +247,19 @@ def _refuse(config: Any) -> None:
         raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
 
 
+def _first_process_stops(trainer: L.Trainer) -> None:
+    """Under ddp the first process alone follows SIGTERM, and ends the others once its records are written.
+
+    Lightning's own handler talks to the other processes, which are in the middle of talking of something else: abort.
+    """
+    connector = trainer._signal_connector
+
+    def note(number: int, frame: Any) -> None:
+        connector.received_sigterm = trainer.is_global_zero
+
+    connector._sigterm_notifier_fn = note  # type: ignore[method-assign, assignment]
+
+
 def fit(*configs: str | Path, **flags: Any) -> list[Record]:
     """`seqbench fit` from Python, as `seqbench.fit("jsb", "chung2014", **{"model.cell": "GRU", "model.rate": 1e-3})`.
 
@@ -295,6 +314,8 @@ def run(arguments: list[str]) -> SeqbenchCLI:
         except (ValueError, TypeError) as error:
             # jsonargparse wraps what a constructor raises.
             raise _own_error(error) or error from error
+        except OSError as error:
+            raise no_room(error) or error from error
         except SIGTERMException:
             sys.exit(143)
         except SystemExit as stop:
@@ -306,14 +327,21 @@ def run(arguments: list[str]) -> SeqbenchCLI:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """After ^C Lightning leaves it ignored, which a notebook would not survive."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """SIGHUP and SIGUSR1 end a run as SIGTERM does; afterwards all signals do what they did before.
+
+    A terminal that is closed sends the first, SLURM the second before a job's time is over. After ^C Lightning leaves
+    that ignored, which a notebook would not survive.
+    """
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *AS_SIGTERM)}
+    in_main = threading.current_thread() is threading.main_thread()
+    for number in AS_SIGTERM:
+        if in_main and kept[number] == signal.SIG_DFL:  # nohup has the first ignored
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in kept.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+        for number, handler in kept.items() if in_main else ():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _keep_pages() -> None:

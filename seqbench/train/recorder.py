@@ -7,15 +7,18 @@ A group of several replicas keeps config and checkpoints in runs/<group>/; its r
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -27,6 +30,7 @@ from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting
 from seqbench.train.identity import identity
+from seqbench.train.keeping import claim, is_whole
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
 
@@ -53,6 +57,7 @@ class Recorder(L.Callback):
         self._writers: list[SummaryWriter] = []
         self._floors: dict[str, Score] = {}
         self._scale: float | None = None
+        self._claim = contextlib.ExitStack()
         self._fit_started = False
         self._trained, self._resumed = 0, 0  # whole epochs, and those of the checkpoint that training began with
         self._factor = 1.0  # of all rates, in the epoch under way
@@ -109,6 +114,7 @@ class Recorder(L.Callback):
     def _make_folder(self) -> None:
         # Checked here, as Lightning's ModelCheckpoint succeeds without saving where it cannot write.
         try:
+            self._claim = claim(self.folder / run_id for run_id in self.run_ids)
             (self.group_folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(self.config, sort_keys=False)
             (self.group_folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -229,16 +235,21 @@ class Recorder(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SequenceModel)
-        if self._fit_started and trainer.is_global_zero:
-            stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
-            status: rec.Status = "interrupted" if stopped else "failed"
-            message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
-            for k in range(len(self.run_ids)):
-                end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
-                self._write(trainer, pl_module, k, *end, (None, None, None))
-        self._close()
+        stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        try:
+            if self._fit_started and trainer.is_global_zero:
+                status: rec.Status = "interrupted" if stopped else "failed"
+                message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
+                for k in range(len(self.run_ids)):
+                    end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
+                    self._write(trainer, pl_module, k, *end, (None, None, None))
+        finally:
+            self._close()
+        if stopped and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)  # the other processes of ddp would complain that this one is gone
 
     def _close(self) -> None:
+        self._claim.close()
         for writer in self._writers:
             writer.close()
         self._writers = []
@@ -301,6 +312,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         SeqbenchError: it is none, cannot be read, or is too old.
     """
     try:
+        if not is_whole(path):
+            raise SeqbenchError(f"{path} is damaged, or not a checkpoint of seqbench: train from the start")
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         saved["seqbench"]
     except (
