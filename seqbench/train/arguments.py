@@ -99,6 +99,12 @@ def config_file(name: str) -> Path:
     return shipped[name]
 
 
+def protocols() -> list[str]:
+    """The configs of the suite that are protocols."""
+    sections = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}
+    return [name for name, config in sections.items() if (config.get("run") or {}).get("protocol")]
+
+
 def _named_in(config: Path) -> Iterator[tuple[str, str]]:
     """The classes of data and unit in a config file; the parser tells what else is wrong with it."""
     sections = _sections(config)

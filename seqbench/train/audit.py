@@ -50,7 +50,7 @@ def known(place: str) -> frozenset[str]:
         return _classes_of(optim, optim.Optimizer) | _classes_of(own, optim.Optimizer)
     if place == "model.schedule":
         return _classes_of(schedules, schedules.LRScheduler)
-    return _classes_of(callbacks, callbacks.Callback) - WATCHING
+    return _classes_of(callbacks, callbacks.Callback) - {kind.__name__ for kind in WATCHING}
 
 
 def _classes_of(module: Any, base: type) -> frozenset[str]:

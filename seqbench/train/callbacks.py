@@ -11,11 +11,12 @@ import logging
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.progress import (
@@ -43,6 +44,23 @@ def fitting(trainer: L.Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
+def log_figures(module: L.LightningModule, name: str, figures: dict[int, float], alone: bool) -> None:
+    """Hands figures to Lightning's loggers, and to the callbacks that monitor one; once an epoch, as a step is short.
+
+    Args:
+        module: whose epoch ends.
+        name: of the mean over the replicas whose figure is finite; replica k's own is NAME/replica_k.
+        figures: by replica, counted as the group began.
+        alone: whether there is but one replica, whose figure is the mean.
+    """
+    known = [figure for figure in figures.values() if math.isfinite(figure)]
+    mean = math.fsum(known) / len(known) if known else math.nan
+    # All processes have the same figures; their mean, which is asked for lest Lightning warn, is each one's.
+    module.log(name, mean, prog_bar=name.endswith("/nll"), sync_dist=True, batch_size=1)
+    for k, figure in figures.items() if not alone else ():
+        module.log(f"{name}/replica_{k}", figure, sync_dist=True, batch_size=1)
+
+
 class Epoch(NamedTuple):
     """An entry of the curves; lists [R], NaN where a replica was dropped.
 
@@ -65,6 +83,16 @@ class Epoch(NamedTuple):
     gradient: list[float]
     update: list[float]
     floored: list[float]
+
+    def figures(self) -> dict[str, list[float]]:
+        """What is drawn of an epoch, by the names that curves have; lists [R]."""
+        drawn = {
+            "train/nll": self.train,
+            "valid/nll": self.valid,
+            "rule/gradient_norm": self.gradient,
+            "rule/update_over_weights": self.update,
+        }
+        return drawn | ({"rule/weights_at_floor": self.floored} if self.floored else {})
 
 
 class Replicas(L.Callback):
@@ -135,7 +163,11 @@ class Replicas(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The end of an epoch, as Lightning validates before it calls the training epoch's own end."""
         assert isinstance(pl_module, SequenceModel)
-        if trainer.sanity_checking or not fitting(trainer):
+        if trainer.sanity_checking:
+            return
+        if not fitting(trainer):
+            nll = dict(zip(pl_module.slots, pl_module.valid_nll.per_replica().tolist(), strict=True))
+            log_figures(pl_module, "valid/nll", nll, len(self.best) == 1)
             return
         epoch, slots = trainer.current_epoch, torch.tensor(pl_module.slots)
         optimizer = trainer.optimizers[0]
@@ -150,6 +182,9 @@ class Replicas(L.Callback):
         self.curve.append(Epoch(epoch, trainer.global_step, self.seconds, train.tolist(), valid.tolist(), *watched))
         _warn(self.curve, pl_module)
         self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
+        trained = self.running.nonzero().flatten().tolist()
+        for name, figures in self.curve[-1].figures().items():
+            log_figures(pl_module, name, {k: figures[k] for k in trained}, len(self.best) == 1)
         alive = torch.zeros(len(self.best), dtype=torch.bool)
         alive[slots] = pl_module.alive.cpu()
         self.diverged |= self.running & ~alive
@@ -244,6 +279,17 @@ def _compile(trainer: L.Trainer, module: SequenceModel) -> None:
         batch = trainer.strategy.batch_to_device(next(iter(loader)))
         nats, _ = module.sequence_nats(batch)
     torch.autograd.grad(nats.sum(), module.rows)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """last.ckpt, after every epoch.
+
+    A class of its own: Lightning knows the states of callbacks by class and options, and a user may want two.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # With save_last and save_top_k=0 Lightning 2.6 saves at the end of a fit only.
+        super().__init__(folder, filename="last", save_top_k=1, enable_version_counter=False)
 
 
 class EpochProgress(ProgressBar):

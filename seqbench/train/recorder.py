@@ -28,7 +28,7 @@ from seqbench import record as rec
 from seqbench.datamodules.base import Split
 from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import Score, SeqbenchError, Task
-from seqbench.train.callbacks import Replicas, fitting
+from seqbench.train.callbacks import Replicas, fitting, log_figures
 from seqbench.train.identity import identity
 from seqbench.train.keeping import claim, is_whole
 from seqbench.train.module import SequenceModel
@@ -136,6 +136,7 @@ class Recorder(L.Callback):
             "config": self.config,
             "identity": self.identity,
             "digest": self.task.digest,
+            "task": vars(self.task),
             "runs": self._runs(),
             "slots": pl_module.slots,
         }
@@ -182,23 +183,23 @@ class Recorder(L.Callback):
         entry = self.replicas.curve[-1]
         for k, writer in enumerate(self._writers):
             if self.replicas.last_epoch[k] == entry.epoch:
-                writer.add_scalar("train/nll", entry.train[k], entry.step)
-                writer.add_scalar("valid/nll", entry.valid[k], entry.step)
+                for name, figures in entry.figures().items():
+                    writer.add_scalar(name, figures[k], entry.step)
                 writer.add_scalar("rule/rate", self._factor * self.rates[k], entry.step)
-                writer.add_scalar("rule/gradient_norm", entry.gradient[k], entry.step)
-                writer.add_scalar("rule/update_over_weights", entry.update[k], entry.step)
-                if entry.floored:
-                    writer.add_scalar("rule/weights_at_floor", entry.floored[k], entry.step)
                 writer.flush()
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After a fit the best weights are tested in the same process; only then is a run over."""
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModel)
         nats, frames, first = (part.tolist() for part in pl_module.tested())
         self.scores = [
             rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
             for k in range(pl_module.R)
         ]
+        log_figures(pl_module, "test/nll", {k: score.nll for k, score in enumerate(self.scores)}, pl_module.R == 1)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a fit the best weights are tested in the same process; only then is a run over."""
+        assert isinstance(pl_module, SequenceModel)
         if self._fit_started and trainer.is_global_zero:
             others = [self._score(trainer, pl_module, split) for split in ("train", "valid")]
             for k, score in enumerate(self.scores):
