@@ -4,9 +4,10 @@ PYTHONS := 3.11 3.12 3.13
 VENV ?= .venv
 BIN := $(VENV)/bin
 UNITS := Tanh GRU LSTM
+FUZZ_SECONDS ?= 300
 FAST := tests/leaderboard tests/datamodules tests/seqbench/cells tests/seqbench/model tests/seqbench/test_cli.py
 
-.PHONY: help setup run test test-fast pythons lint docs format leaderboard bench clean
+.PHONY: help setup run test test-fast pythons fuzz lint docs format leaderboard bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +41,9 @@ pythons:  ## the fast tests under each of Python 3.11, 3.12 and 3.13 that uv or 
 	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python test-fast || exit $$?; \
 	done; \
 	[ -z "$$missing" ] || echo "not installed, so not tried: Python$$missing"
+
+fuzz: setup  ## five minutes (FUZZ_SECONDS=N) of made-up configs, records, recordings and .mat files: nothing may break
+	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
 
 lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/ruff check

@@ -21,7 +21,7 @@ def members(path: Path, folder: str, suffix: str, most: int) -> dict[str, bytes]
         path: The archive.
         folder: The last folder of their paths.
         suffix: Of their names.
-        most: Bytes that they may have together.
+        most: Bytes that all files of the archive may have together.
 
     Raises:
         SeqbenchError: no such archive, or it unpacks to more.
@@ -31,14 +31,14 @@ def members(path: Path, folder: str, suffix: str, most: int) -> dict[str, bytes]
         with tarfile.open(path) as tar:
             for member in tar:
                 place = Path(member.name)
+                most -= member.size
+                if most < 0:  # all files count: what is skipped is unpacked too
+                    raise SeqbenchError(f"{path} unpacks to more than this corpus has: replace it")
                 if member.isfile() and place.suffix == suffix and place.parent.name == folder:
-                    most -= member.size
-                    if most < 0:
-                        raise SeqbenchError(f"{path} unpacks to more than this corpus has: replace it")
                     file = tar.extractfile(member)
                     assert file is not None, "a regular file has content"
                     found[place.name] = file.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, tarfile.TarError, zlib.error) as error:
         raise SeqbenchError(f"{path} is not a readable archive ({error}): replace it") from error
     return found
 

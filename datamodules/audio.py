@@ -102,7 +102,7 @@ def read_decoded(folder: Path) -> Decoded:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         files: dict[Split, Path] = {split: folder / f"{split}.pcm" for split in index["lengths"]}
         whole = all(path.stat().st_size == 2 * sum(index["lengths"][split]) for split, path in files.items())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SeqbenchError(f"{folder} is damaged ({error}): delete it") from error
     if not whole:
         raise SeqbenchError(f"{folder} is damaged (a file is cut short): delete it")

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pooch
 import requests
@@ -54,12 +56,14 @@ def writable_cache(folder: str = "") -> Path:
 
 
 def mirror() -> Path | str | None:
-    """What SEQBENCH_MIRROR gives: a folder, or a URL without a slash at its end; None where it is not set.
+    """What SEQBENCH_MIRROR gives: a folder, file://FOLDER too, or a URL without a slash at its end; None: not set.
 
     Raises:
         SeqbenchError: a folder that does not exist.
     """
     given = os.environ.get("SEQBENCH_MIRROR", "")
+    if given.startswith("file://"):
+        given = url2pathname(urlsplit(given).path)
     if not given or "://" in given:
         return given.rstrip("/") or None
     folder = Path(given).expanduser()

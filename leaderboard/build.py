@@ -20,7 +20,8 @@ MARK = "<!-- made by seqbench leaderboard build from the records; edits are lost
 def build(records: Path, out: Path, check: bool = False) -> Board:
     """Writes README.md, index.html, leaderboard.csv and figures/ into `out`; leaves alone what has not changed.
 
-    A README.md beside `out` gets the table that it asks for (leaderboard/readme.py).
+    A README.md beside `out` gets the table that it asks for (leaderboard/readme.py). A record that cannot be read is
+    left out, and told of when the board of the others is written.
 
     Args:
         records: a folder with records: `*.json` in it, `record.json` at any depth.
@@ -31,7 +32,9 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         SeqbenchError: no records, or one that cannot be read; two that contradict each other; with `check`, a file that
             is missing, stale or left over; `out` cannot be written.
     """
-    sources = read(records)
+    sources, unreadable = sift(records)
+    if not sources:
+        raise unreadable[0]
     board = assemble(sources)
     files = render(board, links(sources, records, out)) | _beside(board, out)
     changed = compare(files, out)
@@ -48,19 +51,37 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
                 path.unlink()
     except OSError as error:
         raise SeqbenchError(f"cannot write the leaderboard: {error}; choose another folder with --out") from error
+    if unreadable:
+        more = "".join(f"; {error}" for error in unreadable[1:3]) + (", ..." if len(unreadable) > 3 else "")
+        raise SeqbenchError(f"{len(unreadable)} of {len(find(records))} records left out: {unreadable[0]}{more}")
     return board
 
 
 def read(folder: Path) -> list[Source]:
-    """All records under a folder, each with its path there. Linked folders are not entered.
+    """All records under a folder, each with its path there.
 
     Raises:
         SeqbenchError: nothing there; a file that is no record, or a link out of the folder.
     """
-    return [
-        (str(path.relative_to(folder)), read_one(path, folder))
-        for path in with_progress(find(folder), "reading records")
-    ]
+    sources, unreadable = sift(folder)
+    if unreadable:
+        raise unreadable[0]
+    return sources
+
+
+def sift(folder: Path) -> tuple[list[Source], list[SeqbenchError]]:
+    """All records under a folder, each with its path there, and why others cannot be read. Links to folders are left.
+
+    Raises:
+        SeqbenchError: nothing there.
+    """
+    sources, unreadable = [], []
+    for path in with_progress(find(folder), "reading records"):
+        try:
+            sources.append((str(path.relative_to(folder)), read_one(path, folder)))
+        except SeqbenchError as error:
+            unreadable.append(error)
+    return sources, unreadable
 
 
 def find(folder: Path) -> list[Path]:

@@ -61,12 +61,12 @@ def verify(records: Path, audit: Sequence[Check]) -> list[Finding]:
     paths = find(records)
     for path in with_progress(paths, "verifying"):
         name = str(path.relative_to(records))
-        findings += [Finding(name, "", problem) for problem in (*too_large(path), *_changed(path, name, sums))]
         try:
             record = read_one(path, records)
         except SeqbenchError as error:
             findings.append(_unreadable(name, str(error).removeprefix(f"{path}: ")))
             continue
+        findings += [Finding(name, "", problem) for problem in (*too_large(path), *_changed(path, name, sums))]
         sources.append((name, record))
         findings += [Finding(name, field, problem) for field, problem in problems(record, audit)]
         if (path.parent.name if path.name == "record.json" else path.stem) != record.run_id:
@@ -98,11 +98,18 @@ def _unreadable(name: str, problem: str) -> Finding:
 
 
 def read_sums(records: Path) -> dict[str, str]:
-    """File name -> sha256; empty where the folder has no SHA256SUMS."""
+    """File name -> sha256; empty where the folder has no SHA256SUMS.
+
+    Raises:
+        SeqbenchError: it is no text.
+    """
     path = records / SUMS
     if not path.is_file():
         return {}
-    lines = (line.partition("  ") for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        lines = [line.partition("  ") for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeqbenchError(f"{path} cannot be read ({error}): restore it") from error
     return {name: told for told, _, name in lines}
 
 

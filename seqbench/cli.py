@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
+import errno
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from seqbench.task import SeqbenchError
+from seqbench.terminal import print_rows
 
-LONGEST = 32  # characters of a cell that a terminal gets
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LIGHTNING = ("fit", "validate", "test", "predict")
+COMPILING = (*LIGHTNING, "sweep", "bench", "show")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,25 +29,45 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main() -> None:
-    """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM."""
+    """The console script; exits 0, or 2 after a user's mistake, 130 after ^C, 143 after SIGTERM.
+
+    1 where something of ours broke. A traceback is shown with --debug or SEQBENCH_DEBUG=1 alone.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1 or os.environ.get("SEQBENCH_DEBUG", "") not in ("", "0")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # names that an ASCII terminal cannot show
     try:
         if sys.platform == "win32":
             raise SeqbenchError("Windows is not supported: use Linux or macOS, or Linux within Windows (WSL)")
-        _run(sys.argv[1:])
+        _run(arguments)
     except SeqbenchError as error:
-        _exit(f"seqbench: error: {error}", 2)
+        _exit(f"seqbench: error: {_one_line(error)}", 2, debug)
     except KeyboardInterrupt:
         _exit("seqbench: interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has what it wanted, as in `seqbench cells | head`
+    except Exception as error:  # noqa: BLE001  # whatever it is: a traceback tells a user nothing
+        if isinstance(error, OSError) and error.errno in FULL:
+            where = f" ({error.filename})" if error.filename else ""
+            _exit(f"seqbench: error: the disk is full{where}: free some space, or write elsewhere", 2, debug)
+        told = f"{type(error).__name__}: {_one_line(error)}"
+        _exit(f"seqbench: internal error: {told} (--debug shows where; please report)", 1, debug)
 
 
-def _exit(message: str, status: int) -> NoReturn:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:1000]
+
+
+def _exit(message: str, status: int, debug: bool = False) -> NoReturn:
+    if debug:
+        traceback.print_exc()
     print(message, file=sys.stderr)
     sys.exit(status)
 
 
 def _run(arguments: list[str]) -> None:
+    if arguments[:1] and arguments[0] in COMPILING and os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise SeqbenchError("NUMBA_DISABLE_JIT is set, so nothing can be compiled: unset it")
     if arguments and arguments[0] in LIGHTNING:
         from seqbench.train.fitting import run
 
@@ -59,6 +85,7 @@ def _run(arguments: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("seqbench", description="Recurrent units compared fairly on polyphonic music and raw speech.")
+    parser.epilog = "After an error --debug (or SEQBENCH_DEBUG=1) shows where it comes from."
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     helps = {
         "fit": "train, then test the best weights: seqbench fit -c jsb -c chung2014 --model.cell GRU",
@@ -82,21 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("unit")
     show.add_argument("--as", dest="stage", choices=["expressions", "plan", "numba", "llvm", "triton"], default="plan")
 
-    sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
-    sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
-    sweep.epilog = "seqbench sweep status DIR [--json]: done, running, diverged, failed, missing."
-    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
-    sweep.add_argument(
-        "--rates", default="10", metavar="N|A,B",
-        help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
-    )  # fmt: skip
-    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
-    sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
-    sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
-    sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
-    sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
-    sweep.add_argument("--engine", choices=["local", "ray"], default="local")
-    sweep.set_defaults(passes_on=True)
+    _sweep_options(commands)
 
     extract = _command(commands, "extract", _extract, "a solo checkpoint of one replica of a group's")
     extract.add_argument("checkpoint", type=Path)
@@ -117,6 +130,35 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
     return parser
+
+
+def _sweep_options(commands: Any) -> None:
+    from seqbench.search.asked import shard, share
+
+    sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
+    sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
+    sweep.epilog = "seqbench sweep status DIR [--json]: for each unit and rate what is done, epoch, best, time left."
+    sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
+    sweep.add_argument(
+        "--rates", default="10", metavar="N|A,B",
+        help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
+    )  # fmt: skip
+    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
+    sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
+    sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
+    sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
+    sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
+    sweep.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="the I-th of N shares alone, counted from 1; others may run beside it",
+    )
+    sweep.add_argument("--engine", choices=["local", "ray"], default="local")
+    sweep.add_argument("--jobs", type=_positive, metavar="N", help="groups at once (default: one a GPU, or one a core)")
+    sweep.add_argument("--cpus", type=_positive, metavar="N", help="with Ray: cores of a group (default 1)")
+    sweep.add_argument("--gpus", type=share, metavar="X", help="with Ray: GPUs of a group, or a part (default 1 or 0)")
+    sweep.set_defaults(passes_on=True)
 
 
 def _leaderboard(actions: Any) -> None:
@@ -168,7 +210,7 @@ def _cells(options: argparse.Namespace) -> None:
         hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count)
         counts = count_parameters(cell, options.input_size, hidden, outputs)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
-    _print(rows, options.json)
+    print_rows(rows, options.json)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -180,80 +222,70 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from seqbench.search import engines, sweep
-    from seqbench.search.design import STAGES, Design
+    from seqbench.search import asked, sweep
+    from seqbench.search.status import status
 
-    units = _units(options.cells)
-    stages = options.stages.split(",")
-    if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
-        raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
-    stages = [stage for stage in STAGES if stage in stages]
-    rates = _rates(options.rates, options.sweep_seed)
-    size = options.group_size or engines.group_size(options.rest, units, rates, options.out)
-    design = Design(options.rest, units, rates, options.seeds, stages, size)
-    engine = {"local": engines.local, "ray": engines.ray}[options.engine]
-    complete = sweep.sweep(design, options.out, engine)
-    _print(sweep.results(options.out), options.json)
+    engine, plan = asked.engine(options), asked.design(options)
+    complete = sweep.sweep(plan, options.out, engine, options.shard)
+    print_rows(sweep.results(options.out), options.json)
     if not complete:
         raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
-
-
-def _units(text: str) -> list[str]:
-    """Class names, but import paths where a unit is neither of the suite nor offered by an installed package."""
-    from seqbench.cells import cells, find
-
-    found = {name: find(name) for name in text.split(",")}
-    short = [kind.__name__ for kind in found.values()]
-    if len(set(short)) < len(text.split(",")):
-        raise SeqbenchError(f"--cells {text}: give each unit once")
-    by_path = ("." in name and kind not in cells().values() for name, kind in found.items())
-    return [name if own else kind for name, kind, own in zip(found, short, by_path, strict=True)]
-
-
-def _rates(text: str, seed: int) -> list[float]:
-    from seqbench.search.design import draw_rates
-
-    if text.isdecimal() and int(text) > 0:
-        return draw_rates(int(text), seed)
-    try:
-        rates = [float(rate) for rate in text.split(",")]
-    except ValueError:
-        rates = []
-    if not rates or not all(0 < rate < float("inf") for rate in rates) or len(set(rates)) < len(rates):
-        raise SeqbenchError(f"--rates {text}: give how many to draw, or different positive rates, e.g. 1e-3,3e-4")
-    return rates
+    state = status(options.out)
+    if left := state["planned"] - state["done"] - state["diverged"]:
+        print(f"{left} runs are other shards', or wait for them: give the same command after them", file=sys.stderr)
 
 
 def _sweep_status(options: argparse.Namespace) -> None:
-    from seqbench.search.sweep import status
+    from seqbench.search.status import STATES, status
 
-    _print(status(options.dir), options.json)
+    state = status(options.dir)
+    if options.json:
+        print_rows(state, True)
+        return
+
+    def counts(row: dict[str, Any]) -> str:
+        return ", ".join(f"{row[name]} {name}" for name in STATES if row[name])
+
+    print_rows([_status_row(row, counts(row)) for row in state["runs"]], False)
+    print(f"{state['planned']} runs: {counts(state)}")
+
+
+def _status_row(row: dict[str, Any], counts: str) -> dict[str, Any]:
+    left = row["seconds_left"]
+    return {
+        "unit": row["unit"],
+        "rate": "best" if row["rate"] is None else f"{row['rate']:.4g}",
+        "runs": counts,
+        "epoch": "-" if row["epoch"] is None else f"{row['epoch']}/{row['of'] or '?'}",
+        "best valid": "-" if row["best"] is None else row["best"],
+        "left": "-" if left is None else str(datetime.timedelta(seconds=left)),
+    }
 
 
 def _extract(options: argparse.Namespace) -> None:
     from seqbench.train.extract import extract
 
     path = extract(options.checkpoint, options.replica, options.run_dir)
-    _print({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
+    print_rows({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
 
 
 def _data_list(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
-    _print(listing.rows(), options.json)
+    print_rows(listing.rows(), options.json)
 
 
 def _data_prepare(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
-    _print(listing.prepare(options.name), options.json)
+    print_rows(listing.prepare(options.name), options.json)
 
 
 def _data_floors(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
     floors = listing.floors(options.name)
-    _print(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
+    print_rows(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -273,7 +305,7 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
 
     board = build(options.records, options.out, options.check)
     if options.json:
-        _print(as_json(board), True)
+        print_rows(as_json(board), True)
     else:
         print_board(board, Console())
         print("up to date" if options.check else options.out / "index.html")
@@ -321,41 +353,9 @@ def _leaderboard_diff(options: argparse.Namespace) -> None:
 def _tell(items: list[Any], as_json: bool, nothing: str = "") -> None:
     """Dataclasses, a line each; or JSON."""
     if as_json:
-        _print([dataclasses.asdict(item) for item in items], True)
+        print_rows([dataclasses.asdict(item) for item in items], True)
     else:
         print("\n".join(map(str, items)) or nothing)
-
-
-def _print(value: Any, as_json: bool) -> None:
-    """A list of rows as a table, a single row as lines; or JSON."""
-    if as_json:
-        print(json.dumps(value, indent=1, allow_nan=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    rows = value if isinstance(value, list) else [{"": name, "value": text} for name, text in value.items()]
-    console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        texts = [_shown(cell) for cell in row.values()]
-        if console.is_terminal:
-            texts = [text if len(text) <= LONGEST else text[: LONGEST - 1] + "…" for text in texts]
-        table.add_row(*texts)
-    if not console.is_terminal:
-        console.width = 10_000  # a pipe gets whole lines
-    console.print(table)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import stat
 import types
 import typing
 from collections.abc import Collection, Iterable, Sequence
@@ -23,6 +24,9 @@ from seqbench.files import write_file
 from seqbench.task import Score, SeqbenchError
 
 SCHEMA = 3
+LARGEST_FILE = 2**23  # bytes; 10,000 epochs make 600,000
+DEEPEST = 32  # lists and objects within each other
+LARGEST = 1e100  # of any number: what is beyond has no sum of squares
 # stopped: it ended before its protocol's end and may go on from its checkpoint.
 Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
 
@@ -292,26 +296,45 @@ def load(path: Path) -> Record:
     """Reads and checks a record.
 
     Raises:
-        SeqbenchError: not JSON, NaN or infinity, a missing or unknown field, a wrong type, another schema version.
+        SeqbenchError: no regular file or a large one, not JSON, a field twice, NaN or infinity, a missing or unknown
+            field, a wrong type, another schema version.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(_text(path), parse_constant=_refuse_constant, object_pairs_hook=_object)
     except (OSError, ValueError, RecursionError) as error:
         raise SeqbenchError(f"{path}: not a readable record: {error}") from error
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         found = value.get("schema") if isinstance(value, dict) else type(value).__name__
-        raise SeqbenchError(f"{path}: schema {found!r}, this version of seqbench reads {SCHEMA}")
+        raise SeqbenchError(f"{path}: schema {found!r:.60}, this version of seqbench reads {SCHEMA}")
     try:
-        record = typing.cast(Record, _decode(Record, value, "record"))
+        record = typing.cast(Record, decode(Record, value, "record"))
         if not all(isinstance(record.config.get(section), dict) for section in SECTIONS):
             raise ValueError(f"record.config: expected the sections {', '.join(SECTIONS)}")
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise SeqbenchError(f"{path}: {error}") from error
     return record
 
 
+def _text(path: Path) -> str:
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # a pipe would never end
+        raise ValueError("it is no file")
+    if state.st_size > LARGEST_FILE:
+        raise ValueError(f"it has {state.st_size:,} bytes, a record stays below {LARGEST_FILE:,}")
+    return path.read_text(encoding="utf-8")
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not strict JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values under one key readers take one or the other."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r:.60} is there twice")
+    return made
 
 
 @functools.cache
@@ -319,53 +342,65 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`: dataclass, list, dict, union, Literal, or a plain type; ValueError names the place."""
+def decode(kind: Any, value: Any, where: str) -> Any:
+    """`value`, out of JSON, as `kind`: dataclass, list, dict, union, Literal, or a plain type.
+
+    Raises:
+        ValueError: it is none; the message begins with the place, `where` and the field below it.
+    """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
-        _check_finite(value, where)
+        _check_plain(value, where)
         return value
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
         if not isinstance(value, dict) or value.keys() != hints.keys():
             wrong = sorted(value.keys() ^ hints.keys()) if isinstance(value, dict) else type(value).__name__
             raise ValueError(f"{where}: missing or unknown fields: {wrong}")
-        return kind(**{name: _decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+        return kind(**{name: decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
     if origin is list and isinstance(value, list):
         if _is_plain(args[0], value):
             return value
-        return [_decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return [decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        return {k: _decode(args[1], v, f"{where}.{k}") for k, v in value.items()}
+        _check_plain(list(value), where)
+        return {k: decode(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is Literal and value in args:
         return value
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in args:
             return None
-        return _decode(next(a for a in args if a is not type(None)), value, where)
+        return decode(next(a for a in args if a is not type(None)), value, where)
     if kind is float and type(value) in (int, float):
-        _check_finite(float(value), where)
+        _check_plain(float(value), where)
         return float(value)
     if type(value) is kind:
+        _check_plain(value, where)
         return value
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
 
 
-def _check_finite(value: Any, where: str) -> None:
-    """All numbers in it: 1e999 is read as infinity."""
+def _check_plain(value: Any, where: str, depth: int = 0) -> None:
+    """All that is in it: 1e999 is read as infinity, and half a character as text that cannot be written."""
+    if depth > DEEPEST:
+        raise ValueError(f"{where}: more than {DEEPEST} lists and objects within each other")
     if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_finite(inner, where)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: a number is not finite")
+        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_plain(inner, where, depth + 1)
+    elif isinstance(value, float) and not abs(value) < LARGEST:
+        raise ValueError(f"{where}: a number is not finite, or beyond {LARGEST:g}")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{where}: a whole number has more than 64 bits")
+    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(f"{where}: {value!r:.60} is no text")
 
 
 def _is_plain(kind: Any, values: list[Any]) -> bool:
     """Whether a list, as most of a record is, holds what it should and nothing is to be made of it."""
     if kind is int:
-        return all(type(v) is int for v in values)
+        return all(type(v) is int and abs(v) < 2**63 for v in values)
     if kind == float | None:
         values = [v for v in values if v is not None]
     elif kind is not float:
         return False
-    return all(type(v) is float for v in values) and math.isfinite(sum(values))
+    return all(type(v) is float and abs(v) < LARGEST for v in values)

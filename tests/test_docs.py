@@ -52,10 +52,10 @@ def blocks(page: Path) -> list[Block]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each command line, without comments and variables set in front of it."""
-    for line in text.replace("\\\n", " ").replace("$UNIT", "gru").splitlines():
-        if re.match(r"\s*(\w+=\S+ +)*(seqbench|make|\.venv/bin/seqbench) ", line):
+    for line in text.replace("\\\n", " ").replace("$SHARD", "1/4").splitlines():
+        if re.match(r"\s*(exec +|\w+=\S+ +)*(seqbench|make|\.venv/bin/seqbench) ", line):
             words = shlex.split(line, comments=True)
-            yield words[next(n for n, word in enumerate(words) if "=" not in word) :]
+            yield words[next(n for n, word in enumerate(words) if "=" not in word and word != "exec") :]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ Stage = Literal["search", "report"]
 STAGES: tuple[Stage, ...] = ("search", "report")
 FINALISTS = 3  # rates that get all seeds
 DESIGN = "sweep.json"
+HALVED = "halved"  # a file in the folder of a group that was too large for the memory
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,27 @@ class Group:
     run_ids: list[str]
     name: str
 
+    def checkpoint(self, out: Path) -> Path:
+        """What the group goes on from, once it is there."""
+        return out / self.name / "checkpoints" / "last.ckpt"
+
     def command(self, design: Design, out: Path) -> list[str]:
         """Arguments for `seqbench fit`; goes on from the group's checkpoint if there is one."""
-        checkpoint = out / self.name / "checkpoints" / "last.ckpt"
+        checkpoint = self.checkpoint(out)
         resume = ["--ckpt_path", str(checkpoint)] if checkpoint.exists() else []
         return [*fit_command(design, out, self.unit, self.seeds, self.rates), "--run.overwrite", "true", *resume]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A share of a sweep's groups: every `of`-th of them, the first where `number` is 1."""
+
+    number: int = 1
+    of: int = 1
+
+    def has(self, group: int) -> bool:
+        """Whether the share holds this group, counted from 0."""
+        return group % self.of == self.number - 1
 
 
 def fit_command(design: Design, out: Path, unit: str, seeds: list[int], rates: list[float]) -> list[str]:
@@ -123,10 +140,11 @@ def load_design(out: Path) -> Design:
         SeqbenchError: there is none, or it cannot be read.
     """
     try:
-        return Design(**json.loads((out / DESIGN).read_text(encoding="utf-8")))
+        found: Design = rec.decode(Design, json.loads((out / DESIGN).read_text(encoding="utf-8")), "sweep")
+        return found
     except FileNotFoundError as error:
         raise SeqbenchError(f"{out} holds no sweep: begin one by seqbench sweep --out {out}") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SeqbenchError(
             f"{out / DESIGN} cannot be read ({error}): restore it, or begin anew in another --out"
         ) from error
@@ -135,26 +153,55 @@ def load_design(out: Path) -> Design:
 def members(design: Design, stage: Stage, unit: str, found: dict[str, rec.Record]) -> list[tuple[int, float]]:
     """Seed and rate of each run of a stage: the search gives every rate seed 0, the report all seeds to the best few.
 
-    The search's runs are not planned twice.
+    The search's runs are not planned twice. A unit's report has none before its search is over.
     """
     if stage == "search":
         return [(0, rate) for rate in design.rates]
     if "search" not in design.stages:
         return [(seed, rate) for rate in design.rates for seed in range(design.seeds)]
-    searched = [run for run in of_unit(unit, found) if run.seed == 0 and run.rate in design.rates]
+    searched = [run for run in of_unit(unit, found) if run.seed == 0 and run.rate in design.rates and is_over(run)]
+    if len(searched) < len(design.rates):
+        return []
     return [(seed, rate) for rate in rec.best_rates(searched)[:FINALISTS] for seed in range(1, design.seeds)]
 
 
-def groups(design: Design, stage: Stage, out: Path, found: dict[str, rec.Record]) -> list[Group]:
-    """The groups of a stage, always cut the same way, whatever is done already: about equally large."""
+def groups(
+    design: Design, stage: Stage, out: Path, found: dict[str, rec.Record], shard: Shard | None = None
+) -> list[Group]:
+    """The groups of a stage, or a shard's: always cut the same way, whatever is done already, about equally large."""
     made = []
-    for unit in design.units:
+    for place, unit in enumerate(design.units):
         runs = members(design, stage, unit, found)
         number = math.ceil(len(runs) / design.group_size)
-        for part in (runs[n::number] for n in range(number)):
-            seeds, rates = [seed for seed, _ in part], [rate for _, rate in part]
-            made.append(_resolve(design, stage, unit, seeds, rates, out))
+        for n in range(number):
+            if shard is None or shard.has(place * number + n):
+                seeds, rates = [seed for seed, _ in runs[n::number]], [rate for _, rate in runs[n::number]]
+                made += _parts(_resolve(design, stage, unit, seeds, rates, out), design, out)
     return made
+
+
+def _parts(group: Group, design: Design, out: Path) -> list[Group]:
+    if not (out / group.name / HALVED).exists():
+        return [group]
+    return [part for half in _halves(group, design, out) for part in _parts(half, design, out)]
+
+
+def halve(group: Group, design: Design, out: Path) -> list[Group]:
+    """Two groups of half the runs each, from now on: they begin anew.
+
+    Raises:
+        OSError: `out` cannot be written.
+    """
+    rec.write_json(True, out / group.name / HALVED)
+    return _parts(group, design, out)
+
+
+def _halves(group: Group, design: Design, out: Path) -> list[Group]:
+    middle = math.ceil(len(group.seeds) / 2)
+    return [
+        _resolve(design, group.stage, group.unit, group.seeds[part], group.rates[part], out)
+        for part in (slice(middle), slice(middle, None))
+    ]
 
 
 def _resolve(design: Design, stage: Stage, unit: str, seeds: list[int], rates: list[float], out: Path) -> Group:

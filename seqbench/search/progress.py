@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from seqbench import record as rec
 from seqbench.search.design import Design, Group, Stage, records
+from seqbench.search.engines import log_path
 
 EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
 
@@ -18,19 +22,22 @@ EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
 class SweepProgress:
     """Counts runs; a group under way counts by its epochs, as its log tells them."""
 
-    def __init__(self, design: Design, out: Path) -> None:
-        self.design, self.out = design, out
+    def __init__(self, design: Design, out: Path, running: Path) -> None:
+        """Args: design, out: the sweep; running: the file that tells others which groups run."""
+        self.design, self.out, self.running = design, out, running
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"),
             TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
         )  # fmt: skip
         self._console = Console(stderr=True)
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._under_way: list[Group] = []
+        self._under_way: list[Group] = []  # or waiting
+        self._started: list[Group] = []
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> SweepProgress:
+        self._tell_running()
         self._progress.start()
         self._watcher.start()
         return self
@@ -49,20 +56,43 @@ class SweepProgress:
         self._progress.add_task(stage, total=runs)
         self._console.print(f"{stage}: {runs} runs to train in {len(todo)} groups, {done} runs are done")
 
+    def started(self, group: Group) -> None:
+        """It runs from now on."""
+        self._started.append(group)
+        self._tell_running()
+
+    def again(self, group: Group, parts: Sequence[Group], why: str) -> None:
+        """A group has ended and is tried again, as one or several groups."""
+        self._under_way = [g for g in self._under_way if g != group] + list(parts)
+        self._started.remove(group)
+        self._tell_running()
+        how = f"begins anew as {len(parts)} groups" if len(parts) > 1 else "begins anew"
+        if len(parts) == 1 and group.checkpoint(self.out).exists():
+            how = "goes on from its checkpoint"
+        self._tell(group, f"{why}; {how}")
+
     def finished(self, group: Group, problem: str) -> None:
         """A group is over; `problem` is empty if all went well."""
         self._under_way.remove(group)
+        self._started.remove(group)
+        self._tell_running()
         found = records(self.out)
         scores = [r.best_valid for i in group.run_ids if (r := found.get(i)) and r.best_valid is not None]
         best = f"best valid {min(scores):.4f}" if scores else "no score"
-        told = f"failed: {problem}" if problem else best
-        self._console.print(f"{group.stage} {group.unit}: {len(group.run_ids)} runs, {told}", highlight=False)
+        self._tell(group, f"failed: {problem} ({log_path(self.out, group)})" if problem else best)
         self._show()
 
     def stage_over(self) -> None:
         """The bar of this stage stays, full."""
         self._under_way = []
         self._show()
+
+    def _tell(self, group: Group, what: str) -> None:
+        line = f"{group.stage} {group.unit}: {len(group.run_ids)} runs, {what}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _tell_running(self) -> None:
+        rec.write_json({group.name: dataclasses.asdict(group) for group in self._started}, self.running)
 
     def _watch(self) -> None:
         while not self._stop.wait(1.0):
@@ -76,6 +106,6 @@ class SweepProgress:
 
     def _fraction(self, group: Group) -> float:
         """Epochs done of all, at most; replicas that stop early end before."""
-        path = self.out / "logs" / f"{group.name}.log"
+        path = log_path(self.out, group)
         told = EPOCH.findall(path.read_bytes()) if path.exists() else []
         return int(told[-1][0]) / int(told[-1][1]) if told else 0.0

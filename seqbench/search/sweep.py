@@ -10,101 +10,74 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import math
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqbench import record as rec
-from seqbench.search.design import (
-    FINALISTS,
-    STAGES,
-    Design,
-    Group,
-    begin,
-    groups,
-    is_over,
-    load_design,
-    members,
-    of_unit,
-    records,
-)
+from seqbench.search.design import Design, Group, Shard, begin, groups, is_over, load_design, of_unit, records
+from seqbench.search.engines import Watch
 from seqbench.search.progress import SweepProgress
 from seqbench.task import SeqbenchError
 
-RUNNING = "running.json"
+LOCK_TRIES = 10  # `sweep status` holds a lock for a moment
 
-Engine = Callable[[Sequence[Group], Design, Path, Callable[[Group, str], None]], None]
+Engine = Callable[[Sequence[Group], Design, Path, Watch], None]
 
 
-def sweep(design: Design, out: Path, engine: Engine) -> bool:
-    """Runs what is not done yet; returns whether all runs are over.
+def sweep(design: Design, out: Path, engine: Engine, shard: Shard | None = None) -> bool:
+    """Runs what is not done yet, all of it or a shard; returns whether all that could be run is over.
+
+    A unit's report waits for its search: a shard leaves it to a later call where others are not done with that.
 
     Raises:
         SeqbenchError: `out` holds another sweep, or a sweep that runs in it right now.
     """
     begin(design, out)
-    with _lock(out), SweepProgress(design, out) as progress:
+    name = f"-{shard.number}-of-{shard.of}" if shard else ""
+    complete = True
+    with _locks(out, shard, name), SweepProgress(design, out, out / f"running{name}.json") as progress:
         for stage in design.stages:
             found = records(out)
-            todo = [g for g in groups(design, stage, out, found) if not all(is_over(found.get(i)) for i in g.run_ids)]
+            cut = groups(design, stage, out, found, shard)
+            todo = [g for g in cut if not all(is_over(found.get(i)) for i in g.run_ids)]
             progress.stage(stage, sum(map(is_over, found.values())), todo)
-            rec.write_json([run_id for group in todo for run_id in group.run_ids], out / RUNNING)
             if todo:
-                engine(todo, design, out, progress.finished)
+                engine(todo, design, out, progress)
+                found = records(out)
+            complete = complete and all(is_over(found.get(i)) for group in todo for i in group.run_ids)
             progress.stage_over()
-    return status(out)["missing"] == 0
+    return complete
 
 
 @contextlib.contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    with (out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SeqbenchError(f"A sweep is running in {out} already: seqbench sweep status {out}") from error
+def _locks(out: Path, shard: Shard | None, name: str) -> Iterator[None]:
+    """The folder is one sweep's, or shared by shards, of which each has a file of its own."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_lock(out / "lock", out, fcntl.LOCK_SH if shard else fcntl.LOCK_EX))
+        if shard:
+            stack.enter_context(_lock(out / f"lock{name}", out, fcntl.LOCK_EX))
         yield
 
 
-def _is_locked(out: Path) -> bool:
-    try:
-        with _lock(out):
-            return False
-    except SeqbenchError:
-        return True
-
-
-def status(out: Path) -> dict[str, Any]:
-    """How many runs are planned, done, running, diverged, failed and missing.
-
-    Raises:
-        SeqbenchError: `out` holds no sweep.
-    """
-    design, found = load_design(out), records(out)
-    planned = sum(_planned(design, unit, found) for unit in design.units)
-    states = Counter(r.status for r in found.values())
-    waiting = set(json.loads((out / RUNNING).read_text())) if (out / RUNNING).exists() else set()
-    running = len([i for i in waiting if not is_over(found.get(i))]) if _is_locked(out) else 0
-    over = states["finished"] + states["diverged"]
-    return {
-        "planned": planned,
-        "done": states["finished"],
-        "diverged": states["diverged"],
-        "running": running,
-        "failed": states["failed"],
-        "interrupted": states["interrupted"],
-        "missing": planned - over,
-    }
-
-
-def _planned(design: Design, unit: str, found: dict[str, rec.Record]) -> int:
-    """Runs of a unit. A report's follow from its search, where fewer rates may have come to their end than it wants."""
-    searched = sum(is_over(run) for run in of_unit(unit, found) if run.seed == 0)
-    if set(design.stages) == set(STAGES) and searched < len(design.rates):
-        return len(design.rates) + min(FINALISTS, len(design.rates)) * (design.seeds - 1)
-    return sum(len(members(design, stage, unit, found)) for stage in design.stages)
+@contextlib.contextmanager
+def _lock(path: Path, out: Path, kind: int) -> Iterator[None]:
+    with path.open("a+") as file:
+        for left in reversed(range(LOCK_TRIES)):
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not left:
+                    raise SeqbenchError(f"A sweep is running in {out} already: seqbench sweep status {out}") from error
+                time.sleep(0.1)
+            except OSError as error:
+                raise SeqbenchError(
+                    f"{path} cannot be locked ({error.strerror}): choose an --out on a disk that knows flock"
+                ) from error
+        yield
 
 
 def results(out: Path) -> list[dict[str, Any]]:

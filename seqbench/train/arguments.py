@@ -1,21 +1,49 @@
-"""What the names on a command line stand for: configs of the suite, and classes; before Lightning parses them."""
+"""What the names on a command line stand for: configs of the suite, and classes; before Lightning makes them."""
 
 from __future__ import annotations
 
 import itertools
+import pydoc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSync, Precision
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 import seqbench
 from seqbench import cells, datamodules, plugins
-from seqbench.task import unknown_name
+from seqbench.datamodules.base import SequenceData
+from seqbench.record import SECTIONS
+from seqbench.task import SeqbenchError, unknown_name
 
 CONFIGS = Path(seqbench.__file__).parent / "configs"
 CONFIG_FLAGS = ("-c", "--config")
 UNIT, DATA = "--model.cell", "--data"
+MOST = 10_000  # values in a config; one whose aliases stand for more is no config
+PLACES: dict[str, tuple[type, ...]] = {
+    "data": (SequenceData,),
+    "model.cell": (cells.Cell,),
+    "model.optimizer": (Optimizer,),
+    "model.schedule": (LRScheduler,),
+    "trainer.accelerator": (Accelerator,),
+    "trainer.callbacks": (Callback,),
+    "trainer.logger": (Logger,),
+    "trainer.plugins": (CheckpointIO, ClusterEnvironment, LayerSync, Precision),
+    "trainer.profiler": (Profiler,),
+    "trainer.strategy": (Strategy,),
+}
+WITHIN = tuple(base for bases in PLACES.values() for base in bases)  # what an argument of theirs may be
 
 
 def resolve(arguments: list[str]) -> list[str]:
@@ -71,17 +99,48 @@ def config_file(name: str) -> Path:
     return shipped[name]
 
 
+def protocols() -> list[str]:
+    """The configs of the suite that are protocols."""
+    sections = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}
+    return [name for name, config in sections.items() if (config.get("run") or {}).get("protocol")]
+
+
 def _named_in(config: Path) -> Iterator[tuple[str, str]]:
     """The classes of data and unit in a config file; the parser tells what else is wrong with it."""
-    try:
-        sections = yaml.safe_load(config.read_text(encoding="utf-8"))
-        places = {DATA: sections.get("data"), UNIT: (sections.get("model") or {}).get("cell")}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
-        return
-    for flag, value in places.items():
+    sections = _sections(config)
+    model = sections.get("model")
+    for flag, value in ((DATA, sections.get("data")), (UNIT, model.get("cell") if isinstance(model, dict) else None)):
         name = value.get("class_path") if isinstance(value, dict) else value
         if isinstance(name, str):
             yield flag, name
+
+
+def _sections(config: Path) -> dict[str, Any]:
+    """A config file's content; nothing where there is no such file, which the parser tells.
+
+    Raises:
+        SeqbenchError: it is not UTF-8, no YAML, empty, has no sections, or is endless.
+    """
+    try:
+        sections = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    except UnicodeDecodeError as error:
+        raise SeqbenchError(f"{config} is not in UTF-8: save it as UTF-8") from error
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise SeqbenchError(f"{config} is no YAML ({' '.join(str(error).split())[:200]}): correct it") from error
+    if sections is None:
+        raise SeqbenchError(f"{config} is empty: leave it out, or write data, model, trainer or run into it")
+    if not isinstance(sections, dict):
+        raise SeqbenchError(f"{config} has no sections: write data:, model:, trainer: or run: above its values")
+    waiting, count = [sections], 0
+    while waiting and count <= MOST:
+        value = waiting.pop()
+        count += 1
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if count > MOST:
+        raise SeqbenchError(f"{config} has more than {MOST:,} values, or refers to itself: write them out")
+    return sections
 
 
 def known_class(flag: str, name: str) -> type:
@@ -96,3 +155,41 @@ def known_class(flag: str, name: str) -> type:
 def import_path(kind: type) -> str:
     """Where a class is imported from."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def check_classes(config: Namespace) -> None:
+    """Holds all that a parsed configuration names by import path against what its place wants.
+
+    A place takes classes of its own kind alone, and so do their arguments. No function can be named: a config, which
+    may be somebody else's, would have it called.
+
+    Args:
+        config: of one command, parsed, before anything is made of it.
+
+    Raises:
+        SeqbenchError: something else is named.
+    """
+    for section in SECTIONS:
+        _check(section, config.get(section), PLACES.get(section, ()))
+
+
+def _check(place: str, value: Any, bases: tuple[type, ...]) -> None:
+    inner = vars(value) if isinstance(value, Namespace) else value
+    if isinstance(inner, list | tuple | set):
+        for one in inner:
+            _check(place, one, bases)
+    elif isinstance(inner, Mapping) and "class_path" in inner:
+        path = inner["class_path"]
+        found = pydoc.locate(path) if bases and isinstance(path, str) else None
+        if not isinstance(found, type) or not issubclass(found, bases):
+            kinds = " or ".join(base.__name__ for base in bases[:4])
+            remedy = f"give a subclass of {kinds}" if bases else "no class can be named here"
+            raise SeqbenchError(f"--{place} {str(path)[:80]} is refused: {remedy}")
+        _check(f"{place}.init_args", inner.get("init_args"), WITHIN)
+        _check(f"{place}.dict_kwargs", inner.get("dict_kwargs"), ())
+    elif isinstance(inner, Mapping):
+        for key, one in inner.items():
+            _check(f"{place}.{key}", one, PLACES.get(f"{place}.{key}", bases))
+    elif callable(inner) and not isinstance(inner, torch.device):  # a device decorates functions
+        name = f"{inner.__module__}.{inner.__qualname__}" if hasattr(inner, "__qualname__") else repr(inner)
+        raise SeqbenchError(f"--{place} {name[:80]} is refused: no function can be named here, only classes")

@@ -50,7 +50,7 @@ def known(place: str) -> frozenset[str]:
         return _classes_of(optim, optim.Optimizer) | _classes_of(own, optim.Optimizer)
     if place == "model.schedule":
         return _classes_of(schedules, schedules.LRScheduler)
-    return _classes_of(callbacks, callbacks.Callback) - WATCHING
+    return _classes_of(callbacks, callbacks.Callback) - {kind.__name__ for kind in WATCHING}
 
 
 def _classes_of(module: Any, base: type) -> frozenset[str]:
@@ -78,6 +78,8 @@ def classes(record: Record) -> Problems:
     for path in _named("config", config):
         if path not in placed:
             yield path, "no class can be named here"
+    if config["trainer"].get("plugins"):
+        yield "config.trainer.plugins", "is not trained again: a plugin may be anybody's code"
 
 
 def _misnamed(path: str, value: Any, names: frozenset[str]) -> Problems:
@@ -85,6 +87,10 @@ def _misnamed(path: str, value: Any, names: frozenset[str]) -> Problems:
         yield path, "is no class_path with init_args"
     elif value.get("class_path") not in names:
         yield f"{path}.class_path", f"{value.get('class_path')!r} is none of this version's and its libraries' classes"
+    else:
+        for key, inner in (value.get("init_args") or {}).items():
+            if any("." in text for text in _texts(inner)):
+                yield f"{path}.init_args.{key}", f"{inner!r:.60} could be the import path of anybody's code"
 
 
 def _named(path: str, value: Any) -> Iterator[str]:
@@ -95,6 +101,13 @@ def _named(path: str, value: Any) -> Iterator[str]:
             yield f"{path}.{key}"
         else:
             yield from _named(f"{path}.{key}", inner)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def task(record: Record) -> Problems:

@@ -11,14 +11,24 @@ import logging
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 from torch import Tensor
 
 from seqbench.task import SeqbenchError
@@ -32,6 +42,23 @@ log = logging.getLogger("seqbench")
 def fitting(trainer: L.Trainer) -> bool:
     """Whether this is `fit`, its validation included."""
     return trainer.state.fn == TrainerFn.FITTING
+
+
+def log_figures(module: L.LightningModule, name: str, figures: dict[int, float], alone: bool) -> None:
+    """Hands figures to Lightning's loggers, and to the callbacks that monitor one; once an epoch, as a step is short.
+
+    Args:
+        module: whose epoch ends.
+        name: of the mean over the replicas whose figure is finite; replica k's own is NAME/replica_k.
+        figures: by replica, counted as the group began.
+        alone: whether there is but one replica, whose figure is the mean.
+    """
+    known = [figure for figure in figures.values() if math.isfinite(figure)]
+    mean = math.fsum(known) / len(known) if known else math.nan
+    # All processes have the same figures; their mean, which is asked for lest Lightning warn, is each one's.
+    module.log(name, mean, prog_bar=name.endswith("/nll"), sync_dist=True, batch_size=1)
+    for k, figure in figures.items() if not alone else ():
+        module.log(f"{name}/replica_{k}", figure, sync_dist=True, batch_size=1)
 
 
 class Epoch(NamedTuple):
@@ -56,6 +83,16 @@ class Epoch(NamedTuple):
     gradient: list[float]
     update: list[float]
     floored: list[float]
+
+    def figures(self) -> dict[str, list[float]]:
+        """What is drawn of an epoch, by the names that curves have; lists [R]."""
+        drawn = {
+            "train/nll": self.train,
+            "valid/nll": self.valid,
+            "rule/gradient_norm": self.gradient,
+            "rule/update_over_weights": self.update,
+        }
+        return drawn | ({"rule/weights_at_floor": self.floored} if self.floored else {})
 
 
 class Replicas(L.Callback):
@@ -126,7 +163,11 @@ class Replicas(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The end of an epoch, as Lightning validates before it calls the training epoch's own end."""
         assert isinstance(pl_module, SequenceModel)
-        if trainer.sanity_checking or not fitting(trainer):
+        if trainer.sanity_checking:
+            return
+        if not fitting(trainer):
+            nll = dict(zip(pl_module.slots, pl_module.valid_nll.per_replica().tolist(), strict=True))
+            log_figures(pl_module, "valid/nll", nll, len(self.best) == 1)
             return
         epoch, slots = trainer.current_epoch, torch.tensor(pl_module.slots)
         optimizer = trainer.optimizers[0]
@@ -141,6 +182,9 @@ class Replicas(L.Callback):
         self.curve.append(Epoch(epoch, trainer.global_step, self.seconds, train.tolist(), valid.tolist(), *watched))
         _warn(self.curve, pl_module)
         self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
+        trained = self.running.nonzero().flatten().tolist()
+        for name, figures in self.curve[-1].figures().items():
+            log_figures(pl_module, name, {k: figures[k] for k in trained}, len(self.best) == 1)
         alive = torch.zeros(len(self.best), dtype=torch.bool)
         alive[slots] = pl_module.alive.cpu()
         self.diverged |= self.running & ~alive
@@ -237,6 +281,17 @@ def _compile(trainer: L.Trainer, module: SequenceModel) -> None:
     torch.autograd.grad(nats.sum(), module.rows)
 
 
+class LastCheckpoint(ModelCheckpoint):
+    """last.ckpt, after every epoch.
+
+    A class of its own: Lightning knows the states of callbacks by class and options, and a user may want two.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # With save_last and save_top_k=0 Lightning 2.6 saves at the end of a fit only.
+        super().__init__(folder, filename="last", save_top_k=1, enable_version_counter=False)
+
+
 class EpochProgress(ProgressBar):
     """One bar over all epochs, with the best figures so far and the time left if no replica stops early.
 
@@ -255,10 +310,16 @@ class EpochProgress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not self._console.is_terminal:
             return
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
-            TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+        columns: tuple[ProgressColumn, ...] = (
+            MofNCompleteColumn(), TextColumn("epochs"), TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn(),
         )  # fmt: skip
+        # What does not fit into a line is broken into several, or left out: never the epoch and the time left.
+        if self._console.width >= 60:
+            unit, figures = (
+                TextColumn(f"{{task.{field}}}", table_column=Column()) for field in ("description", "fields[figures]")
+            )
+            bar = BarColumn(min(40, self._console.width // 8))
+            columns = (unit, bar, *columns, figures)
         self._progress = Progress(*columns, console=self._console)
         total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         assert isinstance(pl_module, SequenceModel)

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities import rank_zero_only
@@ -29,10 +30,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from seqbench.datamodules.base import SequenceData
 from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
-from seqbench.train.arguments import import_path, resolve
-from seqbench.train.callbacks import EpochProgress, Replicas
+from seqbench.train.arguments import check_classes, import_path, protocols, resolve
+from seqbench.train.callbacks import EpochProgress, LastCheckpoint, Replicas
+from seqbench.train.flags import check_callbacks, check_devices, check_flags, refusal, told_in_one_line
+from seqbench.train.keeping import WholeCheckpoints, no_room
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
+
+AS_SIGTERM = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class Parser(LightningArgumentParser):
@@ -109,6 +114,10 @@ class SeqbenchCLI(LightningCLI):
         # Lightning's own warns when sys.argv is not empty beside given arguments.
         self.config = parser.parse_args(args)
 
+    def before_instantiate_classes(self) -> None:
+        """What a config names is held against its place before any of it is called."""
+        check_classes(self.config[self.subcommand])
+
     def _parse_ckpt_path(self) -> None:
         """Lightning's own lets a checkpoint's settings override the command line's; here they must agree."""
 
@@ -129,7 +138,10 @@ class SeqbenchCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Adds the callbacks that are always there; here, as later a default ModelCheckpoint would be there too."""
         config = self.config[self.subcommand]
-        _refuse(config)
+        check_flags(config)
+        own = self._get(self.config_init, "trainer")["callbacks"] or []
+        own = own if isinstance(own, list) else [own]
+        check_callbacks(own)
         self.replicas = Replicas(config["run"]["patience"])
         self.recorder = Recorder(
             self.replicas, self.resolved(), self.arguments, config["run"]["dir"], config["run"]["overwrite"]
@@ -137,17 +149,20 @@ class SeqbenchCLI(LightningCLI):
         self.recorder.name_runs(self.model)
         self._check_checkpoint(config.get("ckpt_path"))
         callbacks: list[L.Callback] = [self.replicas, self.recorder]
-        if config["trainer"]["enable_progress_bar"] is not False:
+        if config["trainer"]["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in own):
             callbacks.append(EpochProgress(self.replicas))
-        if config["trainer"]["enable_checkpointing"] is not False and self.subcommand == "fit":
-            # With save_last and save_top_k=0 Lightning 2.6 saves at the end of a fit only.
-            folder = self.recorder.group_folder / "checkpoints"
-            callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
+        if config["trainer"]["enable_checkpointing"] is not False:
+            callbacks.append(LastCheckpoint(self.recorder.group_folder / "checkpoints"))
         if config["trainer"]["profiler"] is None:
             kwargs["profiler"] = Unwatched()
-        own = self._get(self.config_init, "trainer")["callbacks"] or []
-        own = own if isinstance(own, list) else [own]
-        return super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+        try:
+            trainer = super().instantiate_trainer(**kwargs, callbacks=[*callbacks, *own])
+        except (ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise refusal(error) from error
+        check_devices(trainer)
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+        _first_process_stops(trainer)
+        return trainer
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as it will be used: sections data, model, trainer, run, plain values only."""
@@ -168,6 +183,16 @@ class SeqbenchCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if self.execute:
             super()._run_subcommand(subcommand)
+
+    def before_fit(self) -> None:
+        """A run without a protocol is not what papers have trained."""
+        config = self.config[self.subcommand]
+        if not config["run"]["protocol"] and self.trainer.is_global_zero:
+            log.warning(
+                f"No protocol was given: this trains {self.trainer.max_epochs} epochs with the defaults of every other "
+                f"setting, and the board keeps it in a table of its own. Add -c {' or -c '.join(protocols())}, or "
+                "give it a name: --run.protocol NAME"
+            )
 
     def after_fit(self) -> None:
         """The best weights are tested as soon as they are known."""
@@ -210,31 +235,22 @@ class SeqbenchCLI(LightningCLI):
 
 
 rank_zero_print = rank_zero_only(print)
+log = logging.getLogger("seqbench")
+# Lightning's Timer has a member of one as a default, and a config is to be written.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
-def _refuse(config: Any) -> None:
-    """Settings that Lightning takes and that would not do here what they say.
+def _first_process_stops(trainer: L.Trainer) -> None:
+    """Under ddp the first process alone follows SIGTERM, and ends the others once its records are written.
 
-    Raises:
-        SeqbenchError: names the remedy.
+    Lightning's own handler talks to the other processes, which are in the middle of talking of something else: abort.
     """
-    trainer = config["trainer"]
-    remedies = {
-        "min_epochs": (None, "an early stop is --run.patience"),
-        "min_steps": (None, "an early stop is --run.patience"),
-        "gradient_clip_algorithm": ("norm", "gradients are clipped by norm, each replica's by its own"),
-        "val_check_interval": (1.0, "epochs are validated at their end; check_val_every_n_epoch leaves some out"),
-        "reload_dataloaders_every_n_epochs": (0, "each epoch has an order of its own anyway"),
-    }
-    for flag, (harmless, remedy) in remedies.items():
-        value = trainer[flag]
-        # 1 is one batch where 1.0 is an epoch.
-        if value is not None and (value != harmless or type(value) is not type(harmless)):
-            raise SeqbenchError(f"--trainer.{flag} {value} has no meaning here: {remedy}")
-    if (trainer["gradient_clip_val"] or 0) < 0:
-        raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
-    if config["seed_everything"] is not False:
-        raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
+    connector = trainer._signal_connector
+
+    def note(number: int, frame: Any) -> None:
+        connector.received_sigterm = trainer.is_global_zero
+
+    connector._sigterm_notifier_fn = note  # type: ignore[method-assign, assignment]
 
 
 def fit(*configs: str | Path, **flags: Any) -> list[Record]:
@@ -284,13 +300,18 @@ def run(arguments: list[str]) -> SeqbenchCLI:
     with warnings.catch_warnings(), _signals_kept():
         # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        # Nothing is logged within an epoch.
+        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
         # A resumed run that is to be longer is another run; one to be overwritten was asked for.
         warnings.filterwarnings("ignore", message="The dirpath has changed|Checkpoint directory", category=UserWarning)
         try:
-            return SeqbenchCLI(arguments)
+            with told_in_one_line():
+                return SeqbenchCLI(arguments)
         except (ValueError, TypeError) as error:
             # jsonargparse wraps what a constructor raises.
             raise _own_error(error) or error from error
+        except OSError as error:
+            raise no_room(error) or error from error
         except SIGTERMException:
             sys.exit(143)
         except SystemExit as stop:
@@ -302,14 +323,21 @@ def run(arguments: list[str]) -> SeqbenchCLI:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """After ^C Lightning leaves it ignored, which a notebook would not survive."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """SIGHUP and SIGUSR1 end a run as SIGTERM does; afterwards all signals do what they did before.
+
+    A terminal that is closed sends the first, SLURM the second before a job's time is over. After ^C Lightning leaves
+    that ignored, which a notebook would not survive.
+    """
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *AS_SIGTERM)}
+    in_main = threading.current_thread() is threading.main_thread()
+    for number in AS_SIGTERM:
+        if in_main and kept[number] == signal.SIG_DFL:  # nohup has the first ignored
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in kept.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+        for number, handler in kept.items() if in_main else ():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _keep_pages() -> None:

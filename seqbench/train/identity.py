@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 import lightning as L
+from lightning.pytorch import callbacks
 
 from seqbench.train.module import SequenceModel
 from seqbench.train.optim import ChungRMSProp
@@ -24,9 +25,11 @@ INCIDENTAL = {
     "benchmark", "inference_mode", "limit_predict_batches", "use_distributed_sampler", "sync_batchnorm",
     "gradient_clip_algorithm",
 }  # fmt: skip
+# Lightning's own: a callback of the user's that has such a name may do anything.
 WATCHING = {
-    "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "OnExceptionCheckpoint",
-    "RichModelSummary", "RichProgressBar", "ThroughputMonitor", "Timer", "TQDMProgressBar",
+    callbacks.DeviceStatsMonitor, callbacks.LearningRateMonitor, callbacks.ModelCheckpoint, callbacks.ModelSummary,
+    callbacks.OnExceptionCheckpoint, callbacks.RichModelSummary, callbacks.RichProgressBar,
+    callbacks.ThroughputMonitor, callbacks.Timer, callbacks.TQDMProgressBar,
 }  # fmt: skip
 PRECISIONS = {None: "32-true", 32: "32-true", 64: "64-true", 16: "16-mixed", "32": "32-true", "64": "64-true",
               "16": "16-mixed", "bf16": "bf16-mixed"}  # fmt: skip
@@ -74,7 +77,7 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     whole = dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), 1.0)
     # Of these 1 is one batch and 1.0 all of them: as numbers they would be equal.
     kept = {k: v for k, v in kept.items() if not (k in whole and isinstance(v, float) and v == 1.0)}
-    counts = {k: v for k, v in kept.items() if k in (*whole, "overfit_batches") and isinstance(v, int) and v}
+    counts = {k: v for k, v in kept.items() if k in whole and isinstance(v, int) and v}
     kept = _differing(kept, defaults(L.Trainer)) | counts
     kept = {k: v for k, v in kept.items() if v is not None}
     if (precision := PRECISIONS.get(config.get("precision"), config.get("precision"))) != "32-true":
@@ -84,12 +87,13 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("callbacks", "plugins"):
         chosen = config.get(key) or []
         chosen = chosen if isinstance(chosen, list) else [chosen]
-        if named := [_class(kind) for kind in chosen if _short(kind) not in WATCHING]:
+        if named := [_class(kind) for kind in chosen if _located(kind) not in WATCHING]:
             kept[key] = named
     return kept
 
 
 def _short(config: Any) -> str:
+    """The class's name alone, of a parsed configuration or an import path."""
     return str(config.get("class_path") if isinstance(config, dict) else config).rpartition(".")[2]
 
 

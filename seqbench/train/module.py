@@ -7,6 +7,7 @@ A solo run is R = 1: the same code.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.swa_utils import SWALR
 
 from seqbench.cells import Cell, State
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
@@ -213,6 +215,13 @@ class SequenceModel(L.LightningModule):
         out = self.w["c"][None].expand(1, self.R, first.shape[2], -1)
         return self.head.nats(out, first).squeeze(0)
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **options: Any) -> SequenceModel:  # type: ignore[override]
+        """A trained model, with the weights of each replica's best epoch; see `loading.load_model`."""
+        from seqbench.train.loading import load_model  # which makes one of these
+
+        return load_model(Path(checkpoint_path), **options)
+
     # Training
 
     def setup(self, stage: str) -> None:
@@ -267,9 +276,15 @@ class SequenceModel(L.LightningModule):
         optimizer = PerReplica(base, rates, self.alive, clip, compiled)
         if self.schedule is None:
             return optimizer
-        schedule = self.schedule(optimizer)
+        remedy = "take one that is stepped once an epoch and multiplies the rate, as LinearLR or CosineAnnealingLR"
+        try:
+            schedule = self.schedule(optimizer)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SeqbenchError(f"This --model.schedule cannot be made ({error}): {remedy}") from error
         if isinstance(schedule, ReduceLROnPlateau):
             raise SeqbenchError("ReduceLROnPlateau follows one figure, and each replica has its own: take another one")
+        if isinstance(schedule, OneCycleLR | CyclicLR | SWALR):
+            raise SeqbenchError(f"{type(schedule).__name__} sets rates of its own, step by step: {remedy}")
         for length in ("total_iters", "T_max"):
             if getattr(schedule, length, 0) < 0:
                 setattr(schedule, length, self._last_epoch())

@@ -7,15 +7,18 @@ A group of several replicas keeps config and checkpoints in runs/<group>/; its r
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import yaml
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -25,8 +28,9 @@ from seqbench import record as rec
 from seqbench.datamodules.base import Split
 from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import Score, SeqbenchError, Task
-from seqbench.train.callbacks import Replicas, fitting
+from seqbench.train.callbacks import Replicas, fitting, log_figures
 from seqbench.train.identity import identity
+from seqbench.train.keeping import claim, is_whole
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
 
@@ -53,6 +57,7 @@ class Recorder(L.Callback):
         self._writers: list[SummaryWriter] = []
         self._floors: dict[str, Score] = {}
         self._scale: float | None = None
+        self._claim = contextlib.ExitStack()
         self._fit_started = False
         self._trained, self._resumed = 0, 0  # whole epochs, and those of the checkpoint that training began with
         self._factor = 1.0  # of all rates, in the epoch under way
@@ -109,6 +114,7 @@ class Recorder(L.Callback):
     def _make_folder(self) -> None:
         # Checked here, as Lightning's ModelCheckpoint succeeds without saving where it cannot write.
         try:
+            self._claim = claim(self.folder / run_id for run_id in self.run_ids)
             (self.group_folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(self.config, sort_keys=False)
             (self.group_folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -130,6 +136,7 @@ class Recorder(L.Callback):
             "config": self.config,
             "identity": self.identity,
             "digest": self.task.digest,
+            "task": vars(self.task),
             "runs": self._runs(),
             "slots": pl_module.slots,
         }
@@ -176,23 +183,23 @@ class Recorder(L.Callback):
         entry = self.replicas.curve[-1]
         for k, writer in enumerate(self._writers):
             if self.replicas.last_epoch[k] == entry.epoch:
-                writer.add_scalar("train/nll", entry.train[k], entry.step)
-                writer.add_scalar("valid/nll", entry.valid[k], entry.step)
+                for name, figures in entry.figures().items():
+                    writer.add_scalar(name, figures[k], entry.step)
                 writer.add_scalar("rule/rate", self._factor * self.rates[k], entry.step)
-                writer.add_scalar("rule/gradient_norm", entry.gradient[k], entry.step)
-                writer.add_scalar("rule/update_over_weights", entry.update[k], entry.step)
-                if entry.floored:
-                    writer.add_scalar("rule/weights_at_floor", entry.floored[k], entry.step)
                 writer.flush()
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After a fit the best weights are tested in the same process; only then is a run over."""
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModel)
         nats, frames, first = (part.tolist() for part in pl_module.tested())
         self.scores = [
             rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
             for k in range(pl_module.R)
         ]
+        log_figures(pl_module, "test/nll", {k: score.nll for k, score in enumerate(self.scores)}, pl_module.R == 1)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a fit the best weights are tested in the same process; only then is a run over."""
+        assert isinstance(pl_module, SequenceModel)
         if self._fit_started and trainer.is_global_zero:
             others = [self._score(trainer, pl_module, split) for split in ("train", "valid")]
             for k, score in enumerate(self.scores):
@@ -229,16 +236,21 @@ class Recorder(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SequenceModel)
-        if self._fit_started and trainer.is_global_zero:
-            stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
-            status: rec.Status = "interrupted" if stopped else "failed"
-            message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
-            for k in range(len(self.run_ids)):
-                end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
-                self._write(trainer, pl_module, k, *end, (None, None, None))
-        self._close()
+        stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        try:
+            if self._fit_started and trainer.is_global_zero:
+                status: rec.Status = "interrupted" if stopped else "failed"
+                message = f"{type(exception).__name__}: {exception}".strip(": ")[:300]
+                for k in range(len(self.run_ids)):
+                    end = self._end(trainer, k) if self.replicas.diverged[k] else (status, message)
+                    self._write(trainer, pl_module, k, *end, (None, None, None))
+        finally:
+            self._close()
+        if stopped and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)  # the other processes of ddp would complain that this one is gone
 
     def _close(self) -> None:
+        self._claim.close()
         for writer in self._writers:
             writer.close()
         self._writers = []
@@ -301,9 +313,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         SeqbenchError: it is none, cannot be read, or is too old.
     """
     try:
+        if not is_whole(path):
+            raise SeqbenchError(f"{path} is damaged, or not a checkpoint of seqbench: train from the start")
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         saved["seqbench"]
-    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise SeqbenchError(f"{path} is not a checkpoint of seqbench") from error
     if "rows" not in saved["state_dict"]:
         raise SeqbenchError(f"{path} was made by an older seqbench, before its weights were one tensor: train it again")

@@ -101,6 +101,17 @@ def test_mirror_folder_is_used_in_place(alone, closed, tmp_path, monkeypatch):
     assert SHA256[:12] in message
 
 
+@pytest.mark.faults("E12")
+def test_a_mirror_may_be_a_file_url(alone, closed, tmp_path, monkeypatch):
+    mirror = tmp_path / "my mirror"
+    (mirror / "sets").mkdir(parents=True)
+    (mirror / "sets" / "a.mat").write_bytes(CONTENT)
+    monkeypatch.setenv("SEQBENCH_MIRROR", mirror.as_uri())
+    assert fetch.fetch(Source("sets/a.mat", closed, SHA256)) == mirror / "sets" / "a.mat"
+    monkeypatch.setenv("SEQBENCH_MIRROR", "file:///no/such/folder")
+    assert "SEQBENCH_MIRROR is /no/such/folder, which is no folder" in told(Source("sets/a.mat", closed, SHA256))
+
+
 def test_mirror_url_goes_before_the_origin(alone, server, monkeypatch):
     folder, address = server
     (folder / "sets").mkdir()

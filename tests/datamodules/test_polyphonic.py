@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.io
 import torch
 
-from seqbench.datamodules.polyphonic import read_mat
+from seqbench.datamodules.polyphonic import JSBChorales, read_mat
 from seqbench.task import SeqbenchError
 
 # name: sequences, frames, longest, lowest and highest MIDI note
@@ -104,6 +105,7 @@ def test_known_defects(canonical):
 
 
 def write(path, rolls, **more):
+    path.parent.mkdir(exist_ok=True)
     cell = np.empty((1, len(rolls)), dtype=object)
     cell[0] = rolls
     scipy.io.savemat(path, {f"{split}data": cell for split in ("train", "valid", "test")} | more)
@@ -129,3 +131,35 @@ def test_refuses_what_is_no_mat(tmp_path):
     (tmp_path / "b.mat").write_bytes(bytes(9 * 2**20))
     with pytest.raises(SeqbenchError, match="bytes"):
         read_mat(tmp_path / "b.mat")
+
+
+@pytest.mark.faults("F15")
+def test_a_mat_that_is_cut_short_is_told_in_one_line(tmp_path):
+    good = write(tmp_path / "good.mat", [np.eye(3, 88, dtype=np.uint8)]).read_bytes()
+    path = tmp_path / "a.mat"
+    for end in range(0, len(good), 37):
+        path.write_bytes(good[:end])
+        with pytest.raises(SeqbenchError, match=r"^\S*/a\.mat is not a canonical .mat file [^\n]*$"):
+            read_mat(path)
+
+
+@pytest.mark.faults("F15")
+def test_other_bytes_than_those_pinned_never_come_to_scipy(alone, tmp_path, monkeypatch):
+    """Of a damaged .mat scipy 1.17's reader may crash, and no error could be told."""
+    path = write(tmp_path / "polyphonic" / "JSB_Chorales.mat", [np.eye(3, 88, dtype=np.uint8)])
+    monkeypatch.setenv("SEQBENCH_MIRROR", str(tmp_path))
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *arguments, **options: pytest.fail("read"))
+    with pytest.raises(SeqbenchError, match=f"{path} .SEQBENCH_MIRROR. has sha256"):
+        JSBChorales().load()
+
+
+@pytest.mark.faults("F15")
+def test_a_mat_that_unpacks_to_more_than_any_set_is_refused_before_it_does(tmp_path):
+    path = tmp_path / "bomb.mat"
+    scipy.io.savemat(path, {"traindata": np.zeros(160 * 2**20, np.uint8)}, do_compression=True)
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(SeqbenchError, match=r"bomb\.mat .*unpacks to more"):
+        read_mat(path)
+    assert tracemalloc.get_traced_memory()[1] < 300 * 2**20
+    tracemalloc.stop()

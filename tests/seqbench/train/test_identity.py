@@ -132,10 +132,10 @@ EMPTY = {
     "flags",
     [
         ["--trainer.max_epochs", "499"], ["--trainer.max_steps", "7"], ["--trainer.limit_train_batches", "0.5"],
-        ["--trainer.limit_val_batches", "2"], ["--trainer.limit_test_batches", "2"], ["--trainer.overfit_batches", "2"],
-        ["--trainer.check_val_every_n_epoch", "2"], ["--trainer.accumulate_grad_batches", "2"],
+        ["--trainer.limit_val_batches", "2"], ["--trainer.limit_test_batches", "2"],
+        ["--trainer.check_val_every_n_epoch", "2"],
         ["--trainer.precision", "bf16-mixed"], ["--trainer.precision", "64-true"],
-        ["--trainer.gradient_clip_val", "1"], ["--trainer.callbacks", "lightning.pytorch.callbacks.WeightAveraging"],
+        ["--trainer.gradient_clip_val", "1"], ["--trainer.callbacks", "lightning.pytorch.callbacks.LambdaCallback"],
         ["--trainer.limit_train_batches", "1"], ["--trainer.limit_val_batches", "1"],
         ["--run.patience", "5"], ["--run.protocol", "mine"],
         ["--model.seed", "1"], ["--model.rate", "0.1"], ["--model.noise", "0"], ["--model.budget", "10000"],

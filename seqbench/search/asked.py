@@ -1,0 +1,102 @@
+"""What the options of `seqbench sweep` ask for."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+from typing import TYPE_CHECKING
+
+from seqbench.search.design import DESIGN, STAGES, Design, Shard, draw_rates, load_design
+from seqbench.task import SeqbenchError
+
+if TYPE_CHECKING:
+    from seqbench.search.sweep import Engine
+
+
+def share(text: str) -> float:
+    """GPUs of a group, as Ray has it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0 <= value <= 1 or (value < math.inf and value.is_integer())) or value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a part of one nor a whole number")
+    return value
+
+
+def shard(text: str) -> Shard:
+    """One of N shares, as 2/4."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of N shares, as 1/4 to 4/4")
+    return Shard(int(number), int(of))
+
+
+def design(options: argparse.Namespace) -> Design:
+    """The sweep that is asked for.
+
+    Raises:
+        SeqbenchError: names the option that is wrong.
+    """
+    units = _units(options.cells)
+    stages = options.stages.split(",")
+    if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
+        raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
+    rates = _rates(options.rates, options.sweep_seed)
+    size = _group_size(options, units, rates)
+    return Design(options.rest, units, rates, options.seeds, [stage for stage in STAGES if stage in stages], size)
+
+
+def engine(options: argparse.Namespace) -> Engine:
+    """Where the groups run.
+
+    Raises:
+        SeqbenchError: an option is for the other engine.
+    """
+    from seqbench.search import cluster, engines
+
+    if options.engine == "local":
+        if options.cpus or options.gpus is not None:
+            raise SeqbenchError("--cpus and --gpus are told to Ray: add --engine ray, or give --jobs")
+        return functools.partial(engines.local, jobs=options.jobs)
+    if options.jobs:
+        raise SeqbenchError("--jobs is for this machine: with --engine ray give --cpus or --gpus of a group")
+    return functools.partial(cluster.ray, cpus=options.cpus or 1, gpus=options.gpus)
+
+
+def _group_size(options: argparse.Namespace, units: list[str], rates: list[float]) -> int:
+    """As given; else what the sweep was begun with, as another machine has other cores and memory."""
+    from seqbench.search import engines
+
+    if options.group_size:
+        return int(options.group_size)
+    if (options.out / DESIGN).exists():
+        return load_design(options.out).group_size
+    if options.shard:
+        raise SeqbenchError("--shard needs --group-size: each machine would choose another")
+    return engines.group_size(options.rest, units, rates, options.out, options.jobs)
+
+
+def _units(text: str) -> list[str]:
+    """Class names, but import paths where a unit is neither of the suite nor offered by an installed package."""
+    from seqbench.cells import cells, find
+
+    found = {name: find(name) for name in text.split(",")}
+    short = [kind.__name__ for kind in found.values()]
+    if len(set(short)) < len(text.split(",")):
+        raise SeqbenchError(f"--cells {text}: give each unit once")
+    by_path = ("." in name and kind not in cells().values() for name, kind in found.items())
+    return [name if own else kind for name, kind, own in zip(found, short, by_path, strict=True)]
+
+
+def _rates(text: str, seed: int) -> list[float]:
+    if text.isdecimal() and int(text) > 0:
+        return draw_rates(int(text), seed)
+    try:
+        rates = [float(rate) for rate in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or not all(0 < rate < float("inf") for rate in rates) or len(set(rates)) < len(rates):
+        raise SeqbenchError(f"--rates {text}: give how many to draw, or different positive rates, e.g. 1e-3,3e-4")
+    return rates

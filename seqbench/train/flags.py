@@ -1,0 +1,113 @@
+"""What Lightning's Trainer takes and what would not do here what it says: refused in one line each.
+
+docs/how-to/lightning.md has the table of all flags and callbacks; its test tries them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import callbacks
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+
+from seqbench.task import SeqbenchError
+
+FLAGS: dict[str, tuple[Any, str]] = {
+    "min_epochs": (None, "an early stop is --run.patience"),
+    "min_steps": (None, "an early stop is --run.patience"),
+    "gradient_clip_algorithm": ("norm", "gradients are clipped by norm, each replica's by its own"),
+    "val_check_interval": (1.0, "epochs are validated at their end; check_val_every_n_epoch leaves some out"),
+    "reload_dataloaders_every_n_epochs": (0, "each epoch has an order of its own anyway"),
+    "accumulate_grad_batches": (1, "a larger batch is --data.batch_size"),
+    "overfit_batches": (
+        0.0,
+        "it would undo the data set's order; fewer batches are limit_train_batches",
+    ),
+    "use_distributed_sampler": (False, "processes share every batch anyway"),
+    "model_registry": (None, "checkpoints are files, and nothing is uploaded"),
+    "barebones": (False, "it leaves out the checkpoint and the figures that a run consists of"),
+}  # each with the value that does nothing
+BEST = "the weights that count are those of the best epoch, as they were validated"
+CALLBACKS: dict[type[L.Callback], str] = {
+    callbacks.BatchSizeFinder: "the batch is part of a run's name: --data.batch_size",
+    callbacks.LearningRateFinder: "the rate is part of a run's name: --model.rate; `seqbench sweep` searches it",
+    callbacks.GradientAccumulationScheduler: FLAGS["accumulate_grad_batches"][1],
+    callbacks.WeightAveraging: BEST,
+    callbacks.StochasticWeightAveraging: BEST,
+    callbacks.ModelPruning: "all weights of a model are one parameter",
+    callbacks.BaseFinetuning: "all weights of a model are one parameter",
+    callbacks.SpikeDetection: "a replica that diverges is frozen and its record says so",
+}
+
+
+def check_flags(config: Any) -> None:
+    """Of a parsed command: sections trainer and others.
+
+    Raises:
+        SeqbenchError: a flag that has no meaning here; names the remedy.
+    """
+    trainer = config["trainer"]
+    for flag, (harmless, remedy) in FLAGS.items():
+        value = trainer[flag]
+        # 1 is one batch where 1.0 is an epoch.
+        if value is not None and (value != harmless or type(value) is not type(harmless)):
+            raise SeqbenchError(f"--trainer.{flag} {value} has no meaning here: {remedy}")
+    if (trainer["gradient_clip_val"] or 0) < 0:
+        raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
+    if config["seed_everything"] is not False:
+        raise SeqbenchError("--seed_everything changes nothing here: weights, order and noise follow from --model.seed")
+
+
+def check_callbacks(given: list[L.Callback]) -> None:
+    """Of the user's callbacks.
+
+    Raises:
+        SeqbenchError: one that has no meaning here; names the remedy.
+    """
+    for callback in given:
+        for kind, remedy in CALLBACKS.items():
+            if isinstance(callback, kind):
+                raise SeqbenchError(f"{type(callback).__name__} has no meaning here: {remedy}")
+
+
+def check_devices(trainer: L.Trainer) -> None:
+    """Of a trainer that has not yet started any process.
+
+    Raises:
+        SeqbenchError: a strategy that shards weights or starts processes in ways that lose the command, or more
+            processes than cores.
+    """
+    strategy = trainer.strategy
+    spawns = isinstance(strategy.launcher, _MultiProcessingLauncher)
+    if spawns or not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        name = getattr(strategy, "_start_method", "") if spawns else type(strategy).__name__
+        raise SeqbenchError(f"--trainer.strategy: {name} is not supported; take --trainer.strategy ddp, or one device")
+    cores = os.cpu_count() or 1
+    if strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+        raise SeqbenchError(
+            f"--trainer.devices {trainer.num_devices}: on the CPU these are processes, and there are {cores} cores"
+        )
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """What Lightning refuses about its flags and callbacks, as a mistake of the user's."""
+    try:
+        yield
+    except (MisconfigurationException, ModuleNotFoundError) as error:
+        raise refusal(error) from error
+    except RuntimeError as error:
+        if str(error).startswith("Early stopping conditioned on"):  # a figure that there is not
+            raise refusal(error) from error
+        raise
+
+
+def refusal(error: Exception) -> SeqbenchError:
+    """An error of Lightning's as one line."""
+    return SeqbenchError(f"Lightning: {' '.join(str(error).split())[:400]}")
