@@ -44,20 +44,20 @@ def fitting(trainer: L.Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
-def log_figures(module: L.LightningModule, name: str, figures: dict[int, float], alone: bool) -> None:
+def log_figures(module: L.LightningModule, name: str, figures: dict[int, float], diverged: Tensor) -> None:
     """Hands figures to Lightning's loggers, and to the callbacks that monitor one; once an epoch, as a step is short.
 
     Args:
         module: whose epoch ends.
-        name: of the mean over the replicas whose figure is finite; replica k's own is NAME/replica_k.
+        name: of the mean over the replicas that have not diverged; replica k's own is NAME/replica_k.
         figures: by replica, counted as the group began.
-        alone: whether there is but one replica, whose figure is the mean.
+        diverged: [R] bool, of the whole group; that of one replica logs the mean alone, which is its figure.
     """
-    known = [figure for figure in figures.values() if math.isfinite(figure)]
+    known = [figure for k, figure in figures.items() if math.isfinite(figure) and not diverged[k]]
     mean = math.fsum(known) / len(known) if known else math.nan
     # All processes have the same figures; their mean, which is asked for lest Lightning warn, is each one's.
     module.log(name, mean, prog_bar=name.endswith("/nll"), sync_dist=True, batch_size=1)
-    for k, figure in figures.items() if not alone else ():
+    for k, figure in figures.items() if len(diverged) > 1 else ():
         module.log(f"{name}/replica_{k}", figure, sync_dist=True, batch_size=1)
 
 
@@ -167,7 +167,7 @@ class Replicas(L.Callback):
             return
         if not fitting(trainer):
             nll = dict(zip(pl_module.slots, pl_module.valid_nll.per_replica().tolist(), strict=True))
-            log_figures(pl_module, "valid/nll", nll, len(self.best) == 1)
+            log_figures(pl_module, "valid/nll", nll, torch.zeros_like(self.diverged))
             return
         epoch, slots = trainer.current_epoch, torch.tensor(pl_module.slots)
         optimizer = trainer.optimizers[0]
@@ -183,11 +183,11 @@ class Replicas(L.Callback):
         _warn(self.curve, pl_module)
         self.last_epoch[self.running] = epoch  # also where a replica diverged in this very epoch
         trained = self.running.nonzero().flatten().tolist()
-        for name, figures in self.curve[-1].figures().items():
-            log_figures(pl_module, name, {k: figures[k] for k in trained}, len(self.best) == 1)
         alive = torch.zeros(len(self.best), dtype=torch.bool)
         alive[slots] = pl_module.alive.cpu()
         self.diverged |= self.running & ~alive
+        for name, figures in self.curve[-1].figures().items():
+            log_figures(pl_module, name, {k: figures[k] for k in trained}, self.diverged)
         better = alive & (valid < self.best)
         self.best = torch.where(better, valid, self.best)
         self.best_epoch[better] = epoch

@@ -42,6 +42,7 @@ CALLBACKS: dict[type[L.Callback], str] = {
     callbacks.StochasticWeightAveraging: BEST,
     callbacks.ModelPruning: "all weights of a model are one parameter",
     callbacks.BaseFinetuning: "all weights of a model are one parameter",
+    callbacks.OnExceptionCheckpoint: "last.ckpt is kept after every epoch, and --ckpt_path goes on from it",
     callbacks.SpikeDetection: "a replica that diverges is frozen and its record says so",
 }
 

@@ -195,7 +195,8 @@ class Recorder(L.Callback):
             rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
             for k in range(pl_module.R)
         ]
-        log_figures(pl_module, "test/nll", {k: score.nll for k, score in enumerate(self.scores)}, pl_module.R == 1)
+        found = {k: score.nll for k, score in enumerate(self.scores)}
+        log_figures(pl_module, "test/nll", found, torch.zeros(pl_module.R, dtype=torch.bool))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After a fit the best weights are tested in the same process; only then is a run over."""
