@@ -215,12 +215,16 @@ def test_a_sweep_that_is_told_to_end_ends_its_groups(tmp_path, number):
     """They write that they were interrupted, and nothing trains on."""
     command = [sys.executable, "-m", "seqbench.cli", "sweep", *SHORT[:-1], "100000", "--cells", "gru", "--rates", "2"]
     more = ["--group-size", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not list(Path(tmp_path).glob("*/checkpoints/last.ckpt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(300) == 143
+    unignored = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731  # these tests may run under nohup
+    process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL, preexec_fn=unignored)
+    try:
+        deadline = time.monotonic() + 300
+        while not list(Path(tmp_path).glob("*/checkpoints/last.ckpt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(300) == 143
+    finally:
+        process.kill()
     state = status(tmp_path)
     assert (state["interrupted"], state["running"]) == (2, 0)
