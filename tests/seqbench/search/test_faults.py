@@ -213,10 +213,10 @@ def test_status_tells_epoch_best_and_time_left_of_each_rate_and_adds_up(tmp_path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_sweep_that_is_told_to_end_ends_its_groups(tmp_path, number):
     """They write that they were interrupted, and nothing trains on."""
-    command = [sys.executable, "-m", "seqbench.cli", "sweep", *SHORT[:-1], "100000", "--cells", "gru", "--rates", "2"]
-    more = ["--group-size", "2", "--out", str(tmp_path)]
-    unignored = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731  # these tests may run under nohup
-    process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL, preexec_fn=unignored)
+    unignored = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)"  # these tests may run under nohup
+    command = [sys.executable, "-c", f"{unignored}; from seqbench.cli import main; main()", "sweep", *SHORT[:-1]]
+    more = ["100000", "--cells", "gru", "--rates", "2", "--group-size", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
         while not list(Path(tmp_path).glob("*/checkpoints/last.ckpt")):
