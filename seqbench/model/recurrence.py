@@ -56,7 +56,8 @@ def run_layer(
         from seqbench.kernels.gpu import lowering
 
         # Its products are of numbers of the projection's precision.
-        return unroll(lowering, planned_at(cell, state[0]), a, {name: v.to(a.dtype) for name, v in weights.items()}, state)
+        plan = planned_at(cell, state[0])
+        return unroll(lowering, plan, a, {name: v.to(a.dtype) for name, v in weights.items()}, state)
     a = at_least_float32(a)
     own = SimpleNamespace(**{name: v.to(a.dtype) for name, v in weights.items()})
     if recurrence.name == "scan":

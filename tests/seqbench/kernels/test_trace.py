@@ -175,8 +175,8 @@ class WrongStates(Plain):
 
 BAD = [
     BranchOnValue, MeanOverH, InPlace, RandomDraw, TensorInside, CutBlock, Transposed, NoGradient, Detached,
-    OneSequence, NextSequence, OtherReplica, ConstantProduct, NumberOfShape, OneSequenceAlone, CountsItsCalls, UnusedWeight,
-    WrongStates,
+    OneSequence, NextSequence, OtherReplica, ConstantProduct, NumberOfShape, OneSequenceAlone, CountsItsCalls,
+    UnusedWeight, WrongStates,
 ]  # fmt: skip
 
 
