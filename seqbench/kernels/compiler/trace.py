@@ -96,7 +96,7 @@ def _differs(*sizes: tuple[int, int, int]) -> str:
 # `test` and `validate` ask for it where torch notes down nothing that could be traced.
 @torch.inference_mode(False)
 def _trace(cell: Cell, sizes: tuple[int, int, int], dtype: torch.dtype | None = None) -> Traced:
-    """The step at sizes R, B, H: on zeros of that dtype; without one, on numbers that are compared with the expressions'."""
+    """The step at sizes R, B, H: on zeros of that dtype; without one, on numbers, and those are compared."""
     R, B, H = sizes
     random = functools.partial(torch.rand, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     draw = functools.partial(torch.zeros, dtype=dtype) if dtype else random
