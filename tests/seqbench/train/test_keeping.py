@@ -88,6 +88,7 @@ def test_a_second_process_of_the_same_run_is_refused(fit, refusal, tmp_path, cap
 
 @pytest.mark.faults("C10")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.usefixtures("told")
 def test_signals_that_ask_a_run_to_end(fit, tmp_path, monkeypatch, number):
     before = signal.getsignal(number)
 
