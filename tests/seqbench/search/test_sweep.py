@@ -125,6 +125,7 @@ def test_another_sweep_in_the_same_folder_is_refused(undisturbed):
         sweep.sweep(design(rates=[1e-4], seeds=1), undisturbed, engines.local)
 
 
+@pytest.mark.faults("C11")
 def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path):
     """kill -9 when the groups of the search are half-way."""
     flags = [*FLAGS, "--trainer.max_epochs", "40", "--run.patience", "10"]
