@@ -195,7 +195,8 @@ def killed(number: int, group: Group, design: Design, whole: Path, place: Path) 
 
 def kills(count: int, folder: Path) -> int:
     """Of so many runs, those that are not what the undisturbed ones are."""
-    made = [(group, d) for d in (KILLED, GROUPED) for group in groups(d, "search", folder, {})]
+    units = [dataclasses.replace(d, units=[unit]) for d in (KILLED, GROUPED) for unit in d.units]
+    made = [(group, d) for d in units[:count] for group in groups(d, "search", folder, {})]
     names = [f"whole {n}" for n in range(len(made))]
     found = side_by_side([(n, functools.partial(undisturbed, *m)) for n, m in zip(names, made, strict=True)], folder)
     wholes = [next(folder.glob(f"whole-{n}-*")) for n in range(len(made))]
@@ -256,8 +257,9 @@ def repeated(number: int, units: Sequence[str], place: Path) -> str:
 
 def trainings(count: int, folder: Path) -> int:
     """Of so many short trainings, those whose bits are not those of the first of their unit."""
-    units = sorted(cells())
-    parts = [[units[n % len(units)] for n in range(at, min(at + 9, count))] for at in range(0, count, 9)]
+    units = sorted(cells())[: count // 2]  # each at least twice
+    size = min(9, len(units))
+    parts = [[units[n % len(units)] for n in range(at, min(at + size, count))] for at in range(0, count, size)]
     cases = [("repeated", functools.partial(repeated, n, part)) for n, part in enumerate(parts)]
     found, first = side_by_side(cases, folder), {}
     for path in sorted(folder.glob("repeated-*/digests.json")):
