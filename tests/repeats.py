@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
@@ -124,46 +125,58 @@ def difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
 # Killed and called again
 
 
-def killed_at(draw: random.Random, seconds: float) -> None:
+def before(of: Any, name: str, do: Callable[..., object], most: int = 1) -> None:
+    """Has `do` called before one of the first calls, `most` of them, of a function, and before all that follow."""
+    inner, left = getattr(of, name), [random.randrange(most)]
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            do(*arguments)
+        return inner(*arguments, **named)
+
+    setattr(of, name, counted)
+
+
+def die(*_: Any) -> None:
+    """As by kill -9."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def cut_and_die(handle: int) -> None:
+    """In the middle of a file."""
+    os.ftruncate(handle, random.randrange(1 + os.fstat(handle).st_size))
+    die()
+
+
+def killed_at(seconds: float) -> None:
     """Arranges for this process to be killed: by the clock, at a file, or while weights are tested; or never."""
-
-    def at_call(of: Any, name: str, most: int, first: Callable[..., object] = lambda *_: None) -> None:
-        inner, left = getattr(of, name), [draw.randrange(most)]
-
-        def counted(*arguments: Any, **named: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                first(*arguments)
-                os.kill(os.getpid(), signal.SIGKILL)
-            return inner(*arguments, **named)
-
-        setattr(of, name, counted)
-
-    match draw.choice(["clock", "clock", "part of a file", "before a file", "test"]):
+    match random.choice(["clock", "clock", "part of a file", "before a file", "test"]):
         case "clock":  # of the processor, as the machine is busy; nothing handles its signal
-            signal.setitimer(signal.ITIMER_PROF, draw.uniform(0, 1.1 * seconds))
+            moment = random.uniform(0.01, seconds)
+            before(Replicas, "on_train_start", lambda *_: signal.setitimer(signal.ITIMER_PROF, moment))
         case "part of a file":
-            at_call(os, "fsync", 7, lambda handle: os.ftruncate(handle, draw.randrange(os.fstat(handle).st_size)))
+            before(os, "fsync", cut_and_die, 7)
         case "before a file":
-            at_call(os, "replace", 7)
+            before(os, "replace", die, 7)
         case "test":
-            at_call(SequenceModel, "score", 6)
+            before(SequenceModel, "score", die, 6)
 
 
-def until_over(group: Group, design: Design, out: Path, draw: random.Random, seconds: float) -> int:
-    """Trains a group, killed at least once and less often the more often it was; returns how often."""
+def until_over(group: Group, design: Design, out: Path, seconds: float) -> int:
+    """Trains a group that is to be killed, and less often the more often it was; returns how often it was."""
     kills = 0
     for attempt in range(30):
         if all(is_over(record) for record in _of(group, out)):
             return kills
-        kill = draw.random() < 0.7**attempt
+        kill, seed = random.random() < 0.7**attempt, random.random()
 
-        def work(kill: bool = kill) -> None:
+        def work(kill: bool = kill, seed: float = seed) -> None:
+            random.seed(seed)
             if kill:
-                killed_at(draw, seconds)
+                killed_at(seconds)
             run(group.command(design, out))
 
-        draw.random()
         _, status = os.waitpid(forked(work, out / "log"), 0)
         kills += os.WIFSIGNALED(status)
         assert os.WIFSIGNALED(status) or not status, (out / "log").read_text()[-2000:]
@@ -176,10 +189,11 @@ def _of(group: Group, out: Path) -> list[rec.Record | None]:
 
 
 def undisturbed(group: Group, design: Design, place: Path) -> str:
-    """Leaves the records, and how many seconds of a processor they took."""
-    begin = time.process_time()
+    """Leaves the records, and how many seconds of a processor they took from the first batch on."""
+    begun: list[float] = []
+    before(Replicas, "on_train_start", lambda *_: begun.append(time.process_time()))
     run(group.command(design, place / "out"))
-    (place / "seconds").write_text(str(time.process_time() - begin))
+    (place / "seconds").write_text(str(time.process_time() - begun[0]))
     return ""
 
 
@@ -187,7 +201,8 @@ def killed(number: int, group: Group, design: Design, whole: Path, place: Path) 
     """A run that is killed at moments drawn from the case's number, against the undisturbed one."""
     out = place / "out"
     out.mkdir()
-    kills = until_over(group, design, out, random.Random(number), float((whole / "seconds").read_text()))
+    random.seed(number)
+    kills = until_over(group, design, out, float((whole / "seconds").read_text()))
     (place / "kills").write_text(str(kills))
     left = [path for path in out.glob("*/checkpoints/*") if path.name != "last.ckpt" and path.suffix != ".tmp"]
     return difference(figures(records(out)), figures(records(whole / "out"))) or "".join(map(str, left))
@@ -320,6 +335,8 @@ def swept_twice(number: int, whole: Path, place: Path) -> str:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
+    with (out / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # its groups have it too, and are killed one after the other
     swept(out)
     return difference(figures(records(out)), figures(records(whole / "out")))
 

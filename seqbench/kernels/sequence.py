@@ -143,7 +143,8 @@ def planned_at(cell: Cell, h: Tensor) -> Plan:
     """
     made = planned(cell)
     if (key := (h.shape, h.dtype)) not in (met := _met.setdefault(cell, set())):
-        if why := at_sizes(cell, *h.shape, h.dtype):
+        R, B, H = h.shape
+        if why := at_sizes(cell, R, B, H, h.dtype):
             raise SeqbenchError(f"{why}; run it by the loop: --model.recurrence loop, or {VARIABLE}=loop")
         met.add(key)
     return made
