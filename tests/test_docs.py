@@ -158,6 +158,18 @@ def test_commands_within_the_text_are_those_there_are(page, lightning):
         assert {flag for flag in flags if flag not in known} == set(), command
 
 
+def test_the_tests_that_a_promise_names_are_there():
+    """Those of docs/reliability.md; each line of its tables names one."""
+    page = (ROOT / "docs/reliability.md").read_text()
+    lines = [line for line in page.splitlines() if re.match(r"\| (?!promise|---)", line)]
+    assert len(lines) > 30
+    for line in lines:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", line)
+        assert named, line
+        for path, test in named:
+            assert f"def {test}(" in (ROOT / path).read_text() if test else (ROOT / path).exists(), line
+
+
 @pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in ROOT.glob("*.md")])
 def test_links_beside_the_site_lead_somewhere(page):
     """The site's own are checked when it is built."""

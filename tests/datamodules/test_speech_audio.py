@@ -119,6 +119,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.faults("E13")
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_with_name_and_reason(tmp_path, case):
     make, reason = REFUSED[case]
@@ -149,6 +150,7 @@ def test_one_bad_recording_in_a_folder_leaves_nothing_behind(alone, voices):
     assert not list(alone.rglob("*.pcm"))
 
 
+@pytest.mark.faults("E13")
 def test_silence_and_clipping_have_finite_figures(alone, voices):
     """Recordings of nothing but zeros, and of nothing but full scale, beside others."""
     root = voices([4000] * 10)

@@ -211,12 +211,12 @@ def test_status_tells_epoch_best_and_time_left_of_each_rate_and_adds_up(tmp_path
 
 @pytest.mark.faults("C10")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("told")
 def test_a_sweep_that_is_told_to_end_ends_its_groups(tmp_path, number):
     """They write that they were interrupted, and nothing trains on."""
-    unignored = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)"  # these tests may run under nohup
-    command = [sys.executable, "-c", f"{unignored}; from seqbench.cli import main; main()", "sweep", *SHORT[:-1]]
-    more = ["100000", "--cells", "gru", "--rates", "2", "--group-size", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "seqbench.cli", "sweep", *SHORT[:-1], "100000", "--cells", "gru", "--rates", "2"]
+    more = ["--group-size", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
         while not list(Path(tmp_path).glob("*/checkpoints/last.ckpt")):
@@ -225,6 +225,6 @@ def test_a_sweep_that_is_told_to_end_ends_its_groups(tmp_path, number):
         process.send_signal(number)
         assert process.wait(300) == 143
     finally:
-        process.kill()
+        process.kill()  # or it trains on where this fails
     state = status(tmp_path)
     assert (state["interrupted"], state["running"]) == (2, 0)
