@@ -22,6 +22,7 @@ from torch import Tensor
 from seqbench.datamodules.audio import Decoded, Recording, decode, read_decoded
 from seqbench.datamodules.base import SPLITS, SequenceData, Split
 from seqbench.datamodules.fetch import writable_cache
+from seqbench.datamodules.folder import draw_splits, refuse_empty
 from seqbench.datamodules.frames import Waves, floors, map_samples
 from seqbench.datamodules.protocols import FRAME, HOP, PROTOCOLS
 from seqbench.files import cache_folder
@@ -203,21 +204,14 @@ def divide(recordings: Sequence[Recording], rule: str) -> dict[Split, list[Recor
     ordered = sorted(recordings, key=lambda recording: recording.name)
     if rule == "corpus" and any(recording.split is not None for recording in ordered):
         splits: dict[Split, list[Recording]] = {s: [r for r in ordered if r.split == s] for s in SPLITS}
-        if empty := [split for split, members in splits.items() if not members]:
-            raise SeqbenchError(f"the {empty[0]} split has no recordings: give some, or split by file")
+        refuse_empty(splits, "recording")
         return splits
     what = "speaker" if rule == "speaker" else "recording"
-    groups = {recording.speaker if rule == "speaker" else recording.key for recording in ordered} - {""}
-    if len(groups) < 3:
-        raise SeqbenchError(f"{len(groups)} different {what}s known, three splits need 3: add some, or split otherwise")
-    drawn = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
-    tenth = max(1, round(len(drawn) / 10))
-    place: dict[str, Split] = dict.fromkeys(drawn, "train")
-    place |= dict.fromkeys(drawn[:tenth], "test")
-    place |= dict.fromkeys(drawn[tenth : 2 * tenth], "valid")
+    groups = [recording.speaker if rule == "speaker" else recording.key for recording in ordered]
+    place = draw_splits(filter(None, groups), what)
     splits = {split: [] for split in SPLITS}
-    for recording in ordered:
-        splits[place[recording.speaker if rule == "speaker" else recording.key]].append(recording)
+    for recording, group in zip(ordered, groups, strict=True):
+        splits[place[group]].append(recording)
     return splits
 
 
