@@ -6,7 +6,7 @@ figures of the two cannot be compared.
 
 Convention: a frame is a quarter note; a key is on where a note sounds at the quarter's beginning, ties held, repeats
 not expanded. A piece is transposed as a whole by -5..+6 semitones, its tonic to C: major pieces to C major, minor
-ones to C minor. The tonic is what two of three agree on: the key profiles (seqbench.datamodules.tonic), the file's key signature with
+ones to C minor. The tonic is what two of three agree on: the key profiles (of tonic.py), the file's key signature with
 its mode, the last note of the bass (chorales that end on the dominant mislead it, modal ones the other two); the
 profiles' where all differ.
 

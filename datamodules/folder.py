@@ -38,7 +38,7 @@ def find_files(root: Path | None, suffixes: Collection[str], what: str, others: 
             other.append(name)
         if ending not in suffixes:
             continue
-        if "\n" in name or not name.isascii() and name.encode(errors="replace").decode() != name:
+        if "\n" in name or name.encode(errors="replace").decode() != name:
             bad[repr(os.fsencode(name))[2:-1]] = "its name is not a line of UTF-8: rename it"
         elif path.is_file():
             found.append(name)

@@ -55,7 +55,7 @@ def dataset(name: str, **options: Any) -> SequenceData:
     listed = _listed()
     if name in listed:
         facts = listed[name]
-        return datamodules.find(facts["class"])(**facts["protocol"], **options)
+        return datamodules.find(facts["class"])(**facts["protocol"] | options)
     corpora = {facts["name"]: facts["class"] for facts in listed.values()}
     if name not in corpora:
         raise unknown_name("data set", name, listed)

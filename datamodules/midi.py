@@ -34,8 +34,8 @@ class Track:
 
     Attributes:
         ticks: Of each event, from the track's beginning.
-        codes: Of each event: kind * 2048 + channel * 128 + pitch; the kinds are OFF, ON, PEDAL_UP, PEDAL_DOWN. A note-on
-            of velocity 0 is OFF.
+        codes: Of each event: kind * 2048 + channel * 128 + pitch; the kinds are OFF, ON, PEDAL_UP, PEDAL_DOWN. A
+            note-on of velocity 0 is OFF.
         end: The track's last tick.
     """
 
@@ -129,7 +129,8 @@ def _header(content: bytes) -> tuple[int, int, int, int]:
 def _track(body: bytes, number: int, tempos: list[tuple[int, int]], signatures: list[tuple[int, int, int]]) -> Track:
     """Reads a track's bytes; tempos and time signatures go into the lists.
 
-    A megabyte has half a million events, so the loop is flat: what follows from the status is worked out when it changes.
+    A megabyte has half a million events, so the loop is flat: what follows from the status is worked out when it
+    changes.
     """
     ticks, codes = array("q"), array("H")
     keep_tick, keep_code, size = ticks.append, codes.append, len(body)
@@ -138,12 +139,8 @@ def _track(body: bytes, number: int, tempos: list[tuple[int, int]], signatures: 
     try:
         while place < size:
             byte = body[place]
-            if byte < 0x80:
-                tick += byte
-                place += 1
-            else:
-                delta, place = _number(body, place)
-                tick += delta
+            delta, place = (byte, place + 1) if byte < 0x80 else _number(body, place)
+            tick += delta
             byte = body[place]
             if byte >= 0xF0:
                 place = _special(body, place, tick, number, tempos, signatures)
@@ -212,13 +209,9 @@ def _number(body: bytes, place: int) -> tuple[int, int]:
 
 
 def _keep(
-    meta: int,
-    data: bytes,
-    tick: int,
-    number: int,
-    tempos: list[tuple[int, int]],
+    meta: int, data: bytes, tick: int, number: int, tempos: list[tuple[int, int]],
     signatures: list[tuple[int, int, int]],
-) -> None:
+) -> None:  # fmt: skip
     if meta == TEMPO and len(data) == 3:
         tempos.append((tick, int.from_bytes(data, "big")))
     elif meta == SIGNATURE and len(data) >= 2 and data[0] and data[1] <= 6:

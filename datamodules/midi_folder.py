@@ -45,10 +45,10 @@ class MidiFolder(PianoRolls):
 
     Args:
         root: The folder.
-        files: A text file with the splits instead: a line a file, `train NAME`, `valid NAME` or `test NAME`, its name as
-            seen from the folder; files without a line are left out.
-        roller: "canonical": as the literature's rolls were made; a frame is a part of a quarter note. "beats": a frame is
-            a part of the beat that the time signature says, and no note is too short for one.
+        files: A text file with the splits instead: a line a file, `train NAME`, `valid NAME` or `test NAME`, its name
+            as seen from the folder; files without a line are left out.
+        roller: "canonical": as the literature's rolls were made; a frame is a part of a quarter note. "beats": a frame
+            is a part of the beat that the time signature says, and no note is too short for one.
         frames_per_beat: Frames of a quarter note (canonical) or a beat (beats).
         transpose: Whether each piece is transposed as a whole, its key to C.
         drums: Whether channel 10 is taken as pitches.
@@ -88,9 +88,7 @@ class MidiFolder(PianoRolls):
         if ticks_per_beat is not None and not 1 <= ticks_per_beat < 2**15:
             raise SeqbenchError(f"ticks_per_beat is {ticks_per_beat}: give 1 to {2**15 - 1}, as a header could")
         if pedal and roller != "beats":
-            raise SeqbenchError(
-                "the canonical roller heeds no pedal: add --data.roller beats, or take --data.pedal away"
-            )
+            raise SeqbenchError("the canonical roller heeds no pedal: add --data.roller beats or leave it out")
         self.root, self.files = Path(root).expanduser() if root else None, files
         self.roller: Roller = roller
         self.frames_per_beat, self.transpose, self.ticks_per_beat = frames_per_beat, transpose, ticks_per_beat
@@ -157,8 +155,8 @@ class MidiFolder(PianoRolls):
                 bad[file.name] = str(error)
         if bad and not self.skip_bad:
             raise SeqbenchError(
-                f"{len(bad)} of {len(self._found)} files in {self.root} cannot be used: {listed(bad)}: repair them, move "
-                "them away, or give --data.skip_bad true"
+                f"{len(bad)} of {len(self._found)} files in {self.root} cannot be used: {listed(bad)}: repair them, "
+                "move them away, or give --data.skip_bad true"
             )
         refuse_empty(splits, "MIDI file")
         return splits, bad
@@ -169,9 +167,7 @@ class MidiFolder(PianoRolls):
         if self.ticks_per_beat is not None:
             midi = replace(midi, ticks_per_beat=self.ticks_per_beat)
         if midi.ticks_per_beat is None:
-            raise MidiError(
-                "counts time in SMPTE frames, so it has no beats; --data.ticks_per_beat N says how long one is"
-            )
+            raise MidiError("counts SMPTE frames, no beats: --data.ticks_per_beat N says how long a beat is")
         shift = None if self.transpose else 0
         return roll(midi, self.roller, self.frames_per_beat, shift, drums=self.drums, pedal=self.pedal)
 

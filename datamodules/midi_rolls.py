@@ -8,8 +8,8 @@ nearest to its end, so it may be too short for any; the first frame is dropped.
 of its pitch and channel that began before, the sustain pedal can be heeded, and every note has a frame at least.
 
 In both all tracks are one roll; drums (channel 10) are left out unless asked for, since their numbers are no pitches;
-the piece may be transposed as a whole by -5..+6 semitones, its key (by the profiles of seqbench.datamodules.tonic) to C,
-and then keys outside of MIDI 21..108 are left out.
+the piece may be transposed as a whole by -5..+6 semitones, its key (by the profiles of tonic.py) to C, and then keys
+outside of MIDI 21..108 are left out.
 """
 
 from __future__ import annotations

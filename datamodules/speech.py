@@ -49,7 +49,7 @@ class Speech(SequenceData[Waves]):
             sequences; otherwise each is cut by itself and its rest left out. None: the protocol's.
         split: By "file" or by "speaker", so that no speaker is in two splits: 80/10/10 per cent of them, drawn by hash;
             "corpus": the corpus's own split where it has one, else by file.
-        sample_rate: In Hz, recordings are resampled to it; None: the corpus's own.
+        sample_rate: In Hz, recordings are resampled to it; None: the corpus's own, which all must have.
         dequantise: Whether the noise is added.
 
     Raises:
@@ -90,9 +90,9 @@ class Speech(SequenceData[Waves]):
         self.sequences = sequences
         self.concatenate = self.protocol.concatenate if concatenate is None else concatenate
         self.split = split
-        self.sample_rate = self.corpus_rate if sample_rate is None else sample_rate
-        if self.sample_rate < 1:
+        if sample_rate is not None and sample_rate < 1:
             raise SeqbenchError(f"sample_rate is {sample_rate}: give it in Hz")
+        self.asked_rate = sample_rate
         self.dequantise = dequantise
 
     @property
@@ -107,6 +107,11 @@ class Speech(SequenceData[Waves]):
         Raises:
             SeqbenchError: they cannot be had, or are not what they should be.
         """
+
+    @property
+    def sample_rate(self) -> int:
+        """Of all samples, in Hz."""
+        return self.corpus_rate if self.asked_rate is None else self.asked_rate
 
     @property
     def _kept(self) -> str:
