@@ -135,7 +135,8 @@ def _write(splits: Mapping[Split, Sequence[Recording]], folder: Path, sample_rat
                             total += int(wide.sum())
                             squares += int(wide @ wide)
                 except AudioError as error:
-                    bad[recording.name] = error
+                    content = recording.content
+                    bad[str(content) if isinstance(content, Path) else recording.name] = error
                 lengths[split].append((file.tell() - start) // 2)
     refuse(bad)
     count = sum(lengths["train"])

@@ -114,7 +114,7 @@ class _Look(NamedTuple):
 
 
 def _looks(root: Path, names: list[str]) -> dict[str, _Look]:
-    """Each recording looked at, by its name as seen from the folder, in the given order; what has not changed is known."""
+    """Each recording looked at, by its name as seen from the folder, in order; what has not changed is remembered."""
     folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     memory = cache_folder() / "speech" / f"hashes-{folder}.json"
     try:
