@@ -51,7 +51,7 @@ class Midi:
     Attributes:
         ticks_per_beat: Of a quarter note; None where time is counted in SMPTE frames.
         ticks_per_second: Where it is.
-        tracks: All that start together.
+        tracks: All that start together, empty ones left out.
         tempos: (tick, microseconds of a quarter note), by tick.
         signatures: (tick, numerator, denominator), by tick.
     """
@@ -84,22 +84,24 @@ def read(content: bytes) -> Midi:
     tempos: list[tuple[int, int]] = []
     signatures: list[tuple[int, int, int]] = []
     tracks: list[Track] = []
+    seen = 0
     while place < len(content):
         name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "big")
-        if len(tracks) >= announced and content.find(b"MTrk", place) < 0:
+        if seen >= announced and content.find(b"MTrk", place) < 0:
             break  # what some programs leave behind the last track
         if len(content) < place + 8 or not (name.isascii() and name.decode("latin1").isprintable()):
             raise MidiError(f"byte {place} begins no track: the file or a track's length is damaged")
         place += 8
         if place + size > len(content):
-            raise MidiError(f"cut short: track {len(tracks) + 1} has {len(content) - place} of {size} bytes")
+            raise MidiError(f"cut short: track {seen + 1} has {len(content) - place} of {size} bytes")
         if name == b"MTrk":
-            number = len(tracks) + 1
-            tracks.append(_track(content[place : place + size], number, tempos, signatures))
+            seen += 1
+            track = _track(content[place : place + size], seen, tempos, signatures)
+            tracks += [track] if track.codes else []
         place += size
-    if len(tracks) < announced:
-        raise MidiError(f"cut short: has {len(tracks)} of {announced} tracks")
-    if kind == 2 and len(tracks) > 1:
+    if seen < announced:
+        raise MidiError(f"cut short: has {seen} of {announced} tracks")
+    if kind == 2 and seen > 1:
         raise MidiError("is of type 2: its tracks are patterns in no order; save it as type 1")
     tempos.sort(key=lambda change: change[0])
     signatures.sort(key=lambda change: change[0])

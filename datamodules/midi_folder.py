@@ -166,8 +166,6 @@ class MidiFolder(PianoRolls):
         midi = read(_content(self.root / name))
         if self.ticks_per_beat is not None:
             midi = replace(midi, ticks_per_beat=self.ticks_per_beat)
-        if midi.ticks_per_beat is None:
-            raise MidiError("counts SMPTE frames, no beats: --data.ticks_per_beat N says how long a beat is")
         shift = None if self.transpose else 0
         return roll(midi, self.roller, self.frames_per_beat, shift, drums=self.drums, pedal=self.pedal)
 

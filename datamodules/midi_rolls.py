@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from seqbench.datamodules.midi import DRUMS, OFF, ON, PEDAL_DOWN, PEDAL_UP, Midi, MidiError, Track
+from seqbench.datamodules.midi import DRUMS, OFF, ON, PEDAL_DOWN, PEDAL_UP, Midi, MidiError
 from seqbench.datamodules.rolls import KEYS, LOWEST_KEY
 from seqbench.datamodules.tonic import profile_tonic, shift_to_c
 
@@ -74,7 +74,7 @@ def roll(
     """A file's piano roll.
 
     Args:
-        midi: The file; it counts time in beats.
+        midi: The file.
         roller: By which rule.
         frames_per_beat: Frames of a quarter note (canonical) or of a beat (beats).
         shift: Semitones; None: from the piece's key to C.
@@ -82,9 +82,10 @@ def roll(
         pedal: Whether the sustain pedal holds notes (beats).
 
     Raises:
-        MidiError: no note is left, or the roll would be longer than LONGEST or shorter than two frames.
+        MidiError: the file counts no beats, no note is left, or the roll would be longer than LONGEST or shorter than two frames.
     """
-    assert midi.ticks_per_beat, "whoever reads files refuses those without beats"
+    if midi.ticks_per_beat is None:
+        raise MidiError("counts SMPTE frames, no beats: --data.ticks_per_beat N says how long a beat is")
     notes = paired(midi, roller, drums, pedal)
     end = int(notes.off.max(initial=0))
     if end * frames_per_beat > LONGEST * midi.ticks_per_beat:
@@ -151,27 +152,27 @@ def _beat_frames(midi: Midi, ticks: np.ndarray, frames_per_beat: int) -> np.ndar
 
 def paired(midi: Midi, roller: Roller, drums: bool = False, pedal: bool = False) -> Notes:
     """All notes of a file, as `roller` closes them: see this module."""
-    found: list[np.ndarray] = []
-    lost = {"drums": 0, "never closed": 0}
+    closed: list[tuple[int, int, int]] = []
     for track in midi.tracks:
-        codes = np.frombuffer(track.codes, np.uint16)
-        kinds, pitched = codes >> 11, (codes >> 7 & 15 != DRUMS) | drums
-        lost["drums"] += int((~pitched & (kinds == ON)).sum())
-        wanted = pitched & (pedal | (kinds <= ON))
-        ticks, codes = np.frombuffer(track.ticks, np.int64)[wanted].tolist(), codes[wanted].tolist()
-        closed = _last_closed(ticks, codes) if roller == "canonical" else _all_closed(ticks, codes, track)
-        notes = np.array(closed, np.int64).reshape(-1, 3)
-        lost["never closed"] += int((pitched & (kinds == ON)).sum()) - len(notes)
-        found.append(notes)
-    on, off, pitch = np.concatenate([np.empty((0, 3), np.int64), *found]).T
+        events = [
+            (tick, code)
+            for tick, code in zip(track.ticks, track.codes, strict=True)
+            if (drums or code >> 7 & 15 != DRUMS) and (pedal or code < PEDAL_UP << 11)
+        ]
+        closed += _last_closed(events) if roller == "canonical" else _all_closed(events, track.end)
+    codes = np.frombuffer(b"".join(track.codes.tobytes() for track in midi.tracks), np.uint16)
+    begun = codes >> 11 == ON
+    beaten = 0 if drums else int((begun & (codes >> 7 & 15 == DRUMS)).sum())
+    lost = {"drums": beaten, "never closed": int(begun.sum()) - beaten - len(closed)}
+    on, off, pitch = np.array(closed, np.int64).reshape(-1, 3).T
     return Notes(on, off, pitch, lost)
 
 
-def _last_closed(ticks: list[int], codes: list[int]) -> list[tuple[int, int, int]]:
-    """(on, off, pitch) of a track, where a note-off closes the most recent note-on of its pitch and no other."""
+def _last_closed(events: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """(on, off, pitch) of a track's (tick, code), where a note-off closes the most recent note-on of its pitch and no other."""
     begun: dict[int, int] = {}
     closed = []
-    for tick, code in zip(ticks, codes, strict=True):
+    for tick, code in events:
         pitch = code & 127
         if code >> 11 == ON:
             begun[pitch] = tick
@@ -180,8 +181,8 @@ def _last_closed(ticks: list[int], codes: list[int]) -> list[tuple[int, int, int
     return closed
 
 
-def _all_closed(ticks: list[int], codes: list[int], track: Track) -> list[tuple[int, int, int]]:
-    """(on, off, pitch) of a track, where a note-off closes all note-ons of its pitch and channel of earlier ticks.
+def _all_closed(events: list[tuple[int, int]], end: int) -> list[tuple[int, int, int]]:
+    """(on, off, pitch) of a track's (tick, code), where a note-off closes all note-ons of its pitch and channel of earlier ticks.
 
     Those of its own tick are meant for later, unless there are no others. Pedals, where there are any among the codes,
     hold what is closed until they are up, or the track ends.
@@ -189,7 +190,7 @@ def _all_closed(ticks: list[int], codes: list[int], track: Track) -> list[tuple[
     begun: dict[int, list[int]] = {}
     held: dict[int, list[tuple[int, int]]] = {}  # by channel, where the pedal is down
     closed = []
-    for tick, code in zip(ticks, codes, strict=True):
+    for tick, code in events:
         kind, channel, pitch = code >> 11, code >> 7 & 15, code & 127
         if kind == ON:
             begun.setdefault(code & 0x7FF, []).append(tick)
@@ -206,4 +207,4 @@ def _all_closed(ticks: list[int], codes: list[int], track: Track) -> list[tuple[
             held.setdefault(channel, [])
         elif kind == PEDAL_UP:
             closed += [(on, tick, pitch) for on, pitch in held.pop(channel, [])]
-    return closed + [(on, track.end, pitch) for notes in held.values() for on, pitch in notes]
+    return closed + [(on, end, pitch) for notes in held.values() for on, pitch in notes]

@@ -1,8 +1,8 @@
 """`make fuzz`: made-up and damaged files, for FUZZ_SECONDS (300): no traceback, no hang, nothing written elsewhere.
 
-Configs are parsed and held against their places, records read, verified and built into a board, recordings decoded, .mat
-and MIDI files read. Each is a good one with a few changes that the case's number decides: `fuzz.py 300 17` tries case 17
-alone. An audit hook of the interpreter watches which files are written and whether a program is started.
+Configs are parsed and held against their places, records read, verified and built into a board, recordings decoded,
+.mat and MIDI files read. Each is a good one with a few changes that the case's number decides: `fuzz.py 300 17` tries
+case 17 alone. An audit hook of the interpreter watches which files are written and whether a program is started.
 """
 
 from __future__ import annotations
