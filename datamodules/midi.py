@@ -84,19 +84,19 @@ def read(content: bytes) -> Midi:
     tempos: list[tuple[int, int]] = []
     signatures: list[tuple[int, int, int]] = []
     tracks: list[Track] = []
-    seen = 0
+    seen, body = 0, b""
     while place < len(content):
         name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "big")
-        if seen >= announced and content.find(b"MTrk", place) < 0:
-            break  # what some programs leave behind the last track
+        if seen >= announced and body.rstrip(b"\0").endswith(b"\xff\x2f") and content.find(b"MTrk", place) < 0:
+            break  # what some programs leave behind the last track, which ended as it should
         if len(content) < place + 8 or not (name.isascii() and name.decode("latin1").isprintable()):
             raise MidiError(f"byte {place} begins no track: the file or a track's length is damaged")
         place += 8
         if place + size > len(content):
             raise MidiError(f"cut short: track {seen + 1} has {len(content) - place} of {size} bytes")
         if name == b"MTrk":
-            seen += 1
-            track = _track(content[place : place + size], seen, tempos, signatures)
+            seen, body = seen + 1, content[place : place + size]
+            track = _track(body, seen, tempos, signatures)
             tracks += [track] if track.codes else []
         place += size
     if seen < announced:

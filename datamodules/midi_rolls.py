@@ -82,7 +82,8 @@ def roll(
         pedal: Whether the sustain pedal holds notes (beats).
 
     Raises:
-        MidiError: the file counts no beats, no note is left, or the roll would be longer than LONGEST or shorter than two frames.
+        MidiError: the file counts no beats, no note is left, or the roll would be longer than LONGEST or shorter than two
+            frames.
     """
     if midi.ticks_per_beat is None:
         raise MidiError("counts SMPTE frames, no beats: --data.ticks_per_beat N says how long a beat is")
@@ -169,7 +170,7 @@ def paired(midi: Midi, roller: Roller, drums: bool = False, pedal: bool = False)
 
 
 def _last_closed(events: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """(on, off, pitch) of a track's (tick, code), where a note-off closes the most recent note-on of its pitch and no other."""
+    """(on, off, pitch) from (tick, code), where a note-off closes the most recent note-on of its pitch and no other."""
     begun: dict[int, int] = {}
     closed = []
     for tick, code in events:
@@ -182,9 +183,9 @@ def _last_closed(events: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
 
 
 def _all_closed(events: list[tuple[int, int]], end: int) -> list[tuple[int, int, int]]:
-    """(on, off, pitch) of a track's (tick, code), where a note-off closes all note-ons of its pitch and channel of earlier ticks.
+    """(on, off, pitch) from (tick, code), where a note-off closes all earlier note-ons of its pitch and channel.
 
-    Those of its own tick are meant for later, unless there are no others. Pedals, where there are any among the codes,
+    Those of its own tick are left for a later one, unless there are no others. Pedals, where there are any among the codes,
     hold what is closed until they are up, or the track ends.
     """
     begun: dict[int, list[int]] = {}

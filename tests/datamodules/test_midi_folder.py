@@ -1,4 +1,4 @@
-"""A folder of MIDI files as a data set: Nottingham's rolls out of its own files, splits, digest, and all that is told."""
+"""A folder of MIDI files as a data set: Nottingham's rolls out of its files, splits, digest, and what is told."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_all_bad_files_are_told_at_once(folder):
     (folder / "a" / "empty.mid").touch()
     (folder / "cut.mid").write_bytes(tune(0)[:-9])
     (folder / "drums.kar").write_bytes(tune(0, channel=9))
-    with pytest.raises(SeqbenchError, match="^3 of 15 files") as caught:
+    with pytest.raises(SeqbenchError, match=r"^3 of 15 files") as caught:
         loaded(folder)
     for told in ("a/empty.mid (is empty)", "cut.mid (cut short", "drums.kar (has no notes", "--data.skip_bad"):
         assert told in str(caught.value)
