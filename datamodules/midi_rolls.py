@@ -82,8 +82,8 @@ def roll(
         pedal: Whether the sustain pedal holds notes (beats).
 
     Raises:
-        MidiError: the file counts no beats, no note is left, or the roll would be longer than LONGEST or shorter than two
-            frames.
+        MidiError: the file counts no beats, no note is left, or the roll would have more than LONGEST frames or fewer
+            than two.
     """
     if midi.ticks_per_beat is None:
         raise MidiError("counts SMPTE frames, no beats: --data.ticks_per_beat N says how long a beat is")
@@ -185,8 +185,8 @@ def _last_closed(events: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
 def _all_closed(events: list[tuple[int, int]], end: int) -> list[tuple[int, int, int]]:
     """(on, off, pitch) from (tick, code), where a note-off closes all earlier note-ons of its pitch and channel.
 
-    Those of its own tick are left for a later one, unless there are no others. Pedals, where there are any among the codes,
-    hold what is closed until they are up, or the track ends.
+    Those of its own tick are left for a later one, unless there are no others. Pedals, where there are any among the
+    codes, hold what is closed until they are up, or the track ends.
     """
     begun: dict[int, list[int]] = {}
     held: dict[int, list[tuple[int, int]]] = {}  # by channel, where the pedal is down
