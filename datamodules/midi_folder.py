@@ -107,6 +107,11 @@ class MidiFolder(PianoRolls):
         )
         return hashlib.sha256(rules.encode()).hexdigest()
 
+    def prepare_data(self) -> None:
+        """Tells which files are skipped."""
+        if bad := self._pieces[1]:
+            print(f"{len(bad)} of {len(self._found)} files were skipped: {listed(bad)}", file=sys.stderr)
+
     def load(self) -> dict[Split, list[Tensor]]:
         return {split: [torch.from_numpy(piece.frames) for piece in self._pieces[0][split]] for split in SPLITS}
 
