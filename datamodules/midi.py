@@ -84,10 +84,10 @@ def read(content: bytes) -> Midi:
     tempos: list[tuple[int, int]] = []
     signatures: list[tuple[int, int, int]] = []
     tracks: list[Track] = []
-    seen, body = 0, b""
+    seen, ended, last = 0, False, content.rfind(b"MTrk")
     while place < len(content):
         name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "big")
-        if seen >= announced and body.rstrip(b"\0").endswith(b"\xff\x2f") and content.find(b"MTrk", place) < 0:
+        if seen >= announced and ended and place > last:
             break  # what some programs leave behind the last track, which ended as it should
         if len(content) < place + 8 or not (name.isascii() and name.decode("latin1").isprintable()):
             raise MidiError(f"byte {place} begins no track: the file or a track's length is damaged")
@@ -96,6 +96,7 @@ def read(content: bytes) -> Midi:
             raise MidiError(f"cut short: track {seen + 1} has {len(content) - place} of {size} bytes")
         if name == b"MTrk":
             seen, body = seen + 1, content[place : place + size]
+            ended = body.rstrip(b"\0").endswith(b"\xff\x2f")
             track = _track(body, seen, tempos, signatures)
             tracks += [track] if track.codes else []
         place += size

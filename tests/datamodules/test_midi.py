@@ -144,6 +144,18 @@ def test_time_signatures_make_beats():
     assert sounding(content, roller="canonical") == [[60]] * 2 + [[62]] * 3 + [[64]] * 2 + [[65]] * 2
 
 
+def test_three_quarters_are_three_beats():
+    three = b"\0\xff\x58\x04\x03\x02\x18\x08"
+    assert sounding(smf(three + C + E + END)) == TWO
+
+
+def test_a_note_off_is_not_for_a_note_of_its_own_tick():
+    on, off = b"\x90\x3c\x40", b"\x80\x3c\0"
+    again = smf(b"\0" + on + number(480) + on + b"\0" + off + number(480) + off + END)
+    assert sounding(again) == [[60]] * 4
+    assert roll(read(again), "beats", shift=0).notes == 2
+
+
 def test_the_pedal_holds():
     down, up = b"\0\xb0\x40\x7f", b"\0\xb0\x40\0"
     content = smf(down + C + E + up + note(67) + END)
@@ -271,6 +283,7 @@ LARGE = {
     "notes": [b"\0\x90\x3c\x40" + b"".join(bytes([1, 30 + i // 2 % 60, 64 * (1 - i % 2)]) for i in range(330_000))],
     "silences": [(b"\0\x90\x3c\x40" + number(2**21) + b"\x3c\0") * 100_000],
     "bars": [b"\0\xff\x58\x04\x03\x02\x18\x08" * 110_000 + C + E],
+    "chunks of another kind": [C + E] + [b""] * 120_000,
     "tracks": [b"\0\x90\x3c\x40\x60\x3c\0"] * 66_000,
     "the longest": [C + number(LONGEST * 240 - 1200) + note(60)[1:]],
 }
@@ -279,6 +292,8 @@ LARGE = {
 @pytest.mark.parametrize("case", LARGE)
 def test_a_megabyte_takes_less_than_a_second_and_200_megabytes(case):
     content = smf(*LARGE[case], announced=1)
+    if case == "chunks of another kind":
+        content = content[:50] + content[50:].replace(b"MTrk", b"XFIH")
     assert len(content) < 2**20
     traced = case in ("notes", "the longest")
     for roller in ("canonical", "beats"):
