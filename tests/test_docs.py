@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from seqbench import cli
+from seqbench.datamodules import listing
 from seqbench.search.design import with_unit
 from seqbench.task import SeqbenchError
 from seqbench.train.arguments import resolve
@@ -80,6 +81,9 @@ def parse(lightning):
             options, rest = cli._parser().parse_known_args(words)
             for unit in options.cells.split(","):
                 parsed(program, "fit", *with_unit(rest, unit))
+        elif words[:2] in (("data", "prepare"), ("data", "floors")):
+            options, rest = cli._parser().parse_known_args(words)
+            listing.parsed(options.name, rest)
         else:
             cli._parser().parse_args(words)
 
