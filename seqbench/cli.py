@@ -116,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--replica", type=int, required=True, metavar="K", help="counted from 0, as the group began")
     extract.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
 
+    _sample_options(commands)
+
     data = commands.add_parser("data", help="data sets: list, prepare, floors")
     actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
     _command(actions, "list", _data_list, "the data sets")
@@ -130,6 +132,21 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
     return parser
+
+
+def _sample_options(commands: Any) -> None:
+    sample = _command(commands, "sample", _sample, "hear what a trained model makes: MIDI and audio files")
+    sample.add_argument("checkpoint", type=Path)
+    sample.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0 (default: each)")
+    sample.add_argument("--length", type=_positive, metavar="N", help="frames or steps to draw (default: 20 seconds)")
+    sample.add_argument("--prime", type=int, metavar="N", help="begin with the beginning of test sequence N")
+    sample.add_argument(
+        "--prime-length", type=_positive, metavar="N", help="how much of it (default: 5 seconds, half of it at most)"
+    )
+    sample.add_argument("--temperature", type=float, default=1.0, metavar="X", help="1 is the model itself (default)")
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="of the drawing (default 0)")
+    sample.add_argument("--format", choices=["wav", "ogg"], default="wav", help="of the audio (default wav)")
+    sample.add_argument("--out", type=Path, metavar="DIR", help="default: samples, in the run's folder")
 
 
 def _sweep_options(commands: Any) -> None:
@@ -267,6 +284,16 @@ def _extract(options: argparse.Namespace) -> None:
 
     path = extract(options.checkpoint, options.replica, options.run_dir)
     print_rows({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from seqbench.train.sampling import sample
+
+    rows = sample(
+        options.checkpoint, options.out, replica=options.replica, length=options.length, prime_with=options.prime,
+        prime_length=options.prime_length, temperature=options.temperature, seed=options.seed, kind=options.format,
+    )  # fmt: skip
+    print_rows(rows, options.json)
 
 
 def _data_list(options: argparse.Namespace) -> None:
