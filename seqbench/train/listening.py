@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -19,14 +19,14 @@ from seqbench.train.module import SequenceModel
 SECONDS, STEPS, RATE = 10.0, 1000, 16_000
 
 
-def listen(writers: Sequence[SummaryWriter], model: SequenceModel, data: SequenceData[Any], step: int) -> None:
+def listen(writers: Mapping[int, SummaryWriter], model: SequenceModel, data: SequenceData[Any], step: int) -> None:
     """Gives TensorBoard a picture and the sound of what each replica makes of the first test sequence's beginning.
 
     Nothing of a run changes: no generator is used. What is neither music nor speech is left out, as is a replica whose
     outputs are not finite.
 
     Args:
-        writers: of the replicas as the group began.
+        writers: of the replicas that are wanted, counted as the group began.
         model: with the weights that it holds now.
         data: after `setup`.
         step: of the optimiser.
@@ -35,13 +35,13 @@ def listen(writers: Sequence[SummaryWriter], model: SequenceModel, data: Sequenc
         return
     given = prime(data, 0, None)
     steps = max(1, min(round(SECONDS / step_seconds(data)), STEPS))
-    for k, slot in enumerate(model.slots):
+    for slot, writer in writers.items():
         try:
-            drawn = draw(model, k, steps, prime=given)
+            drawn = draw(model, model.slots.index(slot), steps, prime=given)
         except SeqbenchError:
             continue
         rendering = render(data, given, drawn.y, RATE)
         name = "sample/roll" if rendering.midi else "sample/waveform"
-        writers[slot].add_image(name, rendering.picture, step, dataformats="HWC")
-        writers[slot].add_audio("sample/audio", rendering.audio[None], step, rendering.rate)
-        writers[slot].flush()
+        writer.add_image(name, rendering.picture, step, dataformats="HWC")
+        writer.add_audio("sample/audio", rendering.audio[None], step, rendering.rate)
+        writer.flush()

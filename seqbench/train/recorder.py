@@ -14,6 +14,7 @@ import math
 import pickle
 import shlex
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +201,13 @@ class Recorder(L.Callback):
             return
         assert isinstance(pl_module, SequenceModel)
         entry = self.replicas.curve[-1]
-        for k in range(len(self.run_ids)):
-            if self.replicas.last_epoch[k] == entry.epoch:
-                drawn = {name: figures[k] for name, figures in entry.figures().items()}
-                self._writers.draw(k, drawn | {"rule/rate": self._factor * self.rates[k]}, entry.step)
+        trained = [k for k in range(len(self.run_ids)) if self.replicas.last_epoch[k] == entry.epoch]
+        for k in trained:
+            drawn = {name: figures[k] for name, figures in entry.figures().items()}
+            self._writers.draw(k, drawn | {"rule/rate": self._factor * self.rates[k]}, entry.step)
         every = self.config["run"]["sample_every"]
         if every and (entry.epoch + 1) % every == 0:
-            self._listen(trainer, pl_module)
+            self._listen(trainer, pl_module, trained)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModel)
@@ -229,7 +230,7 @@ class Recorder(L.Callback):
                 self._write(trainer, pl_module, k, status, message, (others[0][k], others[1][k], score))
                 self._writers.end(k, {"test/nll": score.nll}, trainer.global_step)
             self._fit_started = False  # the runs are over, whatever becomes of their samples
-            self._listen(trainer, pl_module)
+            self._listen(trainer, pl_module, range(len(self.run_ids)))
         self._close()
 
     def _keep_best(self, model: SequenceModel, k: int) -> None:
@@ -238,10 +239,10 @@ class Recorder(L.Callback):
             path = self._folders()[k] / "checkpoints" / "best.ckpt"
             WholeCheckpoints().save_checkpoint(best_checkpoint(self._own(model), self.replicas, k), path)
 
-    def _listen(self, trainer: L.Trainer, model: SequenceModel) -> None:
+    def _listen(self, trainer: L.Trainer, model: SequenceModel, replicas: Iterable[int]) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert self._writers is not None
-        listen(self._writers.each, model, data, trainer.global_step)
+        listen({k: self._writers.each[k] for k in replicas}, model, data, trainer.global_step)
 
     def _end(self, trainer: L.Trainer, k: int) -> tuple[rec.Status, str]:
         """Whether a replica's training came to the end that its protocol has, and why not."""
