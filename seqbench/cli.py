@@ -190,6 +190,12 @@ def _leaderboard(actions: Any) -> None:
     submit = _command(actions, "submit", _leaderboard_submit, "publish a run's record, or all of a sweep")
     submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     submit.add_argument("--records", **records)
+    sample = _command(actions, "sample", _leaderboard_sample, "what the units sound like, for the page to play")
+    sample.add_argument("runs", type=Path, metavar="RUNS", help="the folder that the records' runs were trained in")
+    sample.add_argument("--records", **records)
+    sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
+    sample.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
+    sample.add_argument("--seconds", type=float, default=10.0, metavar="X", help="drawn after its start (default 10)")
     diff = _command(actions, "diff", _leaderboard_diff, "what other records change on the board")
     diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
     diff.add_argument("b", type=Path, metavar="B", help="another one")
@@ -369,6 +375,15 @@ def _leaderboard_submit(options: argparse.Namespace) -> None:
     from seqbench.leaderboard.submit import submit
 
     _tell(submit(options.run_dir, options.records, _audit()), options.json, "nothing new")
+
+
+def _leaderboard_sample(options: argparse.Namespace) -> None:
+    from seqbench.leaderboard.sampling import sample
+    from seqbench.train.excerpts import Excerpts
+
+    make = Excerpts(options.runs, options.sequence, options.seconds)
+    _tell(sample(options.records, options.out, make), options.json)
+    print("now give seqbench leaderboard build", file=sys.stderr)
 
 
 def _leaderboard_diff(options: argparse.Namespace) -> None:

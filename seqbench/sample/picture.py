@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 GIVEN, DRAWN, PAPER, LINE = (130, 130, 130), (31, 99, 180), (255, 255, 255), (225, 225, 225)
-KEY, FRAME = 4, 6  # pixels of a key's height and of a frame's width
+KEY, FRAME = 4, 16  # pixels of a key's height, and of a frame's width at most
 C = range(3, 88, 12)  # the keys that are a C
-WIDTH, HEIGHT = 900, 160  # of a waveform
+WIDTH, HEIGHT = 900, 160  # of a waveform; a roll is as wide where a frame then has 2 pixels at least
 
 
 def of_roll(roll: np.ndarray, given: int) -> np.ndarray:
@@ -18,7 +18,7 @@ def of_roll(roll: np.ndarray, given: int) -> np.ndarray:
     on = roll.T > 0  # [88, T]
     pixels[:, :given][on[:, :given]] = GIVEN
     pixels[:, given:][on[:, given:]] = DRAWN
-    return pixels[::-1].repeat(KEY, 0).repeat(FRAME, 1)
+    return pixels[::-1].repeat(KEY, 0).repeat(max(2, min(FRAME, WIDTH // len(roll))), 1)
 
 
 def of_wave(samples: np.ndarray, given: int) -> np.ndarray:

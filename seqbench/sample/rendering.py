@@ -52,6 +52,14 @@ class Rendering:
                 file.write(self.audio[start : start + AT_ONCE])
         return content.getvalue()
 
+    def png(self) -> bytes:
+        """The picture's file."""
+        from matplotlib.image import imsave
+
+        content = io.BytesIO()
+        imsave(content, self.picture, format="png")
+        return content.getvalue()
+
 
 def step_seconds(data: SequenceData[Any]) -> float:
     """How long a step of a data set is: a frame of music, or the samples that a step of speech predicts.

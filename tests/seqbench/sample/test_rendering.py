@@ -31,7 +31,8 @@ def test_a_midi_file_has_the_roll_and_held_notes_are_joined(number, tempo, quart
     roll = rolls()[number]
     content = music.midi_file(music.midi(roll, tempo, quarters))
     read = mido.MidiFile(file=io.BytesIO(content))
-    assert [m.tempo for track in read.tracks for m in track if m.type == "set_tempo"] == [round(60e6 / tempo)]
+    tempos = [m.tempo for track in read.tracks for m in track if m.type == "set_tempo"]
+    assert tempos == pytest.approx([60e6 / tempo], abs=1)  # whole microseconds
     found, on, struck = np.zeros_like(roll), {}, 0
     for track in read.tracks:
         tick = 0
