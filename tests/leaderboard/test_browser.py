@@ -154,6 +154,7 @@ def test_a_sample_is_played_from_the_disk(factory, tmp_path):
     command = [CHROMIUM, *FLAGS, "--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path}/profile"]
     subprocess.run([*command, "--dump-dom", f"file://{out}/index.html"], check=True, capture_output=True, timeout=150)
     server.shutdown()
+    server.server_close()
     at, duration = map(float, Listener.told[0].strip("/").split("/"))
     assert at > 0.1
     assert duration == pytest.approx(1.0, abs=0.05)

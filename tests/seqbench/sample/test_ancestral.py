@@ -27,11 +27,11 @@ def scored(model, roll):
 def test_music_has_the_likelihood_that_test_gives_it(network, unit, options):
     model = network(unit, seed=[0, 1], **options)
     for replica in (0, 1):
-        drawn = draw(model, replica, 40)
+        drawn = draw(model, replica, 12)
         first, others = scored(model, drawn.y)
         assert float(drawn.nats[0]) == pytest.approx(float(first[replica]), abs=1e-4)
         assert float(drawn.nats[1:].sum()) == pytest.approx(float(others[replica]), abs=1e-4)
-        assert abs(float(others[0] - others[1])) > 1
+        assert abs(float(others[0] - others[1])) > 0.01
 
 
 @pytest.mark.parametrize(("unit", "options"), UNITS, ids=NAMES)
@@ -39,7 +39,7 @@ def test_music_has_the_likelihood_that_test_gives_it(network, unit, options):
 def test_a_prime_is_gone_on_with_as_the_network_itself_would(network, music, unit, options, given):
     model = network(unit, **options)
     prime = music.gather("test", torch.zeros(1, 1, dtype=torch.long)).x[:given, 0, 0]
-    drawn = draw(model, 0, 30, prime=prime, temperature=0.8)
+    drawn = draw(model, 0, 12, prime=prime, temperature=0.8)
     whole = scored(model, torch.cat([prime, drawn.y]))[1]
     before = scored(model, prime)[1] if given > 1 else torch.zeros(1)
     assert float(drawn.nats.sum()) == pytest.approx(float(whole - before), abs=1e-4)
@@ -59,7 +59,7 @@ def test_speech_has_the_likelihood_that_test_gives_it(network, unit, options, gi
     with torch.no_grad():
         nats, frames, _ = model.score(batch)
     assert int(frames) == 30
-    assert float(drawn.nats.sum()) == pytest.approx(float(nats), rel=1e-6, abs=1e-4)
+    assert float(drawn.nats.sum()) == pytest.approx(float(nats), abs=1e-4)
 
 
 @pytest.mark.parametrize("speech", [False, True])
