@@ -24,9 +24,16 @@ CLAMP = 1e-7
 
 
 class PianoRolls(SequenceData[Sequences]):
-    """A music set; a subclass says where the rolls come from."""
+    """A music set; a subclass says where the rolls come from.
+
+    Attributes:
+        quarters: quarter notes that a frame has.
+        tempo: quarter notes a minute, where a roll is to be heard.
+    """
 
     input_size = 88
+    quarters: float = 1.0
+    tempo: float = 120.0  # MIDI's own where a file says nothing
 
     @property
     @abstractmethod

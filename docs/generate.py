@@ -34,7 +34,8 @@ ELSEWHERE = {"leaderboard/index.html": "leaderboard/index.html", "benchmarks.md"
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages that are kept outside docs/."""
-    for place, source in ELSEWHERE.items():
+    samples = {f"leaderboard/samples/{path.name}": path for path in (ROOT / "leaderboard/samples").glob("*.*")}
+    for place, source in (ELSEWHERE | samples).items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / source)))
     return files
 

@@ -1,4 +1,7 @@
-"""`seqbench leaderboard build`: reads records, writes the board. The files are a pure function of the records."""
+"""`seqbench leaderboard build`: reads records, writes the board.
+
+The files are a pure function of the records, and of which samples lie beside the board (leaderboard/samples.py).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from seqbench.files import write_file
+from seqbench.leaderboard import samples
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble
 from seqbench.leaderboard.rows import Board
@@ -36,7 +40,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
     if not sources:
         raise unreadable[0]
     board = assemble(sources)
-    files = render(board, links(sources, records, out)) | _beside(board, out)
+    files = render(board, links(sources, records, out), samples.heard(board, samples.index(out))) | _beside(board, out)
     changed = compare(files, out)
     if check and changed:
         raise SeqbenchError(
@@ -124,14 +128,14 @@ def links(sources: list[Source], records: Path, out: Path) -> dict[str, str]:
     return {record.run_id: quote((base / name).as_posix()) for name, record in sources}
 
 
-def render(board: Board, links: dict[str, str]) -> dict[str, bytes]:
+def render(board: Board, links: dict[str, str], heard: dict[str, list[tuple[str, str]]]) -> dict[str, bytes]:
     """All generated files, by path under the output folder."""
     from seqbench.leaderboard import figures, markdown, page, plain
 
     drawn = figures.draw(board)
     texts = {
         "README.md": MARK + markdown.text(board, set(drawn)),
-        "index.html": page.html(board, drawn, links),
+        "index.html": page.html(board, drawn, links, heard),
         "leaderboard.csv": plain.csv_text(board),
     }
     for name, svg in drawn.items():

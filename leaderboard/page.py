@@ -1,4 +1,4 @@
-"""The board as one self-contained HTML page: inline style, figures and script, nothing fetched; all escaped.
+"""The board as one HTML page: inline style, figures and script, all escaped; only samples are fetched, from beside it.
 
 The page is whole without its script, which only lets a reader look closer: hover reads values, a click on a unit's name
 hides it in all figures. A content security policy lets no other script run, whatever a record might smuggle in.
@@ -22,13 +22,14 @@ from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, against, effort,
 from seqbench.record import Record
 
 
-def html(board: Board, figures: dict[str, str], links: dict[str, str]) -> str:
+def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: dict[str, list[tuple[str, str]]]) -> str:
     """The page.
 
     Args:
         board: the tables.
         figures: `<svg>` elements by name.
         links: run id -> its record's address.
+        heard: by table what is played, (file's stem, name); the stem of a unit's is its row's anchor.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -42,7 +43,8 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str]) -> str:
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
         "best_epoch": best_epoch, "number": number, "effort": effort, "compared": against, "told": told,
-        "kinds": tuple(AGAINST), "probability": probability,
+        "kinds": tuple(AGAINST), "probability": probability, "heard": heard,
+        "sampled": {stem for played in heard.values() for stem, _ in played},
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,

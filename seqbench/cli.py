@@ -116,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--replica", type=int, required=True, metavar="K", help="counted from 0, as the group began")
     extract.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
 
+    _sample_options(commands)
+
     data = commands.add_parser("data", help="data sets: list, prepare, floors")
     actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
     _command(actions, "list", _data_list, "the data sets")
@@ -135,6 +137,21 @@ def _parser() -> argparse.ArgumentParser:
     board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
     return parser
+
+
+def _sample_options(commands: Any) -> None:
+    sample = _command(commands, "sample", _sample, "hear what a trained model makes: MIDI and audio files")
+    sample.add_argument("checkpoint", type=Path)
+    sample.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0 (default: each)")
+    sample.add_argument("--length", type=_positive, metavar="N", help="frames or steps to draw (default: 20 seconds)")
+    sample.add_argument("--prime", type=int, metavar="N", help="begin with the beginning of test sequence N")
+    sample.add_argument(
+        "--prime-length", type=_positive, metavar="N", help="how much of it (default: 5 seconds, half of it at most)"
+    )
+    sample.add_argument("--temperature", type=float, default=1.0, metavar="X", help="1 is the model itself (default)")
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="of the drawing (default 0)")
+    sample.add_argument("--format", choices=["wav", "ogg"], default="wav", help="of the audio (default wav)")
+    sample.add_argument("--out", type=Path, metavar="DIR", help="default: samples, in the run's folder")
 
 
 def _sweep_options(commands: Any) -> None:
@@ -178,6 +195,12 @@ def _leaderboard(actions: Any) -> None:
     submit = _command(actions, "submit", _leaderboard_submit, "publish a run's record, or all of a sweep")
     submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     submit.add_argument("--records", **records)
+    sample = _command(actions, "sample", _leaderboard_sample, "what the units sound like, for the page to play")
+    sample.add_argument("runs", type=Path, metavar="RUNS", help="the folder that the records' runs were trained in")
+    sample.add_argument("--records", **records)
+    sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
+    sample.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
+    sample.add_argument("--seconds", type=float, default=10.0, metavar="X", help="drawn after its start (default 10)")
     diff = _command(actions, "diff", _leaderboard_diff, "what other records change on the board")
     diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
     diff.add_argument("b", type=Path, metavar="B", help="another one")
@@ -274,6 +297,16 @@ def _extract(options: argparse.Namespace) -> None:
     print_rows({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
 
 
+def _sample(options: argparse.Namespace) -> None:
+    from seqbench.train.sampling import sample
+
+    rows = sample(
+        options.checkpoint, options.out, replica=options.replica, length=options.length, prime_with=options.prime,
+        prime_length=options.prime_length, temperature=options.temperature, seed=options.seed, kind=options.format,
+    )  # fmt: skip
+    print_rows(rows, options.json)
+
+
 def _data_list(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
@@ -347,6 +380,15 @@ def _leaderboard_submit(options: argparse.Namespace) -> None:
     from seqbench.leaderboard.submit import submit
 
     _tell(submit(options.run_dir, options.records, _audit()), options.json, "nothing new")
+
+
+def _leaderboard_sample(options: argparse.Namespace) -> None:
+    from seqbench.leaderboard.sampling import sample
+    from seqbench.train.excerpts import Excerpts
+
+    make = Excerpts(options.runs, options.sequence, options.seconds)
+    _tell(sample(options.records, options.out, make), options.json)
+    print("now give seqbench leaderboard build", file=sys.stderr)
 
 
 def _leaderboard_diff(options: argparse.Namespace) -> None:

@@ -1,4 +1,5 @@
-"""Normal numbers for weight noise: a function of (seed, purpose, step, place), alike on all devices but for rounding.
+"""Random numbers as a function of (seed, purpose, step, place): normal ones for weight noise, alike on all devices but
+for rounding, and uniform ones for samples.
 
 For place i of a row's first half, two words of 32 bits are hashed from i and the two words that the seed, purpose and
 step are hashed to; Box and Muller 1958 make two normal numbers of them, for place i and for place i of the second half:
@@ -7,6 +8,7 @@ step are hashed to; Box and Muller 1958 make two normal numbers of them, for pla
 
 There is no state to keep in a checkpoint, a row does not depend on the rows beside it, and no device waits for a host's
 generator.  On a CPU a compiled loop does it (kernels/cpu/loops.py), nine times as fast as torch's own `normal_`.
+A uniform number is (a + 1/2) / 2^32 of the same words.
 R replicas, P parameters.
 """
 
@@ -40,12 +42,22 @@ def normal(count: int, words: list[tuple[int, int]], device: torch.device | None
     """[R, count] float32, by the equations above, from two words of 32 bits for each replica."""
     half = (count + 1) // 2
     place = 2 * torch.arange(half, device=device)
-    keys = torch.tensor(words, device=device)[:, :, None]  # [R, 2, 1] int64
-    a, b = (_mixed(_mixed((place + part + keys[:, 0]) & WORD) ^ keys[:, 1]) for part in (0, 1))  # [R, half]
+    a, b = (_hashed(place + part, words) for part in (0, 1))  # [R, half]
     u = (a >> 8).float() * 2.0**-24 + 2.0**-25  # in float32 as the compiled loop's: near 1 it shows
     radius = torch.sqrt(-2 * torch.log(u.double()))
     angle = 2 * math.pi * (b.double() * 2.0**-32 - 0.125)
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :count].float()
+
+
+def uniform(count: int, words: list[tuple[int, int]]) -> Tensor:
+    """[N, count] float64 between 0 and 1, both left out, from two words of 32 bits for each row."""
+    return (_hashed(torch.arange(count), words).double() + 0.5) * 2.0**-32
+
+
+def _hashed(place: Tensor, words: list[tuple[int, int]]) -> Tensor:
+    """[R, P] int64 of 32 bits, from places [P] and two words for each row."""
+    keys = torch.tensor(words, device=place.device)[:, :, None]  # [R, 2, 1] int64
+    return _mixed(_mixed((place + keys[:, 0]) & WORD) ^ keys[:, 1])
 
 
 def _mixed(x: Tensor) -> Tensor:

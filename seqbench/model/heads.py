@@ -46,6 +46,18 @@ class Head(ABC):
     def mean(self, out: Tensor) -> Tensor:
         """The expected target, [T, R, B, K]."""
 
+    @property
+    @abstractmethod
+    def draws(self) -> int:
+        """Uniform numbers that a target is drawn from."""
+
+    @abstractmethod
+    def draw(self, out: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
+        """A target [..., K] of that distribution, from out [..., outputs] and uniforms [..., draws] between 0 and 1.
+
+        temperature: 1 is the distribution itself; below 1 what is likely becomes likelier.
+        """
+
     def weights(self, hidden: int) -> dict[str, Weight]:
         """V [H, outputs] and c [1, outputs]; weight noise is for the recurrent layers (Chung et al. 2014's code)."""
         return {
@@ -81,6 +93,15 @@ class Bernoulli(Head):
     def mean(self, out: Tensor) -> Tensor:
         """Probability of "on"."""
         return torch.sigmoid(out)
+
+    @property
+    def draws(self) -> int:
+        """One a target."""
+        return self.target_size
+
+    def draw(self, out: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
+        """Zeros and ones; the logits are divided by the temperature."""
+        return (uniforms < torch.sigmoid(out.double() / temperature)).to(at_least_float32(out).dtype)
 
 
 class GaussianMixture(Head):
@@ -125,6 +146,24 @@ class GaussianMixture(Head):
         """sum_m pi_m mu_m."""
         logits, mean, _ = self._parts(at_least_float32(out))
         return (torch.softmax(logits, -1).unsqueeze(-1) * mean).sum(-2)
+
+    @property
+    def draws(self) -> int:
+        """One for the component, and one a target."""
+        return 1 + self.target_size
+
+    def draw(self, out: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
+        """A component, then a Gaussian number for each target of it.
+
+        The logits and each component's variances are taken by the temperature: pi^(1/t) and t sigma^2, as each
+        Gaussian's density to the power of 1/t has.
+        """
+        logits, mean, log_sigma = self._parts(out.double())
+        below = torch.softmax(logits / temperature, -1).cumsum(-1) < uniforms[..., :1]
+        chosen = below.sum(-1).clamp_max(self.COMPONENTS - 1)[..., None, None]  # the last may miss 1 by rounding
+        mean, log_sigma = (part.take_along_dim(chosen, -2).squeeze(-2) for part in (mean, log_sigma))
+        sigma = math.sqrt(temperature) * log_sigma.clamp_min(math.log(self.MIN_SIGMA)).exp()
+        return (mean + sigma * torch.special.ndtri(uniforms[..., 1:])).to(at_least_float32(out).dtype)
 
     def _parts(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [T, R, B, M], means and ln sigma [T, R, B, M, K]."""

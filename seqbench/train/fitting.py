@@ -129,6 +129,10 @@ class SeqbenchCLI(LightningCLI):
         parser.add_argument(
             "--run.protocol", type=str, default="", help="Its name: a leaderboard has a table for each."
         )
+        parser.add_argument(
+            "--run.sample_every", type=int | None, default=None,
+            help="Give TensorBoard samples every so many epochs too, not only when training ends.",
+        )  # fmt: skip
         parser.add_argument("--run.overwrite", type=bool, default=False, help="Train a finished run again.")
         parser.link_arguments("data.task", "model.task", apply_on="instantiate")
         parser.link_arguments(

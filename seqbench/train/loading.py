@@ -1,11 +1,13 @@
-"""A trained model from its checkpoint, in Python."""
+"""A trained model and its data set from a checkpoint, in Python."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from seqbench import datamodules
 from seqbench.cells import cells
+from seqbench.datamodules.base import SequenceData
 from seqbench.task import SeqbenchError, Task
 from seqbench.train.callbacks import Replicas
 from seqbench.train.module import SequenceModel
@@ -40,3 +42,23 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
     model = SequenceModel(task=Task(**own["task"]), **given)
     model.restore(saved["callbacks"][Replicas().state_key]["weights"])
     return model.eval()
+
+
+def load_data(path: Path) -> SequenceData[Any]:
+    """The data set of a checkpoint, of which no file has been touched yet; nothing that it names is imported.
+
+    Raises:
+        SeqbenchError: not a checkpoint of seqbench, a data set that is not of the suite, or one that is no longer what
+            the checkpoint was trained on.
+    """
+    own = read_checkpoint(path)["seqbench"]
+    config = own["config"]["data"]
+    name = config["class_path"].rpartition(".")[2]
+    known = {kind.__name__: kind for kind in datamodules.datasets().values()}
+    if name not in known:
+        raise SeqbenchError(f"{path} was trained on {name}, which is no data set of the suite: do this in Python")
+    data = known[name](**(config.get("init_args") or {}))
+    # Which also tells a namesake of one's own, wherever that was imported from.
+    if data.task.digest != own["digest"]:
+        raise SeqbenchError(f"{path} was trained on other data than {name} has now: train it again")
+    return data

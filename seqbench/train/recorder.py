@@ -1,8 +1,10 @@
-"""What a run leaves on disk: TensorBoard events and a record for each replica, checkpoints and config for the group.
+"""What a run leaves on disk: a record, a config, TensorBoard events and checkpoints.
 
-    runs/<run_id>/record.json, events.out.tfevents.*, config.yaml, checkpoints/last.ckpt
+    runs/<run_id>/record.json, config.yaml, <unit>-rate<rate>-seed<seed>/events.out.tfevents.*,
+                  checkpoints/best.ckpt, checkpoints/last.ckpt
 
-A group of several replicas keeps config and checkpoints in runs/<group>/; its replicas' folders are like solo runs'.
+best.ckpt has the best epoch's weights alone and is there when the run is over; last.ckpt is what it goes on from. A
+group of several replicas keeps its last.ckpt and its config in runs/<group>/.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import math
 import pickle
 import shlex
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,6 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from seqbench import record as rec
 from seqbench.datamodules.base import Split
@@ -30,10 +32,13 @@ from seqbench.datamodules.order import EvaluationOrder
 from seqbench.files import write_file
 from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting, log_figures
+from seqbench.train.events import Writers
 from seqbench.train.identity import identity
-from seqbench.train.keeping import claim, is_whole
+from seqbench.train.keeping import WholeCheckpoints, claim, is_whole
+from seqbench.train.listening import listen
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
+from seqbench.train.solo import best_checkpoint
 
 
 class Recorder(L.Callback):
@@ -55,7 +60,7 @@ class Recorder(L.Callback):
         self.folder, self.overwrite = folder, overwrite
         self.run_ids: list[str] = []
         self.scores: list[rec.PartedScore] = []
-        self._writers: list[SummaryWriter] = []
+        self._writers: Writers | None = None
         self._floors: dict[str, Score] = {}
         self._scale: float | None = None
         self._claim = contextlib.ExitStack()
@@ -105,20 +110,27 @@ class Recorder(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._floors, self._scale = data.floors(), data.scale
         if self._leaves_records(trainer):
-            self._make_folder()
-            for run_id in self.run_ids if trainer.ckpt_path is None else ():
-                for events in (self.folder / run_id).glob("events.out.tfevents.*"):
-                    events.unlink()  # curves of an earlier try would be drawn into this one's
+            self._make_folders()
             self._fit_started = True
-            self._writers = [SummaryWriter(str(self.folder / run_id)) for run_id in self.run_ids]
+            assert isinstance(pl_module, SequenceModel)
+            self._writers = Writers(self._folders(), pl_module, self._configs(), trainer.ckpt_path is not None)
 
-    def _make_folder(self) -> None:
+    def _folders(self) -> list[Path]:
+        return [self.folder / run_id for run_id in self.run_ids]
+
+    def _configs(self) -> list[dict[str, Any]]:
+        """The resolved configuration of each replica alone."""
+        replicas = zip(self.seeds, self.rates, strict=True)
+        return [self.config | {"model": self.config["model"] | {"seed": s, "rate": r}} for s, r in replicas]
+
+    def _make_folders(self) -> None:
         # Checked here, as Lightning's ModelCheckpoint succeeds without saving where it cannot write.
+        configs = dict(zip(self._folders(), self._configs(), strict=True)) | {self.group_folder: self.config}
         try:
-            self._claim = claim(self.folder / run_id for run_id in self.run_ids)
+            self._claim = claim(self._folders())
             (self.group_folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self.config, sort_keys=False)
-            write_file(self.group_folder / "config.yaml", text.encode())
+            for folder, config in configs.items():
+                write_file(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
         except OSError as error:
             raise SeqbenchError(
                 f"Cannot write to {self.group_folder} ({error.strerror}); choose another --run.dir"
@@ -133,13 +145,17 @@ class Recorder(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, SequenceModel)
-        checkpoint["seqbench"] = {
+        checkpoint["seqbench"] = self._own(pl_module)
+
+    def _own(self, model: SequenceModel) -> dict[str, Any]:
+        """What a checkpoint says of its runs."""
+        return {
             "config": self.config,
             "identity": self.identity,
             "digest": self.task.digest,
             "task": vars(self.task),
             "runs": self._runs(),
-            "slots": pl_module.slots,
+            "slots": model.slots,
         }
 
     def _runs(self) -> list[list[Any]]:
@@ -172,6 +188,8 @@ class Recorder(L.Callback):
 
     def _refuse_part(self, path: Path, checkpoint: dict[str, Any]) -> None:
         """A checkpoint within an epoch, whose rest would be lost, or beyond the last epoch that is asked for."""
+        if "loops" not in checkpoint:
+            raise SeqbenchError(f"{path} has the best epoch's weights alone: go on from a last.ckpt")
         if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
             raise SeqbenchError(f"{path} was made within an epoch, as --trainer.max_steps does: train from the start")
         self._resumed, longest = checkpoint["epoch"] + 1, self.identity["trainer"].get("max_epochs", -1)
@@ -179,15 +197,17 @@ class Recorder(L.Callback):
             raise SeqbenchError(f"{path} has {self._resumed} epochs: give --trainer.max_epochs that many, or more")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or not fitting(trainer) or not self.replicas.curve:
+        if trainer.sanity_checking or not fitting(trainer) or not self.replicas.curve or not self._writers:
             return
+        assert isinstance(pl_module, SequenceModel)
         entry = self.replicas.curve[-1]
-        for k, writer in enumerate(self._writers):
-            if self.replicas.last_epoch[k] == entry.epoch:
-                for name, figures in entry.figures().items():
-                    writer.add_scalar(name, figures[k], entry.step)
-                writer.add_scalar("rule/rate", self._factor * self.rates[k], entry.step)
-                writer.flush()
+        trained = [k for k in range(len(self.run_ids)) if self.replicas.last_epoch[k] == entry.epoch]
+        for k in trained:
+            drawn = {name: figures[k] for name, figures in entry.figures().items()}
+            self._writers.draw(k, drawn | {"rule/rate": self._factor * self.rates[k]}, entry.step)
+        every = self.config["run"]["sample_every"]
+        if every and (entry.epoch + 1) % every == 0:
+            self._listen(trainer, pl_module, trained)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModel)
@@ -202,13 +222,27 @@ class Recorder(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After a fit the best weights are tested in the same process; only then is a run over."""
         assert isinstance(pl_module, SequenceModel)
-        if self._fit_started and trainer.is_global_zero:
+        if self._fit_started and self._writers:
             others = [self._score(trainer, pl_module, split) for split in ("train", "valid")]
             for k, score in enumerate(self.scores):
                 status, message = self._end(trainer, k)
+                self._keep_best(pl_module, k)
                 self._write(trainer, pl_module, k, status, message, (others[0][k], others[1][k], score))
-                self._writers[k].add_scalar("test/nll", score.nll, trainer.global_step)
+                self._writers.end(k, {"test/nll": score.nll}, trainer.global_step)
+            self._fit_started = False  # the runs are over, whatever becomes of their samples
+            self._listen(trainer, pl_module, range(len(self.run_ids)))
         self._close()
+
+    def _keep_best(self, model: SequenceModel, k: int) -> None:
+        """A checkpoint for `test` and `seqbench sample`, which take a replica of a group like a solo run."""
+        if self.config["trainer"]["enable_checkpointing"] is not False and self.replicas.best_epoch[k] >= 0:
+            path = self._folders()[k] / "checkpoints" / "best.ckpt"
+            WholeCheckpoints().save_checkpoint(best_checkpoint(self._own(model), self.replicas, k), path)
+
+    def _listen(self, trainer: L.Trainer, model: SequenceModel, replicas: Iterable[int]) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert self._writers is not None
+        listen({k: self._writers.each[k] for k in replicas}, model, data, trainer.global_step)
 
     def _end(self, trainer: L.Trainer, k: int) -> tuple[rec.Status, str]:
         """Whether a replica's training came to the end that its protocol has, and why not."""
@@ -253,9 +287,9 @@ class Recorder(L.Callback):
 
     def _close(self) -> None:
         self._claim.close()
-        for writer in self._writers:
-            writer.close()
-        self._writers = []
+        if self._writers:
+            self._writers.close()
+            self._writers = None
 
     def _write(
         self,

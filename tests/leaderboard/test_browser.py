@@ -1,12 +1,15 @@
-"""The page in headless Chromium: its script hides a unit in all figures and reads a value."""
+"""The page in headless Chromium: its script hides a unit in all figures and reads a value, and samples are played."""
 
 import html
+import http.server
 import re
 import shutil
 import subprocess
+import threading
 
 import pytest
 
+from seqbench.leaderboard import sampling
 from seqbench.leaderboard.build import build
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -105,3 +108,53 @@ def test_a_smuggled_script_does_not_run(page, tmp_path):
     text = dom(copy, "#hide=GRU", tmp_path / "profile")
     assert "data-sly" not in text
     assert shown(text)[1] == {"GRU"}
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    """Holds the page's load until it has told where it is in its audio."""
+
+    told: list[str]
+    done: threading.Event
+
+    def do_GET(self):
+        if self.path == "/hold":
+            self.done.wait(90)
+        else:
+            self.told.append(self.path)
+            self.done.set()
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_sample_is_played_from_the_disk(factory, tmp_path):
+    """Under the page's own policy for media; only the policy for scripts is opened for the test's."""
+    folder, out = factory.write(tmp_path / "records", factory.make()), tmp_path / "out"
+    sampling.sample(folder, out, factory.sample)
+    build(folder, out)
+    Listener.told, Listener.done = [], threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    reader = f"""<script>
+      new Image().src = "{base}/hold";
+      const audio = document.querySelector("audio");
+      const tell = (text) => {{ new Image().src = "{base}/" + text; }};
+      audio.addEventListener("timeupdate", () => {{
+        if (audio.currentTime > 0.1) tell(`${{audio.currentTime}}/${{audio.duration}}`);
+      }});
+      audio.addEventListener("error", () => tell("error"));
+      audio.play().catch((error) => tell(error.name));
+    </script></body>"""
+    text = (out / "index.html").read_text().replace("</body>", reader)
+    text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", text)
+    (out / "index.html").write_text(text.replace("img-src 'self'", f"img-src 'self' {base}"))
+    command = [CHROMIUM, *FLAGS, "--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path}/profile"]
+    subprocess.run([*command, "--dump-dom", f"file://{out}/index.html"], check=True, capture_output=True, timeout=150)
+    server.shutdown()
+    server.server_close()
+    at, duration = map(float, Listener.told[0].strip("/").split("/"))
+    assert at > 0.1
+    assert duration == pytest.approx(1.0, abs=0.05)

@@ -297,7 +297,7 @@ class TestRay:
     def test_the_same_records_but_for_times(self, undisturbed, tmp_path):
         assert sweep.sweep(design(), tmp_path, cluster.ray)
         assert without_times(records(tmp_path)) == without_times(records(undisturbed))
-        assert list(tmp_path.glob("*/events.out.tfevents.*"))
+        assert list(tmp_path.glob("*/*/events.out.tfevents.*"))
 
     def test_a_killed_worker_loses_no_run(self, tmp_path):
         """Kills Ray's workers with SIGKILL, once, while they train: they go on from their checkpoints."""

@@ -29,7 +29,7 @@ def test_a_run_leaves_record_curves_config_and_checkpoint(fit, tmp_path):
     assert found.test.nll == pytest.approx(math.fsum(found.test.nats) / sum(found.test.frames), abs=1e-8)
     assert len(found.test.nats) == 16
     assert found.environment.precision == "32-true"
-    events = EventAccumulator(str(tmp_path / "runs" / name)).Reload()
+    events = EventAccumulator(str(tmp_path / "runs" / name / f"GRU-rate{found.rate:g}-seed{found.seed}")).Reload()
     drawn = [e.value for e in events.Scalars("valid/nll")]
     assert drawn == pytest.approx(found.curve.valid, rel=1e-5)
     assert events.Scalars("test/nll")[0].value == pytest.approx(found.test.nll, rel=1e-5)
@@ -66,7 +66,10 @@ def test_a_group_leaves_the_records_that_its_replicas_leave_alone(fit, seqbench,
 
 def test_the_rate_that_is_drawn_is_the_one_that_was_used(fit, tmp_path):
     ((name, _),) = fit("--model.rate", "0.01", epochs=4).items()
-    drawn = [e.value for e in EventAccumulator(str(tmp_path / "runs" / name)).Reload().Scalars("rule/rate")]
+    drawn = [
+        e.value
+        for e in EventAccumulator(str(tmp_path / "runs" / name / "GRU-rate0.01-seed0")).Reload().Scalars("rule/rate")
+    ]
     assert drawn == pytest.approx([0.01, 0.0067, 0.0034, 0.0001], rel=1e-5)
 
 

@@ -223,7 +223,10 @@ def test_schedules_that_cannot_be_stepped_once_an_epoch(refusal, folder, name, o
 def test_warm_restarts_are_counted_in_epochs(fit, folder):
     flags = ["--model.schedule", f"{SCHEDULES}CosineAnnealingWarmRestarts", "--model.schedule.T_0", "2"]
     ((name, _),) = fit(*SMALL, *flags, "--model.rate", "0.01", epochs=4).items()
-    drawn = [e.value for e in EventAccumulator(str(folder / "runs" / name)).Reload().Scalars("rule/rate")]
+    drawn = [
+        e.value
+        for e in EventAccumulator(str(folder / "runs" / name / "GRU-rate0.01-seed0")).Reload().Scalars("rule/rate")
+    ]
     assert drawn == pytest.approx([0.01, 0.005, 0.01, 0.005], rel=1e-5)
 
 

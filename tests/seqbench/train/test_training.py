@@ -331,7 +331,7 @@ def test_what_is_predicted_and_drawn_is_the_best_epochs(tmp_path):
     x = data.gather("test", torch.tensor([[0]])).x[:, 0].float()
     mean = torch.sigmoid(F.linear(net.rnn(x)[0], net.head.weight, net.head.bias))
     torch.testing.assert_close(torch.from_numpy(predicted), mean.detach(), rtol=0, atol=1e-3)
-    events = EventAccumulator(str(folder)).Reload()
+    events = EventAccumulator(str(folder / f"LevyLSTM-rate{found.rate:g}-seed{found.seed}")).Reload()
     for name, curve in (("train/nll", found.curve.train), ("valid/nll", found.curve.valid)):
         drawn = [event.value for event in events.Scalars(name)]
         assert drawn == pytest.approx(curve, rel=1e-5)
