@@ -173,7 +173,7 @@ class BachChorales(PianoRolls):
     origin = "music21's corpus; music out of copyright, encodings by their encoders' permission (its license.txt)"
     counts: ClassVar[dict[str, int]] = {"train": 221, "valid": 75, "test": 72}
     longest = 193
-    frame_beats = 1.0
+    tempo = 80.0  # a chorale's: the rolls know none
 
     @property
     def digest(self) -> str:

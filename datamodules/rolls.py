@@ -9,7 +9,6 @@ Shapes: T time, R replicas, B batch, N sequences, F frames, K = 88 keys.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,14 +21,19 @@ KEYS = 88
 # The literature's unigram row comes out to four digits with frequencies kept this far from 0 and 1: some test notes are
 # never on in train.
 CLAMP = 1e-7
-BEATS_A_MINUTE = 120  # rolls have no tempo: MIDI's own, where a file says none
 
 
 class PianoRolls(SequenceData[Sequences]):
-    """A music set; a subclass says where the rolls come from."""
+    """A music set; a subclass says where the rolls come from.
+
+    Attributes:
+        quarters: quarter notes that a frame has.
+        tempo: quarter notes a minute, where a roll is to be heard.
+    """
 
     input_size = 88
-    frame_beats: ClassVar[float] = 0.5  # quarter notes that a frame lasts
+    quarters: float = 1.0
+    tempo: float = 120.0  # MIDI's own where a file says nothing
 
     @property
     @abstractmethod
@@ -53,7 +57,7 @@ class PianoRolls(SequenceData[Sequences]):
 
     @property
     def step_seconds(self) -> float:
-        return self.frame_beats * 60 / BEATS_A_MINUTE
+        return self.quarters * 60 / self.tempo
 
     def gather(self, split: Split, index: Tensor) -> Batch:
         """x is frames 1..T-1, y frames 2..T, float32 views of one gathered tensor [T, R, B, 88]."""

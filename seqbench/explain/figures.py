@@ -24,6 +24,7 @@ TOP, BELOW, GAP = 0.55, 0.6, 0.3
 STRIP = 1.0
 SAMPLES = 9  # hidden units that have a picture of their own
 LAGS = 120
+LONG = 200  # steps: of a longer piece little but the diagonal would be seen on a linear scale
 STYLE = {"font.size": 9, "text.parse_math": False, "axes.linewidth": 0.6}
 
 
@@ -67,16 +68,18 @@ def weights(found: Explained, seconds: float | None) -> Picture:
 
     side, norm = WIDTH - LEFT - RIGHT, None
     values = np.ma.masked_where(np.tri(len(found.norms), k=-1, dtype=bool), found.norms)
+    most = max(float(values.max()), 1e-30)
     if found.memory is None:
         what = "norm of dh_t/dh_j"
         caption = f"{what}: how far the state at a time t depends on that at an earlier one, j."
-        norm = LogNorm(max(float(values.max()) * 1e-6, 1e-30), float(values.max()), clip=True)
+        norm = LogNorm(most * 1e-6, most, clip=True)
     else:
         what = "norm of w_j^t"
         caption = (
             "L2 norm over the hidden units of w_j^t: how strongly the memory at a time t holds what was written at j "
             "(Levy et al. 2018)."
         )
+        norm = LogNorm(most * 1e-3, most, clip=True) if len(found.norms) > LONG else None
     sheet = _Sheet("weights", caption, [STRIP, side])
     sheet.strip(found, seconds)
     axes = sheet.axes()
@@ -149,7 +152,7 @@ def samples(found: Explained) -> Picture:
             norm=Normalize(0, float(values.max()) or 1),
         )  # fmt: skip
         axes.set_title(f"unit {unit}: {_steps(found.held.half_lives[unit])}", fontsize=8, pad=3)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=7, labelleft=n % 3 == 0)
     return sheet.picture
 
 

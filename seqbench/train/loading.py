@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from seqbench import datamodules
 from seqbench.cells import cells
-from seqbench.datamodules import datasets
 from seqbench.datamodules.base import SequenceData
 from seqbench.task import SeqbenchError, Task
 from seqbench.train.callbacks import Replicas
@@ -47,20 +47,19 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
 
 
 def load_data(path: Path) -> SequenceData[Any]:
-    """The data set of a checkpoint, downloaded if need be, its splits in memory.
+    """The data set of a checkpoint, of which no file has been touched yet.
 
     Raises:
-        SeqbenchError: not a checkpoint of seqbench, or a data set that is not of the suite, or is another one by now.
+        SeqbenchError: not a checkpoint of seqbench, a data set that is not of the suite, or one that is no longer what
+            the checkpoint was trained on.
     """
     own = read_checkpoint(path)["seqbench"]
     config = own["config"]["data"]
     module, _, name = config["class_path"].rpartition(".")
-    known = {kind.__name__: kind for kind in datasets().values()}
+    known = {kind.__name__: kind for kind in datamodules.datasets().values()}
     if not module.startswith("seqbench.datamodules") or name not in known:
-        raise SeqbenchError(f"{path} has {name}, which is no data set of the suite: load it and the model in Python")
+        raise SeqbenchError(f"{path} was trained on {name}, which is no data set of the suite: do this in Python")
     data = known[name](**(config.get("init_args") or {}))
-    data.prepare_data()
-    data.setup()
     if data.task.digest != own["digest"]:
-        raise SeqbenchError(f"{data.name} is not what {path} was trained on: bring back those files, or train again")
+        raise SeqbenchError(f"{path} was trained on other data than {name} has now: train it again")
     return data
