@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqbench.cells import Cell, Weight, cells
+from seqbench.cells import Cell, LinearCell, Weight, cells
+from seqbench.cells.base import between
 from seqbench.explain import explain
 from seqbench.explain.gated import gated_memory
 from seqbench.explain.memory import Memory, held, held_norms
@@ -175,6 +176,33 @@ def test_a_unit_of_ones_own_declares_nothing(x):
     assert np.allclose(found.memory.keep, 0.5)
     assert np.allclose(found.memory.write, 0.5)
     assert gated_memory(Branching()) is None
+
+
+class Turning(LinearCell):
+    """m' = (A + i B) m + sigmoid(g) (x + i y), h = Re m: a memory of two tensors, written so that it can be traced."""
+
+    gates, states = 3, 2
+    paper = "of my own"
+
+    def weights(self, hidden):
+        row = Weight((1, hidden), between(-0.2, 0.2), noisy=False)
+        return {"A": row, "B": row}
+
+    def coefficients(self, a, w):
+        g, x, y = a.chunk(3, -1)
+        g = torch.sigmoid(g)
+        return (w.A, w.B), (g * x, g * y)
+
+
+def test_a_complex_memory_is_found_whole(x):
+    model = model_of(Turning())
+    found = explain(model, x).memory
+    factor = (model.w["A"] + 1j * model.w["B"])[0].detach().numpy()
+    assert np.allclose(found.keep, np.tile(factor, (T, 1)))
+    assert list(found.gates) == ["write"]
+    w = np.stack([found.weights(unit) for unit in range(H)], -1)
+    assert np.abs(np.einsum("jth,jh->th", w, found.content) - found.value).max() < 1e-5
+    assert np.abs(found.value.imag).max() > 0.01
 
 
 def test_what_cannot_be_explained_is_refused(x):
