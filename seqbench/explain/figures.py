@@ -182,10 +182,7 @@ def half_lives(found: Explained, seconds: float | None) -> Picture:
     axes.set_xlabel("half-life, steps")
     axes.set_ylabel("hidden units")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    if seconds is not None:
-        top = axes.secondary_xaxis("top", functions=(lambda v: v * seconds, lambda v: v / seconds))
-        top.set_xlabel("half-life, seconds")
-        top.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    _tell_seconds(axes, seconds, "half-life, seconds")
     return sheet.picture
 
 
@@ -242,9 +239,7 @@ class _Sheet:
         if drawn is not None:
             self.picture.heats.append(drawn)
         axes.tick_params(labelbottom=False)
-        if seconds is not None:
-            top = axes.secondary_xaxis("top", functions=(lambda v: v * seconds, lambda v: v / seconds))
-            top.set_xlabel("seconds")
+        _tell_seconds(axes, seconds, "seconds")
 
     def heat(self, axes: Axes, values: np.ndarray, **options: Any) -> Heat:
         """As `heat.heat`, and can be read out."""
@@ -259,6 +254,16 @@ class _Sheet:
         self.picture.figure.colorbar(drawn.image, cax=beside, format=lambda value, _: f"{value:g}").set_label(
             drawn.what
         )
+
+
+def _tell_seconds(axes: Axes, seconds: float | None, label: str) -> None:
+    """A second scale above the axes, where it is known how long a step lasts."""
+    if seconds is None:
+        return
+    both: Any = (lambda v: v * seconds, lambda v: v / seconds)
+    above = axes.secondary_xaxis("top", functions=both)
+    above.set_xlabel(label)
+    above.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
 
 
 def _steps(half_life: float) -> str:

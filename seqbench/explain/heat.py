@@ -63,9 +63,8 @@ def heat(
     """
     from matplotlib.colors import Normalize
 
-    values = np.ma.masked_invalid(values)
     edges = [np.linspace(0, n, min(n, most) + 1).round().astype(int) for n in values.shape]
-    blocks = np.ma.masked_equal(_largest(values, edges), -np.inf)
+    blocks: Any = np.ma.masked_equal(_largest(np.ma.masked_invalid(values), edges), -np.inf)
     norm = norm or Normalize(0, float(blocks.max()) or 1)
     (R, C), first = values.shape, rows[1] if isinstance(rows[1], int) else 0
     bottom, top = (first - 0.5, first + R - 0.5) if up else (first + R - 0.5, first - 0.5)
@@ -83,8 +82,8 @@ def heat(
     return Heat(axes, blocks[::-1] if up else blocks, names[::-1] if up else names, times, what, image)
 
 
-def _largest(values: np.ma.MaskedArray, edges: list[np.ndarray]) -> np.ndarray:
-    filled = values.filled(-np.inf)
+def _largest(values: Any, edges: list[np.ndarray]) -> np.ndarray:
+    filled: np.ndarray = values.filled(-np.inf)
     for axis, places in enumerate(edges):
         filled = np.maximum.reduceat(filled, places[:-1], axis=axis)
     return filled

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from seqbench.cells import LinearCell
 from seqbench.explain.gated import Gated, gated_memory
 from seqbench.explain.values import Layer
+from seqbench.kernels.compiler.expression import Expression
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def memory_of(layer: Layer) -> Memory | None:
 
 
 def _traced(layer: Layer, gated: Gated) -> Memory:
-    def read(*expressions: object) -> np.ndarray:
-        return _joined([value.numpy() for value in layer.values(expressions)])  # type: ignore[arg-type]
+    def read(*expressions: Expression) -> np.ndarray:
+        return _joined([value.numpy() for value in layer.values(expressions)])
 
     return Memory(
         keep=read(*gated.keep),

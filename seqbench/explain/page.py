@@ -78,7 +78,7 @@ def _read(heat: Heat, picture: Picture) -> dict[str, Any]:
     box = heat.axes.get_position()
     low, high = float(heat.values.min()), float(heat.values.max())
     shares = (heat.values - low) / ((high - low) or 1)
-    bits = (1 + np.rint(65534 * shares)).filled(0).astype("<u2")
+    bits = np.ma.filled(1 + np.rint(65534 * shares), 0).astype("<u2")
     return {
         "box": [round(v, 2) for v in (box.x0 * width, (1 - box.y1) * height, box.width * width, box.height * height)],
         "rows": heat.rows,
