@@ -249,21 +249,28 @@ class _Sheet:
 
     def scale(self, drawn: Heat) -> None:
         """The colours' scale, at the right."""
+        from matplotlib.ticker import NullFormatter
+
         box = drawn.axes.get_position()
         beside = self.picture.figure.add_axes((box.x1 + 0.15 / WIDTH, box.y0, 0.14 / WIDTH, box.height))
-        self.picture.figure.colorbar(drawn.image, cax=beside, format=lambda value, _: f"{value:g}").set_label(
-            drawn.what
-        )
+        bar = self.picture.figure.colorbar(drawn.image, cax=beside, format=lambda value, _: f"{value:g}")
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        bar.set_label(drawn.what)
 
 
 def _tell_seconds(axes: Axes, seconds: float | None, label: str) -> None:
     """A second scale above the axes, where it is known how long a step lasts."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     if seconds is None:
         return
     both: Any = (lambda v: v * seconds, lambda v: v / seconds)
     above = axes.secondary_xaxis("top", functions=both)
     above.set_xlabel(label)
+    if axes.get_xscale() == "log":
+        above.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     above.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    above.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _steps(half_life: float) -> str:

