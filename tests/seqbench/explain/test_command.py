@@ -9,11 +9,13 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from seqbench.cells import cells
 from seqbench.explain import explain
 from seqbench.explain.figures import pictures
 from seqbench.explain.page import page, png, svg
+from seqbench.explain.strip import piano_roll, waveform
 from seqbench.task import Task
 from seqbench.train.module import SequenceModel
 
@@ -104,7 +106,31 @@ def test_what_a_unit_has_not_is_not_drawn(unit, task):
         assert svg(next(pictures(explained(unit, task, 20), 1e-3))) == elements["weights"]
 
 
-@pytest.mark.slow
+def test_a_roll_has_its_highest_key_at_the_top():
+    x = np.zeros((10, 88), np.float32)
+    x[3, 60 - 21] = x[4:7, 64 - 21] = 1
+    drawn = piano_roll(Figure().add_subplot(), x, MUSIC)
+    assert drawn.rows == [f"MIDI key {key}" for key in (64, 63, 62, 61, 60)]
+    assert [list(np.flatnonzero(row)) for row in drawn.values] == [[4, 5, 6], [], [], [], [3]]
+    assert drawn.axes.get_ylim() == (59.5, 64.5)
+
+
+@pytest.mark.parametrize("steps", [50, 500])
+def test_a_waveform_is_the_samples_one_after_the_other(steps):
+    """Each step sees 20 and moves on by 10; a long one is drawn as the span of each step."""
+    signal = np.random.default_rng(0).normal(size=10 * steps + 10)
+    x = np.lib.stride_tricks.sliding_window_view(signal, 20)[::10]
+    axes = Figure().add_subplot()
+    waveform(axes, x, SPEECH)
+    if steps == 50:
+        assert np.array_equal(axes.lines[0].get_ydata(), signal[10:])
+    else:
+        points = axes.collections[0].get_paths()[0].vertices
+        span = signal[10:].reshape(-1, 10)
+        assert set(points[:, 1]) == {*span.min(1), *span.max(1)}
+    assert axes.get_xlim() == (-0.5, steps - 0.5)
+
+
 def test_four_thousand_frames_stay_below_5_mb():
     found = explained("GRU", MUSIC, 4000)
     drawn, elements, text = written(found)
