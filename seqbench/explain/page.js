@@ -3,12 +3,16 @@
 (() => {
   const known = JSON.parse(document.getElementById("values").textContent);
 
-  // 16 bits a value, the lower byte first; 0 where there is none.
+  // The upper 16 bits of a number in float32, the lower byte first; NaN where there is none.
   const unpack = (text) => {
     const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    return (n) => bytes[2 * n] + 256 * bytes[2 * n + 1];
+    const bits = new Uint32Array(1), number = new Float32Array(bits.buffer);
+    return (n) => {
+      bits[0] = (bytes[2 * n] + 256 * bytes[2 * n + 1]) << 16;
+      return number[0];
+    };
   };
-  const digits = (value) => value === 0 ? "0" : value.toPrecision(3).replace(/\.?0+$/, "");
+  const digits = (value) => String(Number(value.toPrecision(3)));
 
   const prepare = (figure) => {
     const svg = figure.querySelector("svg");
@@ -24,10 +28,8 @@
         const row = Math.floor((at.y - top) / height * part.rows.length);
         if (row < 0 || column < 0 || row >= part.rows.length || column >= part.columns.length) continue;
         const value = part.at(row * part.columns.length + column);
-        if (!value) break;
-        const share = (value - 1) / 65534;
-        const read = part.low + share * (part.high - part.low);
-        box.textContent = `${part.rows[row]}, ${part.columns[column]}: ${part.what} ${digits(read)}`;
+        if (Number.isNaN(value)) break;
+        box.textContent = `${part.rows[row]}, ${part.columns[column]}: ${part.what} ${digits(value)}`;
         const far = svg.viewBox.baseVal;
         box.style.display = "block";
         box.style.top = `${100 * at.y / far.height * svg.clientHeight / figure.clientHeight}%`;

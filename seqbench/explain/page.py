@@ -73,18 +73,15 @@ def page(pictures: Sequence[Picture], svgs: dict[str, str], title: str, facts: s
 
 
 def _read(heat: Heat, picture: Picture) -> dict[str, Any]:
-    """What the script reads a value by: where the axes are, in points, and 16 bits a value, 0 for none."""
+    """What the script reads a value by: where the axes are, in points, and the upper 16 bits of each number."""
     width, height = (72 * inches for inches in picture.figure.get_size_inches())
     box = heat.axes.get_position()
-    low, high = float(heat.values.min()), float(heat.values.max())
-    shares = (heat.values - low) / ((high - low) or 1)
-    bits = np.ma.filled(1 + np.rint(65534 * shares), 0).astype("<u2")
+    numbers = np.ma.filled(heat.values.astype("<f4"), np.nan)
+    bits = ((numbers.view("<u4") + 0x8000) >> 16).astype("<u2")  # rounded, to three digits
     return {
         "box": [round(v, 2) for v in (box.x0 * width, (1 - box.y1) * height, box.width * width, box.height * height)],
         "rows": heat.rows,
         "columns": heat.columns,
         "what": heat.what,
-        "low": low,
-        "high": high,
         "values": base64.b64encode(bits.tobytes()).decode(),
     }

@@ -146,15 +146,16 @@ def test_four_thousand_frames_stay_below_5_mb():
 HOVER = """
 <script>
 const svg = document.querySelector("figure[data-picture=weights] svg");
-const [left, top_, width, height] = JSON.parse(document.getElementById("values").textContent).weights[1].box;
-const show = (column, row) => {
-  const at = new DOMPoint(left + (column + 0.5) / 20 * width, top_ + (row + 0.5) / 20 * height);
+const parts = JSON.parse(document.getElementById("values").textContent).weights;
+const show = (column, row, part = parts[1]) => {
+  const [left, top_, width, height] = part.box;
+  const at = new DOMPoint(left + (column + 0.5) / 20 * width, top_ + (row + 0.5) / part.rows.length * height);
   const there = at.matrixTransform(svg.getScreenCTM());
   svg.dispatchEvent(new PointerEvent("pointermove", {clientX: there.x, clientY: there.y, bubbles: true}));
   const box = document.querySelector("figure[data-picture=weights] .reading");
   return box.style.display === "none" ? "" : box.textContent;
 };
-document.body.dataset.read = [show(12, 9), show(3, 3), show(3, 9)].join("|");
+document.body.dataset.read = [show(12, 9), show(3, 3), show(3, 9), show(5, 0, parts[0])].join("|");
 </script>
 """
 
@@ -176,9 +177,11 @@ def test_the_pointer_reads_values(tmp_path):
         if policy:
             assert read is None
             continue
-        far, near, nothing = read[1].split("|")
+        far, near, nothing, key = read[1].split("|")
         told = re.fullmatch(r"context 9, time 12: norm of w_j\^t (\S+)", far)
         assert float(told[1]) == pytest.approx(found.norms[9, 12], rel=6e-3, abs=1e-4)
         told = re.fullmatch(r"context 3, time 3: norm of w_j\^t (\S+)", near)
         assert float(told[1]) == pytest.approx(found.norms[3, 3], rel=6e-3)
         assert nothing == ""
+        highest = int(np.flatnonzero(found.x.any(0))[-1])
+        assert key == f"MIDI key {21 + highest}, time 5: on {found.x[5, highest]:g}"
