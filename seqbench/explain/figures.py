@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqbench.explain.explained import Explained
-from seqbench.explain.heat import Heat, heat
+from seqbench.explain.heat import MOST, Heat, heat
 from seqbench.explain.strip import strip_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ STRIP = 1.0
 SAMPLES = 9  # hidden units that have a picture of their own
 LAGS = 120
 LONG = 200  # steps: of a longer piece little but the diagonal would be seen on a linear scale
+CELLS = 100_000  # of a matrix of hidden units over time: a page of 4,000 frames stays below 5 MB
 STYLE = {"font.size": 9, "text.parse_math": False, "axes.linewidth": 0.6}
 
 
@@ -80,14 +81,39 @@ def weights(found: Explained, seconds: float | None) -> Picture:
             "(Levy et al. 2018)."
         )
         norm = LogNorm(most * 1e-3, most, clip=True) if len(found.norms) > LONG else None
-    sheet = _Sheet("weights", caption, [STRIP, side])
+    long = len(found.norms) > LONG
+    caption += " Below: the same by how long ago j was." * long
+    sheet = _Sheet("weights", caption, [STRIP, side, *[2.2] * long], extra=0.3 * long)
     sheet.strip(found, seconds)
     axes = sheet.axes()
     drawn = sheet.heat(axes, values, rows=("context", 0), columns=("time", 0), what=what, norm=norm)
     sheet.scale(drawn)
     axes.set_xlabel("time t, steps")
     axes.set_ylabel("context j, steps")
+    if long:
+        _by_lag(sheet, found.norms, what, norm)
     return sheet.picture
+
+
+def _by_lag(sheet: _Sheet, norms: np.ndarray, what: str, norm: Any) -> None:
+    """Of a long piece the diagonal's neighbourhood, where most happens, on a logarithmic scale of t - j."""
+    lags, places, labels = _lags(len(norms))
+    ago = np.full((len(lags), len(norms)), np.nan)
+    for row, lag in zip(ago, lags, strict=True):
+        row[lag:] = np.diagonal(norms, lag)
+    axes, names = sheet.axes(), [f"{lag} steps ago" for lag in lags]
+    sheet.scale(sheet.heat(axes, ago, rows=("", names), columns=("time", 0), what=what, norm=norm))
+    axes.set_yticks(places, labels)
+    axes.set_xlabel("time t, steps")
+    axes.set_ylabel("t - j, steps")
+
+
+def _lags(T: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Steps from 0 to T - 1, ever further apart; and places and labels of ticks among them."""
+    lags = np.geomspace(1, T, LAGS).round().astype(int) - 1
+    ticks = [lag for lag in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000) if lag < T]
+    places = np.log(np.array(ticks) + 1) / max(np.log(T), 1e-9) * (LAGS - 1)
+    return lags, places, [str(lag) for lag in ticks]
 
 
 def dimensions(found: Explained, seconds: float | None) -> Picture:
@@ -106,23 +132,21 @@ def dimensions(found: Explained, seconds: float | None) -> Picture:
     axes, units = sheet.axes(), [str(unit) for unit in found.order]
     ages = found.held.ages.T[found.order]
     drawn = sheet.heat(
-        axes, ages, rows=("unit", units), columns=("time", 0), what="mean age, steps",
+        axes, ages, rows=("unit", units), columns=("time", 0), what="mean age, steps", most=_most(H),
         norm=LogNorm(0.1, max(float(ages.max()), 1), clip=True),
     )  # fmt: skip
     sheet.scale(drawn)
     axes.set_xlabel("time, steps")
     axes.set_ylabel("hidden units")
     axes.set_yticks([])
-    axes, T = sheet.axes(), len(found.norms)
-    lags = np.geomspace(1, T, LAGS).round().astype(int) - 1
+    axes, (lags, places, labels) = sheet.axes(), _lags(len(found.norms))
     left = found.held.remaining.T[found.order][:, lags]
     drawn = sheet.heat(
         axes, left, rows=("unit", units), columns=("after", [f"{lag} steps" for lag in lags]), what="share left",
         norm=Normalize(0, 1, clip=True),
     )  # fmt: skip
     sheet.scale(drawn)
-    ticks = [lag for lag in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000) if lag < T]
-    axes.set_xticks(np.log(np.array(ticks) + 1) / max(np.log(T), 1e-9) * (LAGS - 1), [str(lag) for lag in ticks])
+    axes.set_xticks(places, labels)
     axes.set_xlabel("steps later")
     axes.set_ylabel("hidden units")
     axes.set_yticks([])
@@ -201,7 +225,9 @@ def gates(found: Explained, seconds: float | None) -> Picture:
     units = [str(unit) for unit in found.order]
     for name, gate in known.items():
         axes = sheet.axes()
-        drawn = sheet.heat(axes, gate.T[found.order], rows=("unit", units), columns=("time", 0), what=name)
+        drawn = sheet.heat(
+            axes, gate.T[found.order], rows=("unit", units), columns=("time", 0), what=name, most=_most(len(units))
+        )
         drawn.image.set_clim(0, max(1, gate.max()))
         sheet.scale(drawn)
         axes.set_ylabel("hidden units")
@@ -256,6 +282,11 @@ class _Sheet:
         bar = self.picture.figure.colorbar(drawn.image, cax=beside, format=lambda value, _: f"{value:g}")
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.set_label(drawn.what)
+
+
+def _most(H: int) -> int:
+    """Blocks of a matrix of H hidden units over time: all units, and as many times as CELLS allow."""
+    return min(MOST, max(H, CELLS // H))
 
 
 def _tell_seconds(axes: Axes, seconds: float | None, label: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST = 800  # cells along a side: a page of 4,000 frames stays below 5 MB
+MOST = 640  # cells along a side: a page of 4,000 frames stays below 5 MB
 IN_VECTORS = 600  # cells: beyond it an image is smaller
 
 
@@ -92,6 +92,6 @@ def _largest(values: Any, edges: list[np.ndarray]) -> np.ndarray:
 def _names(kind: str, start: int | Sequence[str], edges: np.ndarray) -> list[str]:
     """A text for each block: "time 4", "time 4–7"."""
     if not isinstance(start, int):
-        return [f"{kind} {start[n]}" for n in edges[:-1]]
+        return [f"{kind} {start[n]}".strip() for n in edges[:-1]]
     spans = zip(edges[:-1] + start, edges[1:] + start - 1, strict=True)
     return [f"{kind} {low}" if low == high else f"{kind} {low}–{high}" for low, high in spans]

@@ -136,11 +136,18 @@ def test_four_thousand_frames_stay_below_5_mb():
     drawn, elements, text = written(found)
     assert len(text.encode()) < 5e6
     assert max(len(element.encode()) for element in elements.values()) < 5e6
-    (heat,) = (one for one in drawn[0].heats if one.what == "norm of w_j^t")
-    assert heat.values.shape == (800, 800)
-    # each block is the largest of its five by five
-    assert heat.values[10, 40] == found.norms[50:55, 200:205].max()
-    assert (heat.rows[10], heat.columns[40]) == ("context 50–54", "time 200–204")
+    heat, ago = (one for one in drawn[0].heats if one.what == "norm of w_j^t")
+    assert heat.values.shape == (640, 640)
+    for row, column in ((3, 8), (100, 400), (639, 639)):
+        j, t = (
+            slice(int(low), int(high) + 1)
+            for low, high in re.findall(r"(\d+)–(\d+)", heat.rows[row] + heat.columns[column])
+        )
+        assert heat.values[row, column] == found.norms[j, t].max()
+    assert (heat.rows[0], heat.columns[-1]) == ("context 0–5", "time 3994–3999")
+    assert ago.rows[0] == "0 steps ago"
+    assert ago.rows[-1] == "3999 steps ago"
+    assert np.isclose(ago.values[0, 100], np.diagonal(found.norms)[625:631].max())
 
 
 HOVER = """
