@@ -68,8 +68,7 @@ def weights(found: Explained, seconds: float | None) -> Picture:
     from matplotlib.colors import LogNorm
 
     side, norm = WIDTH - LEFT - RIGHT, None
-    values = np.ma.masked_where(np.tri(len(found.norms), k=-1, dtype=bool), found.norms)
-    most = max(float(values.max()), 1e-30)
+    most = max(float(found.norms.max()), 1e-30)
     if found.memory is None:
         what = "norm of dh_t/dh_j"
         caption = f"{what}: how far the state at a time t depends on that at an earlier one, j."
@@ -86,7 +85,7 @@ def weights(found: Explained, seconds: float | None) -> Picture:
     sheet = _Sheet("weights", caption, [STRIP, side, *[2.2] * long], extra=0.3 * long)
     sheet.strip(found, seconds)
     axes = sheet.axes()
-    drawn = sheet.heat(axes, values, rows=("context", 0), columns=("time", 0), what=what, norm=norm)
+    drawn = sheet.heat(axes, found.norms, rows=("context", 0), columns=("time", 0), what=what, norm=norm, triangle=True)
     sheet.scale(drawn)
     axes.set_xlabel("time t, steps")
     axes.set_ylabel("context j, steps")
@@ -169,10 +168,9 @@ def samples(found: Explained) -> Picture:
     for n, unit in enumerate(chosen):
         axes = sheet.axes(left=LEFT + (n % 3) * (side + 0.35), width=side, down=n % 3 == 0)
         values = np.abs(found.memory.weights(int(unit)))
-        values = np.ma.masked_where(np.tri(len(values), k=-1, dtype=bool), values)
         what = f"w_j^t of unit {unit}"
         sheet.heat(
-            axes, values, rows=("context", 0), columns=("time", 0), what=what, most=160,
+            axes, values, rows=("context", 0), columns=("time", 0), what=what, most=160, triangle=True,
             norm=Normalize(0, float(values.max()) or 1),
         )  # fmt: skip
         axes.set_title(f"unit {unit}: {_steps(found.held.half_lives[unit])}", fontsize=8, pad=3)

@@ -45,6 +45,7 @@ def heat(
     what: str,
     most: int = MOST,
     up: bool = False,
+    triangle: bool = False,
     colours: str = "magma_r",
     norm: Any = None,
 ) -> Heat:
@@ -52,19 +53,22 @@ def heat(
 
     Args:
         axes: their limits become those of the matrix, cell n around n.
-        values: [rows, columns], masked or NaN where there is nothing.
+        values: [rows, columns], NaN where there is nothing.
         rows: what a row is, and the number of the first or a text for each.
         columns: likewise.
         what: the values are.
         most: blocks along a side.
         up: whether the first row is at the bottom.
+        triangle: whether there is nothing below the diagonal.
         colours: matplotlib's name for them.
         norm: matplotlib's, from values to colours; by default from 0 to the largest.
     """
     from matplotlib.colors import Normalize
 
     edges = [np.linspace(0, n, min(n, most) + 1).round().astype(int) for n in values.shape]
-    blocks: Any = np.ma.masked_equal(_largest(np.ma.masked_invalid(values), edges), -np.inf)
+    blocks: Any = np.ma.masked_invalid(_largest(values, edges))
+    if triangle:
+        blocks = np.ma.masked_where(edges[1][1:] <= edges[0][:-1, None], blocks)
     norm = norm or Normalize(0, float(blocks.max()) or 1)
     (R, C), first = values.shape, rows[1] if isinstance(rows[1], int) else 0
     bottom, top = (first - 0.5, first + R - 0.5) if up else (first + R - 0.5, first - 0.5)
@@ -82,11 +86,11 @@ def heat(
     return Heat(axes, blocks[::-1] if up else blocks, names[::-1] if up else names, times, what, image)
 
 
-def _largest(values: Any, edges: list[np.ndarray]) -> np.ndarray:
-    filled: np.ndarray = values.filled(-np.inf)
+def _largest(values: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
+    """By block; NaN where a block is nothing else."""
     for axis, places in enumerate(edges):
-        filled = np.maximum.reduceat(filled, places[:-1], axis=axis)
-    return filled
+        values = np.fmax.reduceat(values, places[:-1], axis=axis)
+    return values
 
 
 def _names(kind: str, start: int | Sequence[str], edges: np.ndarray) -> list[str]:
