@@ -11,7 +11,7 @@ from tqdm import tqdm
 from seqbench import cells
 from seqbench.datamodules.arrays import DataSet
 from seqbench.explain.explained import Explained, explain
-from seqbench.explain.figures import pictures
+from seqbench.explain.figures import pictures, three_digits
 from seqbench.explain.page import page, png, svg
 from seqbench.files import write_file
 from seqbench.task import SeqbenchError
@@ -82,4 +82,4 @@ def _write(out: Path, found: Explained, seconds: float | None, title: str, told:
 
 
 def _shown(value: Any) -> str:
-    return "unknown" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "unknown" if value is None else three_digits(value) if isinstance(value, float) else str(value)

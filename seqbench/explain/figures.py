@@ -287,6 +287,11 @@ def _most(H: int) -> int:
     return min(MOST, max(H, CELLS // H))
 
 
+def three_digits(value: float) -> str:
+    """Or more, where there are more before the point."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
 def _tell_seconds(axes: Axes, seconds: float | None, label: str) -> None:
     """A second scale above the axes, where it is known how long a step lasts."""
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -298,9 +303,9 @@ def _tell_seconds(axes: Axes, seconds: float | None, label: str) -> None:
     above.set_xlabel(label)
     if axes.get_xscale() == "log":
         above.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    above.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+    above.xaxis.set_major_formatter(lambda value, _: three_digits(value))
     above.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _steps(half_life: float) -> str:
-    return "never half gone" if np.isinf(half_life) else f"half-life {half_life:.3g} steps"
+    return "never half gone" if np.isinf(half_life) else f"half-life {three_digits(half_life)} steps"
