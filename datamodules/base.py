@@ -157,6 +157,11 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         """What else was read from files of the user's own, by name, known after `setup`: plain values for a listing."""
         return {}
 
+    @property
+    def step_seconds(self) -> float | None:
+        """How long a step lasts; None where nobody knows."""
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Loads all splits, once, whatever the stage."""
         if not self.splits:

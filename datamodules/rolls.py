@@ -55,6 +55,10 @@ class PianoRolls(SequenceData[Sequences]):
     def task(self) -> Task:
         return Task(self.name, KEYS, KEYS, "Bernoulli", "nats/frame", self.digest, next_frame=True)
 
+    @property
+    def step_seconds(self) -> float:
+        return self.quarters * 60 / self.tempo
+
     def gather(self, split: Split, index: Tensor) -> Batch:
         """x is frames 1..T-1, y frames 2..T, float32 views of one gathered tensor [T, R, B, 88]."""
         frames, present, lengths = self.splits[split].gather(index, at_least=2)

@@ -133,6 +133,10 @@ class Speech(SequenceData[Waves]):
         """What samples were divided by: the train split's standard deviation in steps of 16 bits; needs `setup`."""
         return self.splits["train"].scale
 
+    @property
+    def step_seconds(self) -> float:
+        return self.hop / self.sample_rate
+
     def prepare_data(self) -> None:
         """Decodes the corpus into the cache folder, once."""
         if not (cache_folder() / "speech" / self._kept).is_dir():

@@ -117,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
 
     _sample_options(commands)
+    _explain_options(commands)
 
     data = commands.add_parser("data", help="data sets: list, prepare, floors")
     actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
@@ -181,6 +182,17 @@ def _sweep_options(commands: Any) -> None:
     sweep.add_argument("--cpus", type=_positive, metavar="N", help="with Ray: cores of a group (default 1)")
     sweep.add_argument("--gpus", type=share, metavar="X", help="with Ray: GPUs of a group, or a part (default 1 or 0)")
     sweep.set_defaults(passes_on=True)
+
+
+def _explain_options(commands: Any) -> None:
+    text = "what a checkpoint's unit holds of each moment, and how long: pictures and a page"
+    explain = _command(commands, "explain", _explain, text)
+    explain.add_argument("checkpoint", type=Path)
+    explain.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
+    explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    explain.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0")
+    explain.add_argument("--layer", type=int, metavar="L", help="counted from 0 (default: the highest)")
+    explain.add_argument("--cell", metavar="UNIT", help="the unit's import path, where it is not of the suite")
 
 
 def _leaderboard(actions: Any) -> None:
@@ -305,6 +317,13 @@ def _sample(options: argparse.Namespace) -> None:
         prime_length=options.prime_length, temperature=options.temperature, seed=options.seed, kind=options.format,
     )  # fmt: skip
     print_rows(rows, options.json)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from seqbench.explain.command import write_explained
+
+    where = options.checkpoint, options.sequence, options.out
+    print_rows(write_explained(*where, options.replica, options.layer, options.cell), options.json)
 
 
 def _data_list(options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
 
     Args:
         path: of the checkpoint.
-        **options: of SequenceModel, in place of the checkpoint's own.
+        **options: of SequenceModel, in place of the checkpoint's own; a class as cell gets its options from there.
 
     Raises:
         SeqbenchError: not a checkpoint of seqbench, or a unit that has to be given.
@@ -37,8 +37,10 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
     if "cell" not in given:
         module, _, name = config["cell"]["class_path"].rpartition(".")
         if not module.startswith("seqbench.cells") or name not in cells():
-            raise SeqbenchError(f"{path} has {name}, which is no unit of the suite: give cell={name}(...)")
-        given["cell"] = cells()[name](**(config["cell"].get("init_args") or {}))
+            raise SeqbenchError(f"{path} has {name}, which is no unit of the suite: give its class as cell")
+        given["cell"] = cells()[name]
+    if isinstance(given["cell"], type):
+        given["cell"] = given["cell"](**(config["cell"].get("init_args") or {}))
     model = SequenceModel(task=Task(**own["task"]), **given)
     model.restore(saved["callbacks"][Replicas().state_key]["weights"])
     return model.eval()
