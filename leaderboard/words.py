@@ -33,7 +33,8 @@ def facts(table: Table) -> str:
     if task.vocabulary:
         shape = f"ids below {task.vocabulary:,} by an embedding, {task.target_size:,} classes"
     carried = ", states carried from batch to batch" if task.carried else ""
-    return clean(f"{shape}, {task.head}{carried}, NLL in {task.unit}, data digest {task.digest[:12]}")
+    ranked = f"; ordered by the share of {task.score} that are right, higher is better" if task.score else ""
+    return clean(f"{shape}, {task.head}{carried}, NLL in {task.unit}, data digest {task.digest[:12]}{ranked}")
 
 
 def effort(table: Table) -> str:

@@ -92,6 +92,7 @@ class TaskRecord:
     next_frame: bool
     vocabulary: int = 0  # inputs are ids below it; 0: numbers
     carried: bool = False  # states go on from batch to batch
+    score: str = ""  # the count that units are ranked by; "": nats
 
 
 @dataclass(frozen=True)

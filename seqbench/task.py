@@ -46,6 +46,8 @@ class Task:
             inputs are numbers.
         carried: True where each batch goes on where the one before it ended, slot by slot: states are carried over,
             but begin at zero in every epoch and every pass over a split.
+        score: What units are ranked by: one of the head's counts, by its name, of which a larger share is better; "":
+            nats, of which fewer are.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Task:
     next_frame: bool = False
     vocabulary: int = 0
     carried: bool = False
+    score: str = ""
 
 
 @dataclass(frozen=True)
