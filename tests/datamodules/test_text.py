@@ -29,6 +29,9 @@ def test_the_penn_treebank_is_the_published_one(canonical):
     assert int(data.splits["test"].lengths.sum()) == 82_429
     assert {split: len(streams.lengths) for split, streams in data.splits.items()} == data.counts
     assert len(data.train_dataloader()) == 2323
+    # TensorFlow's version reads valid in 20 streams too, and drops what is over: it scores other words.
+    assert int(Streams.cut(data.splits["valid"].ids, 20, 20, rest=False).lengths.sum()) == 73_600
+    assert int(data.splits["valid"].lengths.sum()) == 73_759
     assert set(data.splits["train"].ids.tolist()) == set(range(10_000))
     perplexity = {name: math.exp(score.nll) for name, score in data.floors().items()}
     assert perplexity == {"unigram": pytest.approx(639.3, abs=0.05), "bigram": pytest.approx(186.5, abs=0.05)}

@@ -42,10 +42,18 @@ def test_a_table_of_text_has_perplexity_for_units_floors_and_papers(factory):
     assert "states carried" in facts(table)
 
 
+def test_characters_have_bits(factory):
+    run = text_run(factory, "LevyLSTM", 0, math.log(2) * 1.5, 0.7)
+    run = dataclasses.replace(run, task=dataclasses.replace(run.task, unit="nats/character", target_size=50))
+    (table,) = factory.board_of(run).tables
+    assert float(factory.cells(table.units[0])["bits_character"]) == pytest.approx(1.5, abs=0.03)
+
+
 def test_music_has_neither(factory):
     (table,) = factory.board_of(factory.make("GRU")).tables
     for row in table.rows:
-        assert factory.cells(row)["perplexity"] in ("", "–")
+        shown = factory.cells(row)
+        assert {shown["perplexity"], shown["bits_character"], shown["right"]} <= {"", "–"}
 
 
 @pytest.mark.parametrize(("score", "first"), [("", "GRU"), ("guesses", "LSTM")])
