@@ -17,8 +17,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import SWALR
 
 from seqbench.cells import Cell, State
 from seqbench.cells.base import between
@@ -32,6 +30,7 @@ from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.train.metrics import NLL
 from seqbench.train.optim import ChungRMSProp, PerReplica
+from seqbench.train.schedule import made_schedule
 
 
 def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int], list[float]]:
@@ -345,26 +344,8 @@ class SequenceModel(L.LightningModule):
         optimizer = PerReplica(base, rates, self.alive, clip, compiled)
         if self.schedule is None:
             return optimizer
-        remedy = "take one that is stepped once an epoch and multiplies the rate, as LinearLR or CosineAnnealingLR"
-        try:
-            schedule = self.schedule(optimizer)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise SeqbenchError(f"This --model.schedule cannot be made ({error}): {remedy}") from error
-        if isinstance(schedule, ReduceLROnPlateau):
-            raise SeqbenchError("ReduceLROnPlateau follows one figure, and each replica has its own: take another one")
-        if isinstance(schedule, OneCycleLR | CyclicLR | SWALR):
-            raise SeqbenchError(f"{type(schedule).__name__} sets rates of its own, step by step: {remedy}")
-        for length in ("total_iters", "T_max"):
-            if getattr(schedule, length, 0) < 0:
-                setattr(schedule, length, self._last_epoch())
+        schedule = made_schedule(self.schedule, optimizer, self.trainer.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
-
-    def _last_epoch(self) -> int:
-        """Counted from 0, but 1 at least, as a schedule divides by it."""
-        epochs = self.trainer.max_epochs
-        if epochs is None or epochs < 0:
-            raise SeqbenchError("The schedule ends with the last epoch: give --trainer.max_epochs")
-        return max(1, epochs - 1)
 
     # Evaluation
 
