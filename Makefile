@@ -7,7 +7,7 @@ UNITS := Tanh GRU LSTM
 FUZZ_SECONDS ?= 300
 FAST := tests/leaderboard tests/datamodules tests/seqbench/cells tests/seqbench/model tests/seqbench/test_cli.py
 
-.PHONY: help setup run test test-fast pythons fuzz lint docs format leaderboard bench clean
+.PHONY: help setup run test test-fast pythons fuzz repeats lint docs format leaderboard bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,7 @@ run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build th
 	$(BIN)/seqbench leaderboard build --records runs --out runs/leaderboard
 
 test: setup lint docs  ## lint, the site, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 test-fast: setup  ## what takes no long training: a minute or so
 	$(BIN)/python -m pytest -m "not slow and not browser" $(FAST)
@@ -44,6 +44,9 @@ pythons:  ## the fast tests under each of Python 3.11, 3.12 and 3.13 that uv or 
 
 fuzz: setup  ## five minutes (FUZZ_SECONDS=N) of made-up configs, records, recordings and .mat files: nothing may break
 	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
+
+repeats: setup  ## a quarter of an hour: runs killed, repeated and trained in company must be the same to the bit
+	$(BIN)/python tests/repeats.py
 
 lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/ruff check

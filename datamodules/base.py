@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -152,6 +152,10 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
     def scale(self) -> float | None:
         """What samples were divided by, in steps of 16 bits, known after `setup`; None where nothing was."""
         return None
+
+    def report(self) -> dict[str, Any]:
+        """What else was read from files of the user's own, by name, known after `setup`: plain values for a listing."""
+        return {}
 
     def setup(self, stage: str | None = None) -> None:
         """Loads all splits, once, whatever the stage."""

@@ -6,7 +6,7 @@ figures of the two cannot be compared.
 
 Convention: a frame is a quarter note; a key is on where a note sounds at the quarter's beginning, ties held, repeats
 not expanded. A piece is transposed as a whole by -5..+6 semitones, its tonic to C: major pieces to C major, minor
-ones to C minor. The tonic is what two of three agree on: the key profiles (PROFILES), the file's key signature with
+ones to C minor. The tonic is what two of three agree on: the key profiles (of tonic.py), the file's key signature with
 its mode, the last note of the bass (chorales that end on the dominant mislead it, modal ones the other two); the
 profiles' where all differ.
 
@@ -32,6 +32,7 @@ from torch import Tensor
 from seqbench.datamodules.base import SPLITS, Split
 from seqbench.datamodules.fetch import writable_cache
 from seqbench.datamodules.rolls import KEYS, LOWEST_KEY, PianoRolls
+from seqbench.datamodules.tonic import profile_tonic, shift_to_c
 from seqbench.files import cache_folder, write_file
 from seqbench.task import SeqbenchError
 
@@ -43,12 +44,6 @@ PARSER = 1
 DIGEST = "03b120764acfba08ce014cb7962046fedef18c70f56208666fa198d33444fafb"
 OPENING = 8  # intervals from quarter to quarter
 SHARES = (0.6, 0.8)  # of all pieces: where train ends, where valid ends
-
-# Temperley-Kostka-Payne key profiles, C to B.
-PROFILES = {
-    "major": (0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.096, 0.715, 0.104, 0.366, 0.057, 0.400),
-    "minor": (0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330),
-}
 
 
 class Note(NamedTuple):
@@ -67,13 +62,6 @@ class Chorale(NamedTuple):
     stated_tonic: int | None
 
 
-def profile_tonic(durations: Sequence[float]) -> int:
-    """The tonic (0 is C) of the key whose profile correlates best with 12 pitch classes' total durations."""
-    keys = [(profile, tonic) for tonic in range(12) for profile in PROFILES.values()]
-    fits = [np.corrcoef(np.roll(profile, tonic), durations)[0, 1] for profile, tonic in keys]
-    return keys[int(np.argmax(fits))][1]
-
-
 def find_tonic(chorale: Chorale) -> int:
     """The tonic, 0 is C: see this module's convention."""
     durations = [0.0] * 12
@@ -83,11 +71,6 @@ def find_tonic(chorale: Chorale) -> int:
     profile = profile_tonic(durations)
     # most_common keeps the order of first sight among equals, so the profiles' wins where all differ
     return Counter(t for t in (profile, chorale.stated_tonic, last) if t is not None).most_common(1)[0][0]
-
-
-def shift_to_c(tonic: int) -> int:
-    """Semitones, -5..+6, that take a tonic to C."""
-    return (5 - tonic) % 12 - 5
 
 
 def roll(chorale: Chorale) -> np.ndarray:

@@ -27,14 +27,14 @@ FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file", "
 def rows() -> list[dict[str, Any]]:
     """One row a data set, by name: name, title, train, valid, test (sequences), longest (frames), input_size, origin,
     and cached: "mirror", "yes", "no", or "built in" where no download is needed. A speech corpus has two, one for each
-    protocol. Of a folder of the user's own texts counts are None.
+    protocol. Of a folder of the user's own music or texts counts are None, of music longest too.
     """
     return [
         {
             "name": name,
             "title": facts["title"],
             **facts.get("counts", UNKNOWN),
-            "longest": facts["longest"],
+            "longest": facts.get("longest"),
             "input_size": facts["input_size"],
             "cached": location(facts["file"]) if "file" in facts else "built in",
             "origin": facts["origin"],
@@ -55,23 +55,26 @@ def dataset(name: str, **options: Any) -> SequenceData:
     listed = _listed()
     if name in listed:
         facts = listed[name]
-        return datamodules.find(facts["class"])(**facts["protocol"], **options)
+        return datamodules.find(facts["class"])(**facts["protocol"] | options)
     corpora = {facts["name"]: facts["class"] for facts in listed.values()}
     if name not in corpora:
         raise unknown_name("data set", name, listed)
     return datamodules.find(corpora[name])(**options)
 
 
-def prepare(name: str) -> dict[str, Any]:
+def prepare(name: str, **options: Any) -> dict[str, Any]:
     """Downloads or parses what is missing, loads and checks it.
 
+    Args:
+        **options: The data set's own.
+
     Returns:
-        name, digest, and per split its sequences, frames and longest.
+        name, digest, per split its sequences, frames and longest, and the data set's report.
 
     Raises:
         SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
-    data = loaded(name)
+    data = loaded(name, **options)
     splits: dict[str, Any] = {
         split: {
             "sequences": len(sequences.lengths),
@@ -80,20 +83,43 @@ def prepare(name: str) -> dict[str, Any]:
         }
         for split, sequences in data.splits.items()
     }
-    return {"name": name, "digest": data.task.digest, **splits}
+    return {"name": name, "digest": data.task.digest, **splits, **data.report()}
 
 
-def floors(name: str) -> dict[str, dict[str, float | None]]:
+def floors(name: str, **options: Any) -> dict[str, dict[str, float | None]]:
     """The floors of a data set's test split, in the task's unit: per floor nll, nll_sequence and nll_first.
+
+    Args:
+        **options: The data set's own.
 
     Raises:
         SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
-    scores = loaded(name).floors()
+    scores = loaded(name, **options).floors()
     return {
         floor: {"nll": score.nll, "nll_sequence": score.nll_sequence, "nll_first": score.nll_first}
         for floor, score in scores.items()
     }
+
+
+def parsed(name: str, flags: list[str]) -> dict[str, Any]:
+    """A data set's options from flags of the command line, `--data.root DIR`, as `seqbench fit` takes them.
+
+    Raises:
+        SeqbenchError: an unknown name, a flag that it does not have, or a value that is none.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    kind = type(dataset(name))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "data", sub_configs=False)
+    try:
+        found = parser.parse_args(flags, defaults=False)
+    except ArgumentError as error:
+        told = str(error).splitlines()[0]
+        raise SeqbenchError(f"{told} (options of {name} are flags --data.OPTION VALUE)") from error
+    options: dict[str, Any] = found.as_dict().get("data") or {}
+    return options
 
 
 def loaded(name: str, **options: Any) -> SequenceData:

@@ -22,6 +22,7 @@ from torch import Tensor
 from seqbench.datamodules.audio import Decoded, Recording, decode, read_decoded
 from seqbench.datamodules.base import SPLITS, SequenceData, Split
 from seqbench.datamodules.fetch import writable_cache
+from seqbench.datamodules.folder import draw_splits, refuse_empty
 from seqbench.datamodules.frames import Waves, floors, map_samples
 from seqbench.datamodules.protocols import FRAME, HOP, PROTOCOLS
 from seqbench.files import cache_folder
@@ -48,7 +49,7 @@ class Speech(SequenceData[Waves]):
             sequences; otherwise each is cut by itself and its rest left out. None: the protocol's.
         split: By "file" or by "speaker", so that no speaker is in two splits: 80/10/10 per cent of them, drawn by hash;
             "corpus": the corpus's own split where it has one, else by file.
-        sample_rate: In Hz, recordings are resampled to it; None: the corpus's own.
+        sample_rate: In Hz, recordings are resampled to it; None: the corpus's own, which all must have.
         dequantise: Whether the noise is added.
 
     Raises:
@@ -89,9 +90,9 @@ class Speech(SequenceData[Waves]):
         self.sequences = sequences
         self.concatenate = self.protocol.concatenate if concatenate is None else concatenate
         self.split = split
-        self.sample_rate = self.corpus_rate if sample_rate is None else sample_rate
-        if self.sample_rate < 1:
+        if sample_rate is not None and sample_rate < 1:
             raise SeqbenchError(f"sample_rate is {sample_rate}: give it in Hz")
+        self.asked_rate = sample_rate
         self.dequantise = dequantise
 
     @property
@@ -106,6 +107,11 @@ class Speech(SequenceData[Waves]):
         Raises:
             SeqbenchError: they cannot be had, or are not what they should be.
         """
+
+    @property
+    def sample_rate(self) -> int:
+        """Of all samples, in Hz."""
+        return self.corpus_rate if self.asked_rate is None else self.asked_rate
 
     @property
     def _kept(self) -> str:
@@ -203,21 +209,14 @@ def divide(recordings: Sequence[Recording], rule: str) -> dict[Split, list[Recor
     ordered = sorted(recordings, key=lambda recording: recording.name)
     if rule == "corpus" and any(recording.split is not None for recording in ordered):
         splits: dict[Split, list[Recording]] = {s: [r for r in ordered if r.split == s] for s in SPLITS}
-        if empty := [split for split, members in splits.items() if not members]:
-            raise SeqbenchError(f"the {empty[0]} split has no recordings: give some, or split by file")
+        refuse_empty(splits, "recording")
         return splits
     what = "speaker" if rule == "speaker" else "recording"
-    groups = {recording.speaker if rule == "speaker" else recording.key for recording in ordered} - {""}
-    if len(groups) < 3:
-        raise SeqbenchError(f"{len(groups)} different {what}s known, three splits need 3: add some, or split otherwise")
-    drawn = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
-    tenth = max(1, round(len(drawn) / 10))
-    place: dict[str, Split] = dict.fromkeys(drawn, "train")
-    place |= dict.fromkeys(drawn[:tenth], "test")
-    place |= dict.fromkeys(drawn[tenth : 2 * tenth], "valid")
+    groups = [recording.speaker if rule == "speaker" else recording.key for recording in ordered]
+    place = draw_splits(filter(None, groups), what)
     splits = {split: [] for split in SPLITS}
-    for recording in ordered:
-        splits[place[recording.speaker if rule == "speaker" else recording.key]].append(recording)
+    for recording, group in zip(ordered, groups, strict=True):
+        splits[place[group]].append(recording)
     return splits
 
 

@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, Split
+from seqbench.datamodules.folder import find_files, read_list, refuse_empty
 from seqbench.datamodules.text import Text, by_frequency, numbered, text_digest, words
 from seqbench.task import SeqbenchError
 
@@ -26,6 +27,8 @@ class TextFolder(Text):
 
     Args:
         root: The folder.
+        files: A text file with the splits instead: a line a file, `train NAME`, `valid NAME` or `test NAME`, its name
+            as seen from the folder; files without a line are left out.
         level: "words": what white space parts, and <eos> at the end of every line; "characters".
         most: How many kinds of words there are at most, the most frequent ones of train; all others are <unk>.
         batch_size: As in Text.
@@ -40,7 +43,7 @@ class TextFolder(Text):
     title = "A folder of texts"
     origin = "your own, --data.root DIR"
     longest = 20
-    places = ("root",)
+    places = ("root", "files")
 
     def __init__(
         self,
@@ -49,13 +52,15 @@ class TextFolder(Text):
         *,
         window: int = 20,
         root: str = "",
+        files: str = "",
         level: Literal["words", "characters"] = "words",
         most: int = 10_000,
     ) -> None:
         super().__init__(batch_size, seeds, window=window)
         if level not in ("words", "characters") or most < 2:
             raise SeqbenchError(f"level is {level!r}, most {most}: give words or characters, and 2 words or more")
-        self.root, self.level, self.most = Path(root).expanduser() if root else None, level, most
+        self.root, self.files = Path(root).expanduser() if root else None, files
+        self.level, self.most = level, most
 
     @property
     def unit(self) -> str:  # type: ignore[override]
@@ -75,33 +80,44 @@ class TextFolder(Text):
         known, splits = self._read
         return numbered(splits, known, unknown=known.index("<unk>"))
 
+    def report(self) -> dict[str, Any]:
+        """kinds of tokens, and the share of test's that are <unk>."""
+        unknown = (self.splits["test"].ids == self.vocabulary - 1).double().mean()
+        return {"kinds": self.vocabulary, "unknown": round(float(unknown), 6)}
+
     @cached_property
     def _read(self) -> tuple[list[str], dict[Split, Sequence[str]]]:
         """What tokens there are, "<unk>" among them, and the splits' own."""
-        lines = _lines(self.root)
-        ends = [0, round(TRAIN * len(lines)), round((TRAIN + VALID) * len(lines)), len(lines)]
-        texts = ["".join(f"{line}\n" for line in lines[a:b]) for a, b in itertools.pairwise(ends)]
+        lines = self._parted()
+        refuse_empty(lines, "line")
+        texts = {split: "".join(f"{line}\n" for line in lines[split]) for split in SPLITS}
         splits: dict[Split, Sequence[str]] = {
-            split: words(text) if self.level == "words" else text for split, text in zip(SPLITS, texts, strict=True)
+            split: words(text) if self.level == "words" else text for split, text in texts.items()
         }
         kinds = [kind for kind in by_frequency(splits["train"]) if kind != "<unk>"]
         known = kinds[: self.most - 1] if self.level == "words" else kinds
         return [*known, "<unk>"], splits
 
+    def _parted(self) -> dict[Split, list[str]]:
+        """Each split's lines: of the files that are listed for it, or a part of all."""
+        names = find_files(self.root, {".txt"}, "texts")
+        assert self.root is not None, "it was looked into"
+        if not self.files:
+            lines = [line for name in names for line in _lines(self.root / name)]
+            ends = [0, round(TRAIN * len(lines)), round((TRAIN + VALID) * len(lines)), len(lines)]
+            return {split: lines[a:b] for split, (a, b) in zip(SPLITS, itertools.pairwise(ends), strict=True)}
+        known = read_list(Path(self.files).expanduser())
+        if missing := sorted(known.keys() - set(names)):
+            raise SeqbenchError(f"{self.files} names {missing[0]}, which is no text below {self.root}: correct it")
+        found: dict[Split, list[str]] = {split: [] for split in SPLITS}
+        for name in filter(known.__contains__, names):
+            found[known[name]] += _lines(self.root / name)
+        return found
 
-def _lines(root: Path | None) -> list[str]:
-    """Of all texts, without those that have nothing in them."""
-    if root is None or not root.is_dir():
-        raise SeqbenchError(f"root is {str(root or '')!r}, no folder: give your texts as --data.root DIR")
-    paths = sorted(
-        path for path in root.rglob("*.txt") if path.is_file() and not path.relative_to(root).as_posix().startswith(".")
-    )
-    if not paths:
-        raise SeqbenchError(f"{root} has no .txt files: give --data.root another folder")
-    found = []
-    for path in paths:
-        try:
-            found += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise SeqbenchError(f"{path} is no text in UTF-8 ({error}): convert it or move it away") from error
-    return found
+
+def _lines(path: Path) -> list[str]:
+    """Of a text, without those that have nothing in them."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeqbenchError(f"{path} is no text in UTF-8 ({error}): convert it or move it away") from error

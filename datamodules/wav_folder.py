@@ -8,23 +8,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seqbench.datamodules.archives import content_digest
-from seqbench.datamodules.audio import Recording
-from seqbench.datamodules.base import SPLITS, Split
+from seqbench.datamodules.audio import AudioError, Recording, own_rate, refuse
 from seqbench.datamodules.fetch import writable_cache
+from seqbench.datamodules.folder import find_files, read_list, refuse_copies
 from seqbench.datamodules.speech import Speech
 from seqbench.files import cache_folder, write_file
 from seqbench.task import SeqbenchError
 
-SUFFIXES = {".wav", ".flac", ".ogg"}
+SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff"}
+OTHERS = {
+    ".mp3",
+    ".m4a",
+    ".mp4",
+    ".aac",
+    ".wma",
+    ".mp2",
+    ".webm",
+    ".amr",
+    ".ape",
+    ".au",
+    ".caf",
+    ".w64",
+    ".sph",
+    ".rf64",
+}
 
 
 class WavFolder(Speech):
-    """All WAV, FLAC and OGG files below a folder, hidden ones left out.
+    """All WAV, AIFF, FLAC and Ogg files below a folder, hidden ones left out.
 
     The split is drawn by hash of the files' content, so copies of a file are never in two splits.
 
@@ -41,7 +58,6 @@ class WavFolder(Speech):
     name = "wav_folder"
     title = "A folder of recordings"
     origin = "your own, --data.root DIR; as many sequences as there are"
-    corpus_rate = 8000
     places = ("root", "files")
 
     def __init__(self, root: str = "", files: str = "", **options: Any) -> None:
@@ -52,80 +68,78 @@ class WavFolder(Speech):
     def content(self) -> str:
         return self._scanned[0]
 
+    @property
+    def sample_rate(self) -> int:
+        rates = Counter(self._scanned[2])
+        if self.asked_rate is not None:
+            return self.asked_rate
+        if len(rates) > 1:
+            told = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(rates.items()))
+            raise SeqbenchError(f"{self.root} has recordings of {told}: give one rate for all as --data.sample_rate HZ")
+        return next(iter(rates))
+
     def recordings(self) -> list[Recording]:
         return self._scanned[1]
 
+    def report(self) -> dict[str, Any]:
+        """files, minutes and sample_rate (Hz)."""
+        samples = sum(len(waves.samples) for waves in self.splits.values())
+        minutes = round(samples / self.sample_rate / 60, 2)
+        return {"files": len(self.recordings()), "minutes": minutes, "sample_rate": self.sample_rate}
+
     @cached_property
-    def _scanned(self) -> tuple[str, list[Recording]]:
-        """The digest and the recordings, from all files' names and content."""
-        if self.root is None or not self.root.is_dir():
-            raise SeqbenchError(f"root is {str(self.root or '')!r}, no folder: give your recordings as --data.root DIR")
-        listed = _read_list(Path(self.files).expanduser()) if self.files else {}
-        hashes = _hashes(self.root)
-        if missing := sorted(listed.keys() - hashes.keys()):
+    def _scanned(self) -> tuple[str, list[Recording], list[int]]:
+        """The digest, from all files' names and content, the recordings, and their own sample rates in Hz."""
+        names = find_files(self.root, SUFFIXES, "recordings", () if self.files else OTHERS)
+        assert self.root is not None, "it was looked into"
+        splits = read_list(Path(self.files).expanduser()) if self.files else {}
+        if missing := sorted(splits.keys() - set(names)):
             raise SeqbenchError(f"{self.files} names {missing[0]}, which is no recording below {self.root}: correct it")
-        hashes = {name: value for name, value in hashes.items() if not listed or name in listed}
-        if not hashes:
-            raise SeqbenchError(f"{self.root} has no WAV, FLAC or OGG files: give --data.root another folder")
-        _refuse_copies(hashes, listed)
-        splits = content_digest({name: f"{listed.get(name)} {value}" for name, value in hashes.items()})
-        found = [Recording(name, self.root / name, "", listed.get(name), value) for name, value in hashes.items()]
-        return splits, found
+        looks = _looks(self.root, [name for name in names if not splits or name in splits])
+        refuse({f"{self.root / name}": AudioError(look.bad) for name, look in looks.items() if look.bad})
+        refuse_copies({name: look.sha256 for name, look in looks.items()}, splits)
+        content = content_digest({name: f"{splits.get(name)} {look.sha256}" for name, look in looks.items()})
+        found = [Recording(name, self.root / name, "", splits.get(name), look.sha256) for name, look in looks.items()]
+        return content, found, [look.rate for look in looks.values()]
 
 
-def _read_list(path: Path) -> dict[str, Split]:
-    """Each listed recording's split."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeqbenchError(f"cannot read {path} ({error}): give --data.files another list") from error
-    listed: dict[str, Split] = {}
-    for number, line in enumerate(lines, 1):
-        split, _, name = line.strip().partition(" ")
-        name = name.strip()
-        if not line.strip():
-            continue
-        if split not in SPLITS or not name or name in listed:
-            raise SeqbenchError(
-                f"{path}, line {number}: {line.strip()[:60]!r}: write `train|valid|test NAME`, each once"
-            )
-        listed[name] = split
-    return listed
+class _Look(NamedTuple):
+    """What is remembered of a file: its size and time of modification, and what it was found to be."""
+
+    size: int
+    modified: int  # nanoseconds
+    sha256: str
+    rate: int  # Hz
+    bad: str  # why it is refused, or ""
 
 
-def _refuse_copies(hashes: dict[str, str], listed: dict[str, Split]) -> None:
-    """A list may not put copies of one recording into two splits."""
-    first: dict[str, str] = {}
-    for name, split in listed.items():
-        other = first.setdefault(hashes[name], name)
-        if listed[other] != split:
-            raise SeqbenchError(f"{other} and {name} are the same recording in two splits: list one of them")
-
-
-def _hashes(root: Path) -> dict[str, str]:
-    """The sha256 of every recording by its name as seen from the folder, in the order of names."""
-    names = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+def _looks(root: Path, names: list[str]) -> dict[str, _Look]:
+    """Each recording looked at, by its name as seen from the folder, in order; what has not changed is remembered."""
     folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     memory = cache_folder() / "speech" / f"hashes-{folder}.json"
     try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}  # a first look, or a file that was cut short: everything is read
+        known = {name: _Look(*look) for name, look in json.loads(memory.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        known = {}  # a first look, or a file that was cut short or is an older version's: everything is read
     found = {}
     for name in names:
         state = (root / name).stat()
-        entry = known.get(name)
-        if entry is None or entry[:2] != [state.st_size, state.st_mtime_ns]:
-            entry = [state.st_size, state.st_mtime_ns, _hash(root / name)]
-        found[name] = entry
-    if found != known:
+        look = known.get(name)
+        if look is None or (look.size, look.modified) != (state.st_size, state.st_mtime_ns):
+            look = _Look(state.st_size, state.st_mtime_ns, _hash(root / name), *_header(root / name))
+        found[name] = look
+    if any(known.get(name) != look for name, look in found.items()):
         writable_cache("speech")
-        write_file(memory, json.dumps(found).encode())
-    return {name: entry[2] for name, entry in found.items()}
+        write_file(memory, json.dumps(known | found).encode())
+    return found
+
+
+def _header(path: Path) -> tuple[int, str]:
+    """A file's sample rate in Hz, and why it is refused."""
+    try:
+        return own_rate(Recording(path.name, path, "", None, "")), ""
+    except AudioError as error:
+        return 0, str(error)
 
 
 def _hash(path: Path) -> str:

@@ -136,7 +136,7 @@ def data() -> str:
     """The data sets as `seqbench data list` has them, without what depends on the machine."""
     from seqbench.datamodules import listing
 
-    rows = [{key: value for key, value in row.items() if key != "cached"} for row in listing.rows()]
+    rows = [{k: "-" if v is None else v for k, v in row.items() if k != "cached"} for row in listing.rows()]
     return table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 
 

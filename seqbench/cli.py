@@ -119,8 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="data sets: list, prepare, floors")
     actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
     _command(actions, "list", _data_list, "the data sets")
-    _command(actions, "prepare", _data_prepare, "fetch, parse and check one").add_argument("name")
-    _command(actions, "floors", _data_floors, "what no model is needed for").add_argument("name")
+    for action in (
+        _command(actions, "prepare", _data_prepare, "fetch, parse and check one"),
+        _command(actions, "floors", _data_floors, "what no model is needed for"),
+    ):
+        action.add_argument("name")
+        action.set_defaults(passes_on=True)
+        action.usage = f"{action.prog} NAME [--json] [the data set's own flags, as --data.root DIR]"
 
     bench = _command(commands, "bench", _bench, "check and time every way to run a layer: about 3 minutes")
     bench.add_argument("--cells", metavar="A,B", help="units (default: all)")
@@ -278,13 +283,13 @@ def _data_list(options: argparse.Namespace) -> None:
 def _data_prepare(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
-    print_rows(listing.prepare(options.name), options.json)
+    print_rows(listing.prepare(options.name, **listing.parsed(options.name, options.rest)), options.json)
 
 
 def _data_floors(options: argparse.Namespace) -> None:
     from seqbench.datamodules import listing
 
-    floors = listing.floors(options.name)
+    floors = listing.floors(options.name, **listing.parsed(options.name, options.rest))
     print_rows(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
 
 

@@ -18,7 +18,7 @@ def print_rows(value: Any, as_json: bool) -> None:
     rows = value if isinstance(value, list) else [{"": name, "value": text} for name, text in value.items()]
     names = [name.replace("_", " ") for name in rows[0]]
     texts = [[_shown(cell) for cell in row.values()] for row in rows]
-    numeric = [all(row[name] is None or isinstance(row[name], int | float) for row in rows) for name in rows[0]]
+    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in rows[0]]
     _print_table(names, texts, numeric)
 
 
@@ -63,6 +63,8 @@ def _fitted(widths: list[int], numeric: list[bool], most: int) -> tuple[list[int
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.4g}"
+    if value is None:
+        return "-"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(inner)}" for name, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,8 +1,8 @@
 """`make fuzz`: made-up and damaged files, for FUZZ_SECONDS (300): no traceback, no hang, nothing written elsewhere.
 
-Configs are parsed and held against their places, records read, verified and built into a board, recordings decoded and
-.mat files read. Each is a good one with a few changes that the case's number decides: `fuzz.py 300 17` tries case 17
-alone. An audit hook of the interpreter watches which files are written and whether a program is started.
+Configs are parsed and held against their places, records read, verified and built into a board, recordings decoded,
+.mat and MIDI files read. Each is a good one with a few changes that the case's number decides: `fuzz.py 300 17` tries
+case 17 alone. An audit hook of the interpreter watches which files are written and whether a program is started.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import mido
 import numpy as np
 import scipy.io
 import soundfile
 import yaml
 
-from seqbench.datamodules.audio import Recording, blocks
+from seqbench.datamodules.audio import AudioError, Recording, blocks
+from seqbench.datamodules.midi_folder import MidiFolder
 from seqbench.datamodules.polyphonic import JSBChorales, Nottingham
 from seqbench.files import cache_folder
 from seqbench.leaderboard.build import build
@@ -113,7 +115,10 @@ def changed_values(draw: random.Random, value: Any) -> Any:
 
 def config(draw: random.Random, folder: Path) -> None:
     """A data set's and a protocol's config, changed in values or in bytes, up to what a Trainer is made of."""
-    names = [draw.choice(["synthetic", "jsb", "fsdd", "wav_folder"]), draw.choice(["chung2014", "levy2018", "quick"])]
+    names = [
+        draw.choice(["synthetic", "jsb", "fsdd", "wav_folder", "midi_folder"]),
+        draw.choice(["chung2014", "levy2018", "quick"]),
+    ]
     arguments = ["fit", "--model.cell", draw.choice(["GRU", "LSTM", "LRU"]), "--run.dir", str(folder / "runs")]
     for number, name in enumerate(names):
         content = (CONFIGS / f"{name}.yaml").read_bytes()
@@ -153,8 +158,11 @@ def recording(draw: random.Random, folder: Path) -> None:
     soundfile.write(file, samples, draw.choice([8000, 11025]), format=kind, subtype=coding)
     path = folder / f"a.{kind[:4].lower()}"
     path.write_bytes(changed_bytes(draw, file.getvalue()))
-    for block in blocks(Recording("a", path, "", None, "a"), 8000):
-        assert block.dtype == np.int16
+    try:
+        for block in blocks(Recording("a", path, "", None, "a"), 8000):
+            assert block.dtype == np.int16
+    except AudioError as error:
+        raise SeqbenchError(str(error)) from error
 
 
 def mat(draw: random.Random, folder: Path) -> None:
@@ -172,7 +180,28 @@ def mat(draw: random.Random, folder: Path) -> None:
     data.load()
 
 
-KINDS: tuple[Case, ...] = (config, records, recording, mat)
+def midi(draw: random.Random, folder: Path) -> None:
+    """MIDI files by mido, one of them changed, as a folder: every note is in a roll or counted."""
+    for number in range(4):
+        made = mido.MidiFile(type=draw.choice([0, 1]), ticks_per_beat=draw.choice([1, 96, 480]))
+        for channel in range(1 if made.type == 0 else draw.randrange(1, 4)):
+            track = made.add_track("a")
+            track.append(mido.MetaMessage("time_signature", numerator=draw.choice([3, 4, 6]), denominator=8))
+            for _ in range(draw.randrange(2, 20)):
+                kind, delta = draw.choice(["note_on", "note_off"]), draw.choice([0, 1, 100, 480, 2**28 - 1])
+                pitch, velocity = draw.randrange(128), draw.choice([0, 64])
+                track.append(mido.Message(kind, note=pitch, velocity=velocity, channel=channel, time=delta))
+        file = io.BytesIO()
+        made.save(file=file)
+        content = changed_bytes(draw, file.getvalue()) if number == 0 else file.getvalue() + bytes([number])
+        (folder / f"{number}.mid").write_bytes(content)
+    skip = draw.random() < 0.7
+    data = MidiFolder(str(folder), roller=draw.choice(["canonical", "beats"]), skip_bad=skip)
+    data.setup()
+    assert all(count > 0 for count in data.report()["left_out"].values())
+
+
+KINDS: tuple[Case, ...] = (config, records, recording, mat, midi)
 
 
 def tried(number: int, watch: Watch) -> tuple[str, str]:
@@ -208,6 +237,8 @@ def main() -> None:
     """Tries cases until the time is over, or one by its number; exits 1 where something must not be."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
     signal.signal(signal.SIGALRM, too_long)
+    # Once in a process jsonargparse asks another Python for its path, to look types up there.
+    SeqbenchCLI(["fit", "-c", "synthetic", "-c", "quick", "--model.cell", "GRU"], execute=False)
     watch, ends, finds = Watch(), Counter[str](), 0
     until, number = time.monotonic() + seconds, int(sys.argv[2]) if len(sys.argv) > 2 else 0
     while time.monotonic() < until:

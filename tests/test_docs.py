@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from seqbench import cli
+from seqbench.datamodules import listing
 from seqbench.search.design import with_unit
 from seqbench.task import SeqbenchError
 from seqbench.train.arguments import resolve
@@ -80,6 +81,9 @@ def parse(lightning):
             options, rest = cli._parser().parse_known_args(words)
             for unit in options.cells.split(","):
                 parsed(program, "fit", *with_unit(rest, unit))
+        elif words[:2] in (("data", "prepare"), ("data", "floors")):
+            options, rest = cli._parser().parse_known_args(words)
+            listing.parsed(options.name, rest)
         else:
             cli._parser().parse_args(words)
 
@@ -156,6 +160,18 @@ def test_commands_within_the_text_are_those_there_are(page, lightning):
         flags = [word.partition("=")[0] for word in words if word.startswith("--")]
         known = set(parser._option_string_actions) | set(cli._status_parser()._option_string_actions)
         assert {flag for flag in flags if flag not in known} == set(), command
+
+
+def test_the_tests_that_a_promise_names_are_there():
+    """Those of docs/reliability.md; each line of its tables names one."""
+    page = (ROOT / "docs/reliability.md").read_text()
+    lines = [line for line in page.splitlines() if re.match(r"\| (?!promise|---)", line)]
+    assert len(lines) > 30
+    for line in lines:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", line)
+        assert named, line
+        for path, test in named:
+            assert f"def {test}(" in (ROOT / path).read_text() if test else (ROOT / path).exists(), line
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in ROOT.glob("*.md")])

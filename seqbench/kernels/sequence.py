@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from seqbench.cells import Cell, LinearCell, State
 from seqbench.kernels.compiler.plan import Plan
 from seqbench.kernels.compiler.planner import plan
-from seqbench.kernels.compiler.trace import Unsupported
+from seqbench.kernels.compiler.trace import Unsupported, at_sizes
 from seqbench.task import SeqbenchError
 
 RecurrenceName = Literal["loop", "scan", "numba", "triton"]
@@ -26,6 +26,7 @@ VARIABLE = "SEQBENCH_RECURRENCE"
 log = logging.getLogger("seqbench")
 installed = functools.cache(find_spec)
 _plans: WeakKeyDictionary[Cell, Plan | Unsupported] = WeakKeyDictionary()
+_met: WeakKeyDictionary[Cell, set[tuple[torch.Size, torch.dtype]]] = WeakKeyDictionary()  # by `planned_at`
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,22 @@ def planned(cell: Cell) -> Plan:
     if isinstance(outcome, Unsupported):
         raise outcome
     return outcome
+
+
+def planned_at(cell: Cell, h: Tensor) -> Plan:
+    """The cell's plan, for states like h [R, B, H]; held against its step at each size once.
+
+    Raises:
+        Unsupported: its step cannot be compiled.
+        SeqbenchError: the step does something else at these sizes than where it was traced.
+    """
+    made = planned(cell)
+    if (key := (h.shape, h.dtype)) not in (met := _met.setdefault(cell, set())):
+        R, B, H = h.shape
+        if why := at_sizes(cell, R, B, H, h.dtype):
+            raise SeqbenchError(f"{why}; run it by the loop: --model.recurrence loop, or {VARIABLE}=loop")
+        met.add(key)
+    return made
 
 
 def unroll(lowering: ModuleType, plan: Plan, a: Tensor, w: dict[str, Tensor], state: State) -> tuple[Tensor, State]:

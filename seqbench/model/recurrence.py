@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqbench.cells import Cell, LinearCell, State
-from seqbench.kernels.sequence import Recurrence, planned, unroll
+from seqbench.kernels.sequence import Recurrence, planned_at, unroll
 from seqbench.model.affine import project
 from seqbench.model.heads import at_least_float32
 
@@ -50,13 +50,14 @@ def run_layer(
     if recurrence.name == "numba":
         from seqbench.kernels.cpu import layer
 
-        return layer.sequence(planned(cell), x, w.W, b, weights, state, steps)
+        return layer.sequence(planned_at(cell, state[0]), x, w.W, b, weights, state, steps)
     a = project(x, w.W, b, recurrence.compiled)
     if recurrence.name == "triton":
         from seqbench.kernels.gpu import lowering
 
         # Its products are of numbers of the projection's precision.
-        return unroll(lowering, planned(cell), a, {name: v.to(a.dtype) for name, v in weights.items()}, state)
+        plan = planned_at(cell, state[0])
+        return unroll(lowering, plan, a, {name: v.to(a.dtype) for name, v in weights.items()}, state)
     a = at_least_float32(a)
     own = SimpleNamespace(**{name: v.to(a.dtype) for name, v in weights.items()})
     if recurrence.name == "scan":

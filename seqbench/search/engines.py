@@ -26,7 +26,10 @@ from seqbench.train.fitting import AS_SIGTERM
 MEMORY_SHARE = 0.6
 KEPT_PER_STATE = 4  # values that autograd keeps of each gate and state, counted on GRU and LSTM
 KEPT_PER_OUTPUT = 4  # logits, targets, their products and the gradient
-REASON = re.compile(r"^(?:seqbench: (?:error: )?(.+)|([\w.]*(?:Error|Exception): .+))$")
+REASON = re.compile(
+    r"^(?:seqbench: (?:(?:internal )?error: )?(.+?)(?: \(--debug shows where; please report\))?"
+    r"|([\w.]*(?:Error|Exception): .+))$"
+)
 NO_MEMORY = re.compile(r"out ?of ?memory|MemoryError|can(?:no|')t allocate memory|unable to allocate", re.IGNORECASE)
 
 
@@ -201,7 +204,7 @@ class Local:
         slot, path = self._free.pop(), log_path(self.out, group)
         command = [sys.executable, "-P", "-m", "seqbench.search.child", *group.command(self.design, self.out)]
         # By this name Lightning leaves it to us what SLURM's signals do, and takes no part in its job.
-        environment = os.environ | slot | {"SLURM_JOB_NAME": "interactive"}
+        environment = os.environ | slot | {"SLURM_JOB_NAME": "interactive", "SEQBENCH_DEBUG": "1"}  # logs say where
         path.parent.mkdir(exist_ok=True)
         with path.open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

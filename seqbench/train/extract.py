@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import yaml
 
+from seqbench.files import write_file
 from seqbench.task import SeqbenchError
 from seqbench.train.callbacks import Replicas
+from seqbench.train.keeping import WholeCheckpoints
 from seqbench.train.recorder import read_checkpoint
 
 
@@ -46,10 +48,9 @@ def extract(checkpoint: Path, replica: int, run_dir: Path) -> Path:
         raise SeqbenchError(f"{path} is there already: give another --run-dir")
     solo = _solo(saved, own["slots"].index(replica), len(own["slots"]), replica, R)
     solo["seqbench"] = own | {"config": config, "identity": identity, "slots": [0], "runs": [[run_id, seed, rate]]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(solo, path)
     text = yaml.safe_dump(config | {"run": config["run"] | {"dir": str(run_dir)}}, sort_keys=False)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    write_file(folder / "config.yaml", text.encode())
+    WholeCheckpoints().save_checkpoint(solo, path)
     return path
 
 

@@ -28,7 +28,7 @@ INCIDENTAL = {
 # Lightning's own: a callback of the user's that has such a name may do anything.
 WATCHING = {
     callbacks.DeviceStatsMonitor, callbacks.LearningRateMonitor, callbacks.ModelCheckpoint, callbacks.ModelSummary,
-    callbacks.OnExceptionCheckpoint, callbacks.RichModelSummary, callbacks.RichProgressBar,
+    callbacks.RichModelSummary, callbacks.RichProgressBar,
     callbacks.ThroughputMonitor, callbacks.Timer, callbacks.TQDMProgressBar,
 }  # fmt: skip
 PRECISIONS = {None: "32-true", 32: "32-true", 64: "64-true", 16: "16-mixed", "32": "32-true", "64": "64-true",

@@ -26,6 +26,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from seqbench import record as rec
 from seqbench.datamodules.base import Split
+from seqbench.files import write_file
 from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting, log_figures
 from seqbench.train.identity import identity
@@ -116,7 +117,7 @@ class Recorder(L.Callback):
             self._claim = claim(self.folder / run_id for run_id in self.run_ids)
             (self.group_folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(self.config, sort_keys=False)
-            (self.group_folder / "config.yaml").write_text(text, encoding="utf-8")
+            write_file(self.group_folder / "config.yaml", text.encode())
         except OSError as error:
             raise SeqbenchError(
                 f"Cannot write to {self.group_folder} ({error.strerror}); choose another --run.dir"

@@ -52,8 +52,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked(pack, name):
 
 
 def test_what_is_cut_short_or_no_archive_is_told_by_name(pack, tmp_path):
-    content = pack(("corpus/recordings/a.wav", bytes(range(256)) * 99)).read_bytes()
-    for end in range(0, len(content) - 8, 7):  # what is after is a checksum
+    path = pack(("corpus/recordings/a.wav", bytes(range(256)) * 99))
+    content, whole = path.read_bytes(), members(path, "recordings", ".wav", 2**20)
+    told = []
+    for end in range(len(content)):
         (tmp_path / "cut.tar.gz").write_bytes(content[:end])
-        with pytest.raises(SeqbenchError, match=r"cut\.tar\.gz is not a readable archive"):
-            members(tmp_path / "cut.tar.gz", "recordings", ".wav", 2**20)
+        try:
+            assert members(tmp_path / "cut.tar.gz", "recordings", ".wav", 2**20) == whole  # zeros alone are lost
+        except SeqbenchError as error:
+            told.append(str(error))
+    assert all("cut.tar.gz is not a readable archive" in line for line in told)
+    assert len(told) > 0.9 * len(content)

@@ -192,7 +192,7 @@ def test_folders_that_cannot_be_used(alone, voices, tmp_path):
         with pytest.raises(SeqbenchError, match=r"--data\.root"):
             _ = datamodules.WavFolder(root).task
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SeqbenchError, match="no WAV"):
+    with pytest.raises(SeqbenchError, match="no recordings"):
         _ = datamodules.WavFolder(str(tmp_path / "empty")).task
     with pytest.raises(SeqbenchError, match="recordings known"):
         datamodules.WavFolder(str(voices([2000, 2000]))).setup()
@@ -301,7 +301,8 @@ def test_one_command_trains_on_any_folder(alone, voices, monkeypatch, tmp_path):
     root = voices([5000] * 8)
     soundfile.write(root / "studio.wav", np.random.default_rng(0).uniform(-0.1, 0.1, (30_000, 2)), 44_100)
     config = Path(__file__).parents[2] / "configs" / "wav_folder.yaml"
-    command = ["seqbench", "fit", "-c", str(config), "--data.root", str(root), "--trainer.max_epochs", "2"]
+    rate = ["--data.sample_rate", "8000"]
+    command = ["seqbench", "fit", "-c", str(config), "--data.root", str(root), *rate, "--trainer.max_epochs", "2"]
     options = ["--model.hidden", "6", "--model.seed", "[0,1]", "--run.dir", str(tmp_path / "runs")]
     monkeypatch.setattr("sys.argv", [*command, *options])
     cli.main()

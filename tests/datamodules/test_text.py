@@ -106,6 +106,23 @@ def test_a_folder_of_texts(folder):
     assert (few.splits["train"].ids == 3).any()
 
 
+def test_a_list_says_which_file_is_which_split(folder, tmp_path):
+    (folder / "third.txt").write_text("aa bb\ncc\n")
+    (folder / "left out.txt").write_text("zz")
+    files = tmp_path / "list.txt"
+    files.write_text("train later/second.txt\nvalid first.txt\n\ntest third.txt\n")
+    data = TextFolder(4, window=5, root=str(folder), files=str(files))
+    data.setup()
+    assert {split: len(s.ids) for split, s in data.splits.items()} == {"train": 701, "valid": 700, "test": 5}
+    assert data.report() == {"kinds": 10, "unknown": 0}  # seven words, "new", <eos> and <unk>
+    files.write_text("train later/second.txt\nvalid fourth.txt\n")
+    with pytest.raises(SeqbenchError, match=r"names fourth\.txt, which is no text"):
+        TextFolder(root=str(folder), files=str(files)).setup()
+    files.write_text("train later/second.txt\nvalid first.txt\n")
+    with pytest.raises(SeqbenchError, match="the test split has no lines"):
+        TextFolder(root=str(folder), files=str(files)).setup()
+
+
 def test_a_folder_is_known_by_what_it_holds(folder):
     digest = TextFolder(root=str(folder)).task.digest
     moved = folder.rename(folder.parent / "elsewhere")
@@ -140,7 +157,7 @@ def test_the_bigram_is_a_distribution_and_that_of_the_equation(folder):
     ("make", "options", "told"),
     [
         (lambda root: None, {"root": "nowhere"}, "give your texts as --data.root DIR"),
-        (lambda root: [path.unlink() for path in root.rglob("*.txt")], {}, "has no .txt files"),
+        (lambda root: [path.unlink() for path in root.rglob("*.txt")], {}, r"has no texts \(\.txt\)"),
         (lambda root: (root / "bad.txt").write_bytes(b"\xff\xfe"), {}, "bad.txt is no text in UTF-8"),
         (lambda root: None, {"batch_size": 500}, "smaller --data.batch_size"),
         (lambda root: None, {"level": "letters"}, "give words or characters"),

@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,14 @@ def refusal(seqbench: Callable[..., None], capsys: pytest.CaptureFixture[str]) -
         return line
 
     return run
+
+
+@pytest.fixture
+def told() -> Iterator[None]:
+    """SIGHUP is followed, also where whoever started the tests had it ignored, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

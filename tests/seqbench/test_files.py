@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from seqbench.files import make_folder, write_file
+from seqbench.files import cache_folder, make_folder, write_file
 
 
 def test_a_file_is_written_into_folders_that_are_made_and_others_may_read_it(tmp_path):
@@ -28,6 +28,13 @@ def test_what_cannot_be_written_leaves_the_old_file_alone(tmp_path, monkeypatch)
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.faults("E12")
+def test_the_cache_may_be_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SEQBENCH_CACHE", "~/kept")
+    assert cache_folder() == tmp_path / "kept"
 
 
 def test_a_folder_is_made_once_and_of_a_part_if_asked(tmp_path):

@@ -13,7 +13,8 @@ import yaml
 
 from seqbench import record
 from seqbench.leaderboard.rerun import rerun
-from seqbench.search.engines import train_packed
+from seqbench.search import cluster
+from seqbench.search.design import Design, Group
 from seqbench.search.repeat import repeat
 from seqbench.task import SeqbenchError
 from seqbench.train.audit import CHECKS
@@ -103,9 +104,11 @@ def test_a_callback_of_ones_own_is_taken_from_a_file(seqbench, sly):
 
 
 def test_a_worker_of_rays_refuses_the_config_that_it_is_sent(sly):
-    arguments = ["fit", *QUICK, "--model.cell", "Tanh", "-c", "theirs.yaml"]
-    _, problem = train_packed(arguments, {"theirs.yaml": yaml.safe_dump({"model": {"optimizer": SYSTEM}})})
-    assert problem.startswith("SeqbenchError: --model.optimizer os.system is refused")
+    theirs = {"theirs.yaml": yaml.safe_dump({"model": {"optimizer": SYSTEM}})}
+    design = Design([*QUICK, "-c", "theirs.yaml"], ["Tanh"], [1e-3], 1, ["search"], 1)
+    group = Group("search", "Tanh", [0], [1e-3], ["x"], "x")
+    _, end = cluster.train_packed(cluster.Work(group, design, Path("out"), "token", theirs, None))
+    assert end.problem == "--model.optimizer os.system is refused: give a subclass of Optimizer"
     assert not Path("OWNED").exists()
 
 
@@ -127,7 +130,7 @@ def test_a_pickle_in_a_checkpoint_is_refused(refusal, sly, command):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage", b"\x80\x02]q\x00."])
 def test_what_is_no_checkpoint_is_told_as_such(refusal, sly, content):
     Path("last.ckpt").write_bytes(content)
-    assert "last.ckpt is not a checkpoint of seqbench" in refusal("extract", "last.ckpt", "--replica", "0")
+    assert "last.ckpt is damaged, or not a checkpoint of seqbench" in refusal("extract", "last.ckpt", "--replica", "0")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import torch
-
 from seqbench.cells import Cell
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, constant, in_order, substitute
 from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan, Product, WeightGradient
@@ -26,9 +24,7 @@ def plan(cell: Cell) -> Plan:
         seqbench.kernels.compiler.trace.Unsupported: the step cannot be compiled.
         AssertionError: the plan is wrong (verify.py), for which nothing but this package is to blame.
     """
-    # `test` and `validate` ask for it where torch notes down nothing that could be traced.
-    with torch.inference_mode(False), torch.enable_grad():
-        traced = trace(cell)
+    traced = trace(cell)
     made = _Planner(traced.outputs, cell.gates).plan(traced.blocks)
     if wrong := faults(made):
         raise AssertionError(f"a wrong plan for {type(cell).__name__}, please report it:\n" + "\n".join(wrong))

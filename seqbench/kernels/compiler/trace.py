@@ -25,7 +25,8 @@ from seqbench.cells import Cell
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, apply, constant, in_order, lift
 
 aten = torch.ops.aten
-SIZES = (2, 3, 5), (3, 2, 7)  # R, B, H: all different, and twice, so that a number taken from a shape is found out
+# R, B, H: different ones, so that a number taken from a shape is found out, and a branch for one sequence or replica.
+SIZES = (2, 3, 5), (3, 2, 7), (1, 1, 4)
 
 
 class Unsupported(Exception):  # noqa: N818 - no error: the cell runs in the loop
@@ -67,25 +68,48 @@ def trace(cell: Cell) -> Traced:
     Raises:
         Unsupported: with the cell, the operation, the line and the reason.
     """
-    first, second = (_trace(cell, *sizes) for sizes in SIZES)
-    if first.outputs != second.outputs:
-        raise Unsupported(
-            f"{_where(cell, None)}: a number taken from a shape: the step means another thing at H 5 and 7"
-        )
+    first, *others = (_trace(cell, sizes) for sizes in SIZES)
+    for sizes, other in zip(SIZES[1:], others, strict=True):
+        if first.outputs != other.outputs:
+            raise Unsupported(f"{_where(cell, None)}: {_differs(SIZES[0], sizes)}")
     return first
 
 
-def _trace(cell: Cell, R: int, B: int, H: int) -> Traced:
+def at_sizes(cell: Cell, R: int, B: int, H: int, dtype: torch.dtype) -> str:
+    """Why the plan of a cell, whose step can be traced, is not that of its step at these sizes; "" if it is.
+
+    It is traced anew and no numbers are compared, so this takes milliseconds, as one step of the loop.
+    """
+    first = _trace(cell, SIZES[0])
+    try:
+        other = _trace(cell, (R, B, H), dtype)
+    except Unsupported as reason:
+        return str(reason)
+    return "" if first.outputs == other.outputs else f"{_where(cell, None)}: {_differs(SIZES[0], (R, B, H))}"
+
+
+def _differs(*sizes: tuple[int, int, int]) -> str:
+    meant = " and ".join("R {}, B {}, H {}".format(*each) for each in sizes)
+    return f"a branch on a size, or a number taken from a shape: the step means another thing at {meant}"
+
+
+# `test` and `validate` ask for it where torch notes down nothing that could be traced.
+@torch.inference_mode(False)
+def _trace(cell: Cell, sizes: tuple[int, int, int], dtype: torch.dtype | None = None) -> Traced:
+    """The step at sizes R, B, H: on zeros of that dtype; without one, on numbers, and those are compared."""
+    R, B, H = sizes
+    random = functools.partial(torch.rand, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draw = functools.partial(torch.zeros, dtype=dtype) if dtype else random
     shapes = {name: weight.shape for name, weight in cell.weights(H).items()}
-    generator = torch.Generator().manual_seed(0)
-    rand = functools.partial(torch.rand, generator=generator, dtype=torch.float64)
-    draw = {name: rand(R, *shape) for name, shape in shapes.items()}
-    a, state = rand(R, B, cell.gates * H), tuple(rand(R, B, H) for _ in range(cell.states))
-    mode = _Tracer(a, state, draw)
+    w = {name: draw(R, *shape) for name, shape in shapes.items()}
+    a, state = draw(R, B, cell.gates * H), tuple(draw(R, B, H) for _ in range(cell.states))
+    mode, before = _Tracer(a, state, w, compared=dtype is None), dict(vars(cell))
     try:
         with torch.enable_grad(), mode:
-            new = cell.step(a, state, SimpleNamespace(**draw))
+            new = cell.step(a, state, SimpleNamespace(**w))
         outputs = _outputs(mode, new, state)
+        if changed := [name for name, value in vars(cell).items() if before.get(name, mode) is not value]:
+            raise _Refused(f"the step changes the unit's {changed[0]}, so it may mean another thing each time")
     except _Refused as error:
         raise Unsupported(f"{_where(cell, error)}: {error}") from None
     except RuntimeError as error:
@@ -128,8 +152,9 @@ def _where(cell: Cell, error: BaseException | None) -> str:
 class _Tracer(TorchDispatchMode):
     """Looks at each operation of a step: what it does to planes and to views of weights."""
 
-    def __init__(self, a: Tensor, state: tuple[Tensor, ...], draw: dict[str, Tensor]) -> None:
+    def __init__(self, a: Tensor, state: tuple[Tensor, ...], draw: dict[str, Tensor], compared: bool) -> None:
         super().__init__()
+        self.compared = compared
         self.shape, self.H, self.draw = state[0].shape, state[0].shape[-1], draw
         inputs = [Expression("input", key=(k,)) for k in range(a.shape[-1] // self.H)]
         states = [Expression("state", key=(k,)) for k in range(len(state))]
@@ -178,6 +203,8 @@ class _Tracer(TorchDispatchMode):
         if tensor.shape[-1] != len(value.planes) * H:
             raise _Refused("a reshape of the H axis")
         if tuple(tensor.shape[:-1]) in ((R, B), (R, 1)):
+            if not self.compared:
+                return
             numbers = torch.cat([self.number(plane).expand(self.shape) for plane in value.planes], -1)
             if torch.allclose(tensor.expand_as(numbers), numbers, equal_nan=True):
                 return

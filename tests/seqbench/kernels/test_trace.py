@@ -1,5 +1,6 @@
 """What of a step can be compiled, and what is refused: by cell, operation and line; such a cell runs in the loop."""
 
+import contextlib
 import inspect
 import logging
 import subprocess
@@ -11,9 +12,10 @@ import torch
 
 from seqbench.cells import Cell, Weight, cells
 from seqbench.kernels.compiler.planner import plan
-from seqbench.kernels.compiler.trace import Unsupported, trace
+from seqbench.kernels.compiler.trace import Unsupported, at_sizes, trace
 from seqbench.kernels.sequence import decide
 from seqbench.model.recurrence import run_layer
+from seqbench.task import SeqbenchError
 
 
 class Plain(Cell):
@@ -135,6 +137,25 @@ class NumberOfShape(Plain):
         return (torch.tanh(a + state[0] @ w.U / a.shape[-1] ** 0.5),)
 
 
+class OneSequenceAlone(Plain):
+    """a branch on a size"""
+
+    def step(self, a, state, w):
+        new = torch.tanh(a + state[0] @ w.U)
+        return (new if a.shape[1] == 1 else new * 0.5,)
+
+
+class CountsItsCalls(Plain):
+    """the step changes the unit's calls"""
+
+    calls = 0
+
+    def step(self, a, state, w):
+        self.calls += 1
+        new = torch.tanh(a + state[0] @ w.U)
+        return (new if self.calls > 100 else new * 0.5,)
+
+
 class UnusedWeight(Plain):
     """weight p is declared and not used"""
 
@@ -154,7 +175,8 @@ class WrongStates(Plain):
 
 BAD = [
     BranchOnValue, MeanOverH, InPlace, RandomDraw, TensorInside, CutBlock, Transposed, NoGradient, Detached,
-    OneSequence, NextSequence, OtherReplica, ConstantProduct, NumberOfShape, UnusedWeight, WrongStates,
+    OneSequence, NextSequence, OtherReplica, ConstantProduct, NumberOfShape, OneSequenceAlone, CountsItsCalls,
+    UnusedWeight, WrongStates,
 ]  # fmt: skip
 
 
@@ -180,6 +202,81 @@ def test_a_refused_cell_runs_in_the_loop_with_one_line_that_says_why(caplog):
         h, _ = run_layer(cell, x, w, decide(cell, 4, x))
     assert torch.equal(h, run_layer(cell, x, w, decide(cell, 4, x, "loop"))[0])
     assert caplog.messages == [f"MeanOverH runs in the loop: {_reason(cell)}"]
+
+
+class ManySequences(Plain):
+    """A branch that no size that is traced at meets; in both the step can be compiled."""
+
+    def rare(self, a):
+        return a.shape[1] > 8
+
+    def step(self, a, state, w):
+        new = torch.tanh(a + state[0] @ w.U)
+        return (new * 0.5 if self.rare(a) else new,)
+
+
+class TwoReplicas(ManySequences):
+    def rare(self, a):
+        return a.shape[0] == 2 and a.numel() > 100
+
+
+class SixUnits(ManySequences):
+    def rare(self, a):
+        return a.shape[-1] == 6
+
+
+class InFloat32(ManySequences):
+    def rare(self, a):
+        return a.dtype == torch.float32
+
+
+class MixesMany(ManySequences):
+    """What is done there could not be compiled."""
+
+    def step(self, a, state, w):
+        new = torch.tanh(a + state[0] @ w.U)
+        return (new.roll(1, 1) if self.rare(a) else new,)
+
+
+@pytest.mark.faults("B8")
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (ManySequences, (1, 9, 4)), (MixesMany, (1, 9, 4)), (TwoReplicas, (2, 7, 8)), (SixUnits, (3, 2, 6)),
+        (InFloat32, (2, 3, 4)),
+    ],
+)  # fmt: skip
+def test_a_branch_on_a_size_that_was_not_traced_is_refused_when_that_size_comes(kind, sizes):
+    """Where it does not come, it trains compiled, to the loop's figures; by the loop it trains at any size."""
+
+    def both(R, B, H):
+        cell, g = kind(), torch.Generator().manual_seed(0)
+        w = {n: torch.randn(R, *v.shape, generator=g) for n, v in cell.layer(3, H).items()}
+        x = torch.randn(5, R, B, 3, generator=g)
+        return [run_layer(cell, x, SimpleNamespace(**w), decide(cell, H, x, how))[0] for how in ("loop", None)]
+
+    if kind is not InFloat32:
+        expected, found = both(3, 4, 5)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    with pytest.raises(SeqbenchError, match=rf"{kind.__name__}\.step.*--model.recurrence loop"):
+        both(*sizes)
+
+
+@pytest.mark.faults("B8")
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 20, 46), (10, 33, 8), (4, 4, 4)])
+def test_no_unit_of_the_suite_branches_on_a_size(sizes):
+    for kind in cells().values():
+        with contextlib.suppress(Unsupported):  # LRU
+            assert at_sizes(kind(), *sizes, torch.float32) == ""
+
+
+@pytest.mark.faults("B7")
+def test_a_step_is_traced_in_inference_mode_too():
+    """Where `test` and `validate` run; the units' chunk is another operation there, which has no rule."""
+    for kind in (cells()["GRU"], Spelt):
+        with torch.inference_mode():
+            inside = str(plan(kind()))
+        assert inside == str(plan(kind()))
 
 
 def test_tracing_is_fast():

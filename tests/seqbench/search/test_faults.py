@@ -15,6 +15,7 @@ from seqbench.search import asked, cluster, engines, sweep
 from seqbench.search.design import Design, Shard, begin, groups, records
 from seqbench.search.status import STATES, status
 from seqbench.task import SeqbenchError
+from seqbench.train.callbacks import Replicas
 from seqbench.train.fitting import run
 
 SHORT = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "3", "--trainer.max_epochs", "2"]
@@ -89,7 +90,7 @@ def test_units_that_raise_are_killed_or_want_too_much_memory(name, folder, monke
 
 @pytest.mark.faults("C9")
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_worker_that_does_not_see_the_folder_sends_all_back(tmp_path, interrupted):
+def test_a_worker_that_does_not_see_the_folder_sends_all_back(tmp_path, monkeypatch, interrupted):
     """Checkpoints too, from which it goes on when it is sent them."""
     out = tmp_path / "out"
     small = design(["GRU"], [1e-2, 1e-3], size=2)
@@ -97,7 +98,9 @@ def test_a_worker_that_does_not_see_the_folder_sends_all_back(tmp_path, interrup
     (group,) = groups(small, "search", out, {})
     work = cluster.Work(group, small, out, "token", {}, None)
     if interrupted:
-        run([*group.command(small, tmp_path / "first"), "--trainer.max_time", "00:00:00:00"])
+        with monkeypatch.context() as patch:
+            patch.setattr(Replicas, "on_train_epoch_end", lambda _, trainer, __: setattr(trainer, "should_stop", True))
+            run(group.command(small, tmp_path / "first"))
         work = cluster.Work(group, small, out, "token", {}, group.checkpoint(tmp_path / "first").read_bytes())
     packed, end = cluster.train_packed(work)
     assert end == engines.End()
@@ -208,16 +211,20 @@ def test_status_tells_epoch_best_and_time_left_of_each_rate_and_adds_up(tmp_path
 
 @pytest.mark.faults("C10")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("told")
 def test_a_sweep_that_is_told_to_end_ends_its_groups(tmp_path, number):
     """They write that they were interrupted, and nothing trains on."""
     command = [sys.executable, "-m", "seqbench.cli", "sweep", *SHORT[:-1], "100000", "--cells", "gru", "--rates", "2"]
     more = ["--group-size", "2", "--out", str(tmp_path)]
     process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not list(Path(tmp_path).glob("*/checkpoints/last.ckpt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(300) == 143
+    try:
+        deadline = time.monotonic() + 300
+        while not list(Path(tmp_path).glob("*/checkpoints/last.ckpt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(300) == 143
+    finally:
+        process.kill()  # or it trains on where this fails
     state = status(tmp_path)
     assert (state["interrupted"], state["running"]) == (2, 0)

@@ -12,6 +12,7 @@ from seqbench.train.callbacks import Replicas
 BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
 
 
+@pytest.mark.faults("D")
 @pytest.mark.parametrize("schedule", [[], ["--model.schedule", "null"]])
 @pytest.mark.parametrize("stop", [1, 3])
 def test_resumed_equals_undisturbed(fit, tmp_path, monkeypatch, schedule, stop):
@@ -55,6 +56,7 @@ def test_a_run_may_go_on_longer_only_where_its_rate_does_not_depend_on_its_lengt
     assert "trainer.max_epochs differ" in line
 
 
+@pytest.mark.faults("A1")
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_run_cut_short_within_an_epoch_ends_with_it_and_goes_on(fit, tmp_path, monkeypatch, epoch):
     """As max_time and callbacks do that ask Lightning to stop: "stopped" under the whole run's name, but in its last
@@ -78,6 +80,7 @@ def test_a_run_cut_short_within_an_epoch_ends_with_it_and_goes_on(fit, tmp_path,
     assert (cut.status, cut.test) == ("finished", whole.test)
 
 
+@pytest.mark.faults("A1")
 def test_a_run_of_so_many_steps_is_whole_and_cannot_go_on(fit, refusal, capsys):
     """60 steps are an epoch and a quarter: what is left of the second would be lost."""
     steps = ["--model.schedule", "null", "--trainer.max_steps"]
@@ -97,6 +100,7 @@ def test_a_finished_run_that_is_called_again_is_what_it_was(fit):
     assert (again.status, again.test, again.environment.recurrence) == ("finished", found.test, "numba")
 
 
+@pytest.mark.faults("B6")
 def test_a_checkpoint_beyond_the_length_is_refused(fit, refusal, capsys):
     ((name, _),) = fit("--model.schedule", "null", epochs=3).items()
     capsys.readouterr()
@@ -116,6 +120,7 @@ def test_a_checkpoint_of_another_run_is_refused(fit, refusal, capsys):
     assert "model.noise" in line
 
 
+@pytest.mark.faults("F16")
 def test_a_file_that_is_no_checkpoint_is_refused(refusal, tmp_path):
     for name, content in (("text.ckpt", b"hello"), ("torch.ckpt", None)):
         path = tmp_path / name

@@ -4,6 +4,8 @@ import errno
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -75,7 +77,39 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(fit, refusal, tmp_path, mon
     assert (resumed.test, resumed.curve.valid) == (whole.test, whole.curve.valid)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that gives the folder `disk`, which is one of its own, so many kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], capture_output=True, check=False).returncode:
+        pytest.skip("to mount a small disk takes root")
+    yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", place], check=True)
+    subprocess.run(["umount", place], check=True)
+
+
 @pytest.mark.faults("F16")
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.parametrize("size", [8, 60])
+def test_a_small_disk_holds_nothing_that_is_cut_short(fit, refusal, tmp_path, small_disk, capsys, size):
+    """Full before the first checkpoint, or before the second; with more room the run is what it would have been."""
+    on_disk = ["--run.dir", "disk", "--trainer.enable_progress_bar", "false"]
+    ((name, whole),) = fit(epochs=2).items()
+    small_disk(size)
+    capsys.readouterr()
+    assert "No space left" in refusal("fit", *BASE, *on_disk, "--trainer.max_epochs", "2")
+    kept = tmp_path / "disk" / name
+    assert not (kept / "record.json").exists() or record.load(kept / "record.json").status == "failed"
+    assert not list(kept.rglob("*.tmp"))
+    checkpoints = list(kept.glob("checkpoints/*"))
+    assert len(checkpoints) == (size == 60)
+    resume = [flag for path in checkpoints if read_checkpoint(path) for flag in ("--ckpt_path", str(path))]
+    small_disk(10_000)
+    fit(*on_disk, *resume, epochs=2)
+    assert record.load(kept / "record.json").test == whole.test
+
+
+@pytest.mark.faults("E12", "F16")
 def test_a_second_process_of_the_same_run_is_refused(fit, refusal, tmp_path, capsys):
     ((name, found),) = fit(epochs=1).items()
     capsys.readouterr()
@@ -88,6 +122,7 @@ def test_a_second_process_of_the_same_run_is_refused(fit, refusal, tmp_path, cap
 
 @pytest.mark.faults("C10")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.usefixtures("told")
 def test_signals_that_ask_a_run_to_end(fit, tmp_path, monkeypatch, number):
     before = signal.getsignal(number)
 

@@ -15,6 +15,7 @@ import pytest
 from lightning.pytorch import callbacks
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from seqbench.cells import find
 from seqbench.datamodules import listing
 from seqbench.train.fitting import SeqbenchCLI
 from seqbench.train.module import SequenceModel
@@ -244,7 +245,7 @@ def test_a_callback_of_ones_own_is_in_the_name_whatever_it_is_called(fit, folder
     assert own.config["trainer"]["callbacks"] == [{"class_path": "Timer"}]
 
 
-@pytest.mark.faults("A3")
+@pytest.mark.faults("A3", "B7")
 def test_a_model_is_loaded_from_its_checkpoint_with_the_best_weights(fit, folder):
     worse = ["--model.rate", "1", "--model.optimizer", "Adam", "--model.schedule", "null"]
     ((name, found),) = fit(*worse, epochs=6).items()
@@ -255,6 +256,21 @@ def test_a_model_is_loaded_from_its_checkpoint_with_the_best_weights(fit, folder
         model, listing.dataset("synthetic"), verbose=False
     )
     assert scores.nll == pytest.approx(found.test.nll, abs=1e-6)
+
+
+@pytest.mark.faults("B7")
+@pytest.mark.parametrize("first", ["fit", "validate", "test", "predict"])
+def test_whatever_lightning_is_asked_for_first_all_of_it_is_compiled(first):
+    """Tracing a step where torch notes nothing down had sent it into the loop, and the fit after it."""
+    data = listing.dataset("synthetic")
+    model = SequenceModel(find("LSTM")(), data.task, hidden=5)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, limit_train_batches=2, **quiet)
+    for stage in (first, "fit", "validate", "test", "predict"):
+        model.recurrence = None
+        getattr(trainer, stage)(model, data)
+        assert model.recurrence is not None
+        assert (model.recurrence.name, model.recurrence.compiled) == ("numba", True)
 
 
 class Scores(L.Callback):

@@ -12,6 +12,7 @@ from seqbench.train.fitting import SeqbenchCLI
 BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
 
 
+@pytest.mark.faults("A2", "A3", "F16")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -54,6 +55,7 @@ def test_misspelt_names_in_a_config_file_are_told(refusal, tmp_path, monkeypatch
     assert "did you mean LSTM" in refusal("fit", *BASE, "-c", "cell.yaml")
 
 
+@pytest.mark.faults("A1")
 def test_a_finished_run_is_not_overwritten_unasked(fit, refusal, capsys):
     ((name, _),) = fit().items()
     capsys.readouterr()

@@ -214,6 +214,15 @@ def test_clipping_is_per_replica(dtype):
     assert floored is None
 
 
+@pytest.mark.faults("A3")
+def test_a_clip_of_0_is_none():
+    p = torch.nn.Parameter(torch.zeros(1, 2))
+    optimizer = PerReplica(torch.optim.SGD([p]), torch.ones(1).double(), torch.ones(1).bool(), clip=0.0)
+    p.grad = torch.tensor([[3.0, 4.0]])
+    optimizer.step()
+    assert p.tolist() == [[-3.0, -4.0]]
+
+
 def test_weights_and_noise_follow_from_the_seed_alone():
     task = Synthetic().task
     group = SequenceModel(find("GRU")(), task, [5, 7, 5], [1.0, 1.0, 2.0], hidden=4, noise=0.1)
@@ -258,6 +267,7 @@ def test_training_learns_what_the_data_hold():
     assert replicas.best[0] < floor - 1
 
 
+@pytest.mark.faults("C11")
 @pytest.mark.parametrize("unit", UNITS)
 def test_replica_of_a_ten_rate_search_on_jsb_equals_its_solo_run(unit):
     """10 epochs, weight noise and early stop on; three of the ten are trained alone."""
@@ -274,6 +284,7 @@ def test_replica_of_a_ten_rate_search_on_jsb_equals_its_solo_run(unit):
         torch.testing.assert_close(nll_of_test(group)[k], nll_of_test(solo)[0], rtol=0, atol=1e-9)
 
 
+@pytest.mark.faults("C11")
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("unit", UNITS)
 def test_replica_equals_solo_to_the_bit_whatever_the_others_lengths(unit, batch_size, monkeypatch):
