@@ -27,7 +27,7 @@ FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file", "
 def rows() -> list[dict[str, Any]]:
     """One row a data set, by name: name, title, train, valid, test (sequences), longest (frames), input_size, origin,
     and cached: "mirror", "yes", "no", or "built in" where no download is needed. A speech corpus has two, one for each
-    protocol. Of a folder of the user's own music counts and longest are None.
+    protocol. Of a folder of the user's own music or texts counts are None, of music longest too.
     """
     return [
         {

@@ -63,6 +63,7 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    value = "" if value is None else value
     text = re.sub(r"\s+", " ", f"{value:,}" if isinstance(value, int) else str(value)).strip()
     return text if text.startswith("`") else text.replace("|", "\\|")  # code keeps its bars
 

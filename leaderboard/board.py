@@ -54,7 +54,7 @@ def _table(members: Sequence[Source], title: str, slug: str) -> Table:
     rows = [dataclasses.replace(row, search=search) for row in units] + _floors(slug, members)
     for i, result in enumerate(published):
         rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
-    ranked, comparisons = rank(rows)
+    ranked, comparisons = rank([dataclasses.replace(row, task=task) for row in rows])
     return Table(task, title, slug, how, size, search, ranked, comparisons)
 
 
@@ -162,7 +162,7 @@ def _agree(a: Score, b: Score) -> bool:
 
 
 def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
-    """Rows by test NLL, and the complete units' comparisons.
+    """Rows by the task's own score, and the complete units' comparisons.
 
     A unit's rank is one more than how many units are better than it by more than chance, so that units which cannot be
     told apart from any better one are all first. Incomplete units are not compared: a mean over the seeds that happened
@@ -170,7 +170,7 @@ def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
     """
 
     def order(row: Row) -> tuple[float, str, str, str]:
-        return (math.inf if row.test is None else row.test.mean, row.kind, row.name, row.anchor)
+        return (math.inf if row.own is None else row.own.mean, row.kind, row.name, row.anchor)
 
     ordered = sorted(rows, key=order)
     complete = [row for row in ordered if row.kind == "unit" and row.counted and not row.lacks]
@@ -185,7 +185,9 @@ def _compared(complete: Sequence[Row]) -> list[Comparison]:
         return []
     import numpy as np
 
-    nats = [np.array([run.test.nats for run in row.counted if run.test is not None]) for row in complete]
-    test = complete[0].counted[0].test
-    assert test is not None
-    return compare(nats, np.array(test.frames, dtype=float))
+    tests = [[run.test for run in row.counted if run.test is not None] for row in complete]
+    if (task := complete[0].task) is None or not task.score:
+        return compare([np.array([t.nats for t in row]) for row in tests], np.array(tests[0][0].frames, dtype=float))
+    counts = [[t.counts[task.score] for t in row] for row in tests]
+    wrong = [100 * np.array([np.subtract(count.of, count.right) for count in row], dtype=float) for row in counts]
+    return compare(wrong, np.array(counts[0][0].of, dtype=float))

@@ -62,7 +62,7 @@ def scores(record: Record) -> Iterator[Problem]:
     if test is None:
         return
     try:
-        expected = score_from_parts(test.nats, test.frames, test.first)
+        expected = score_from_parts(test.nats, test.frames, test.first, test.counts)
     except SeqbenchError as error:
         yield "test", str(error)
         return
@@ -72,6 +72,11 @@ def scores(record: Record) -> Iterator[Problem]:
             yield f"test.{field}", f"{told}, but test.nats, test.frames and test.first give {found}"
     if (test.nats, test.first) != (expected.nats, expected.first):
         yield "test.nats", "has more than four digits"
+    for field, count in test.counts.items():
+        lists = zip(count.right, count.of, test.frames, strict=False)
+        fits = len(count.right) == len(count.of) == len(test.frames) and sum(count.of) > 0
+        if not fits or not all(0 <= right <= of <= frames for right, of, frames in lists):
+            yield f"test.counts.{field}", "has not 0 to all right of at most all frames of each sequence"
 
 
 def curve(record: Record) -> Iterator[Problem]:
@@ -132,9 +137,9 @@ def settings(record: Record) -> Iterator[Problem]:
 
 
 def plausible(record: Record) -> Iterator[Problem]:
-    """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, and not twice as good as
-    the best floor; one on speech needs between 0 and MOST_BITS bits for a 16-bit sample: less than 0 no code can have,
-    as dequantised samples carry at least their own entropy.
+    """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, one on text than taking
+    all tokens as alike, and neither is twice as good as the best floor; one on speech needs between 0 and MOST_BITS
+    bits for a 16-bit sample: less than 0 no code can have, as dequantised samples carry at least their own entropy.
     """
     for field, value in (("rate", record.rate), ("cell.hidden", record.cell.hidden)):
         if value <= 0:
@@ -158,5 +163,7 @@ def plausible(record: Record) -> Iterator[Problem]:
         yield "test.nats", "has a sequence more probable than certain"
     if nll < best / 2:
         yield "test.nll", f"{nll} is less than half of the best floor, {best}: implausible"
-    if nll > record.task.target_size * math.log(2):
-        yield "test.nll", f"{nll} is worse than tossing a coin for each target: implausible"
+    classes = record.task.head == "Categorical"
+    if nll > (math.log(record.task.target_size) if classes else record.task.target_size * math.log(2)):
+        guess = "taking all classes as alike" if classes else "tossing a coin for each target"
+        yield "test.nll", f"{nll} is worse than {guess}: implausible"

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from seqbench.leaderboard.published import Published
-from seqbench.leaderboard.statistics import Comparison, Estimate, estimate
+from seqbench.leaderboard.statistics import DIGITS, Comparison, Estimate, estimate
 from seqbench.record import Record, TaskRecord, came_to_its_end, counts, marks, rates_tried
 from seqbench.task import Score
 
@@ -59,6 +59,7 @@ class Row:
         reference: for a unit, the published result to hold it against; None where there is none.
         search: what a complete unit of this table has.
         rank: one more than the number of units that are better by more than chance; None for what is not ranked.
+        task: of the row's table.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class Row:
     reference: Published | None = None
     search: Search | None = None
     rank: int | None = None
+    task: TaskRecord | None = None
 
     @property
     def tag(self) -> str:
@@ -152,6 +154,21 @@ class Row:
         """Test NLL under the main convention."""
         return self.score("nll")
 
+    @cached_property
+    def own(self) -> Estimate | None:
+        """The score that the task ranks by, lower is better: test NLL, or the share of wrong guesses in percent."""
+        name = "" if self.task is None else self.task.score
+        if not name:
+            return self.test
+        if self.published is not None:
+            return Estimate(100 - self.published.test, None, 1)
+        right = self.share(name)
+        return None if right is None else Estimate(round(100 - right.mean, DIGITS), right.interval, right.n)
+
+    def share(self, name: str) -> Estimate | None:
+        """The share of right guesses on test by the name of a count, in percent, higher is better."""
+        return self.mean(lambda run: run.test.counts[name].share if run.test and name in run.test.counts else None)
+
     def common(self, value: Callable[[Record], object]) -> str:
         """What the runs have in common, or all that they have, e.g. "cpu, cuda"."""
         return ", ".join(sorted({clean(value(run)) for run in self.runs}))
@@ -168,7 +185,7 @@ class Table:
         protocol: the name of the training protocol; "" where the runs name none.
         matching: what the units' sizes have in common.
         search: what a complete unit has.
-        rows: ordered by test NLL; what has none comes last.
+        rows: ordered by the task's own score; what has none comes last.
         comparisons: of the ranked units, by their positions in `ranked`.
     """
 

@@ -1,5 +1,7 @@
-"""Random numbers as a function of (seed, purpose, step, place): normal ones for weight noise, alike on all devices but
-for rounding, and uniform ones for samples.
+"""Draws as a function of (seed, purpose, step, place), alike on all devices but for rounding: normal numbers for weight
+noise, what dropout keeps, and uniform numbers for samples.
+
+Normal numbers.
 
 For place i of a row's first half, two words of 32 bits are hashed from i and the two words that the seed, purpose and
 step are hashed to; Box and Muller 1958 make two normal numbers of them, for place i and for place i of the second half:
@@ -9,6 +11,9 @@ step are hashed to; Box and Muller 1958 make two normal numbers of them, for pla
 There is no state to keep in a checkpoint, a row does not depend on the rows beside it, and no device waits for a host's
 generator.  On a CPU a compiled loop does it (kernels/cpu/loops.py), nine times as fast as torch's own `normal_`.
 A uniform number is (a + 1/2) / 2^32 of the same words.
+
+What dropout keeps: for place i one word a is hashed in the same way, and i is kept where a < (1 - p) 2^32.
+
 R replicas, P parameters.
 """
 
@@ -52,6 +57,16 @@ def normal(count: int, words: list[tuple[int, int]], device: torch.device | None
 def uniform(count: int, words: list[tuple[int, int]]) -> Tensor:
     """[N, count] float64 between 0 and 1, both left out, from two words of 32 bits for each row."""
     return (_hashed(torch.arange(count), words).double() + 0.5) * 2.0**-32
+
+
+def kept(shape: torch.Size, p: float, seeds: list[int], purpose: str, step: int, device: torch.device) -> Tensor:
+    """[T, R, B, H] bool, True with probability 1 - p; replica k's from seed k, and from its place in [T, B, H] alone.
+
+    So a longer batch, as a replica may have in a group, begins with the draws of a shorter one.
+    """
+    T, R, B, H = shape
+    a = _hashed(torch.arange(T * B * H, device=device), [draw_words(seed, purpose, step) for seed in seeds])
+    return (a < round((1 - p) * 2**32)).view(R, T, B, H).transpose(0, 1)
 
 
 def _hashed(place: Tensor, words: list[tuple[int, int]]) -> Tensor:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,16 @@ from seqbench.task import Task
 
 
 class Head(ABC):
-    """A distribution of the target given an affine map h_t V + c of the hidden state."""
+    """A distribution of the target given an affine map h_t V + c of the hidden state.
+
+    It declares its weights, gives nats of them, and names what else is counted of a sequence: how many guesses are
+    right, of how many.
+
+    Attributes:
+        counts: the names of what `guesses` tells; none where likelihoods are all there is.
+    """
+
+    counts: tuple[str, ...] = ()
 
     def __init__(self, task: Task) -> None:
         self.target_size = task.target_size
@@ -32,19 +43,31 @@ class Head(ABC):
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
 
+    @property
+    def uniform(self) -> float:
+        """Nats of a step where nothing is known of the target: what a model that has diverged is far above."""
+        return self.target_size * math.log(2)
+
     def nats_of(
-        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
     ) -> Tensor:
-        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`.
+        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], the weights w.NAME [R, ...] and y as in `nats`.
 
         steps [R or 1, B] int64, on the CPU: how many of its T steps are wanted of each sequence; None: all. Others may
         be left out, and are 0 then.  compiled: by code compiled for the CPU, as `Recurrence.compiled` has it.
         """
-        return self.nats(project(h, V, c, compiled), y)
+        return self.nats(project(h, w.V, w.c, compiled), y)
+
+    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each of `counts`, which steps are guessed right, and which count: [T, R, B] bool each; as `nats_of`.
+
+        Steps that are not scored count nowhere, whatever stands here.
+        """
+        return []
 
     @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
-        """The expected target, [T, R, B, K]."""
+        """The expected target, [T, R, B, K]; of a class, the likeliest, [T, R, B, 1]."""
 
     @property
     @abstractmethod
@@ -81,14 +104,14 @@ class Bernoulli(Head):
         return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
 
     def nats_of(
-        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
     ) -> Tensor:
         """[T, R, B]; compiled, the logits never leave the CPU's cache."""
         if not compiled:
-            return super().nats_of(h, V, c, y)
+            return super().nats_of(h, w, y)
         from seqbench.kernels.cpu.output import bernoulli_nats
 
-        return bernoulli_nats(h, V, c, y.float(), steps)
+        return bernoulli_nats(h, w.V, w.c, y.float(), steps)
 
     def mean(self, out: Tensor) -> Tensor:
         """Probability of "on"."""
@@ -133,14 +156,14 @@ class GaussianMixture(Head):
             return 0.5 * self.target_size * math.log(2 * math.pi) - mixed
 
     def nats_of(
-        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
     ) -> Tensor:
         """[T, R, B]; compiled, in one pass over the outputs, which torch takes a dozen for."""
         if not compiled:
-            return super().nats_of(h, V, c, y)
+            return super().nats_of(h, w, y)
         from seqbench.kernels.cpu.output import mixture_nats
 
-        return mixture_nats(h, V, c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA), steps)
+        return mixture_nats(h, w.V, w.c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA), steps)
 
     def mean(self, out: Tensor) -> Tensor:
         """sum_m pi_m mu_m."""
@@ -170,6 +193,67 @@ class GaussianMixture(Head):
         M, K = self.COMPONENTS, self.target_size
         logits, mean, log_sigma = out.split([M, M * K, M * K], -1)
         return logits, mean.unflatten(-1, (M, K)), log_sigma.unflatten(-1, (M, K))
+
+
+class Categorical(Head):
+    """One of K classes, from logits: ln sum_k exp(o_k) - o_y, over all classes; y [T, R or 1, B, 1] are ids."""
+
+    # Logits at a time where no gradient is asked for: they stay in a CPU's cache.
+    PIECE = 2**20
+    counts = ("guesses",)
+
+    @property
+    def outputs(self) -> int:
+        """One logit a class."""
+        return self.target_size
+
+    @property
+    def uniform(self) -> float:
+        """ln K: all classes alike."""
+        return math.log(self.target_size)
+
+    def nats(self, out: Tensor, y: Tensor) -> Tensor:
+        """[T, R, B]; in float32 or better whatever autocast says."""
+        with torch.autocast(out.device.type, enabled=False):
+            out = at_least_float32(out)
+            ids = y.long().expand(*out.shape[:3], 1).flatten()
+            return F.cross_entropy(out.flatten(0, 2), ids, reduction="none").view(out.shape[:3])
+
+    def nats_of(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+    ) -> Tensor:
+        """[T, R, B]; for the whole of time at once only where gradients are wanted."""
+        if torch.is_grad_enabled():
+            return self.nats(project(h, w.V, w.c, compiled), y)
+        return torch.cat([self.nats(out, part) for out, part in self._pieces(h, w, y, compiled)])
+
+    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Whether the likeliest class is the right one; all steps count."""
+        right = torch.cat([out.argmax(-1) == part[..., 0] for out, part in self._pieces(h, w, y)])
+        return [(right, torch.ones_like(right))]
+
+    def _pieces(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, compiled: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and targets of some steps after the other."""
+        steps = max(1, self.PIECE // (h.shape[1] * h.shape[2] * self.outputs))
+        for part, targets in zip(h.split(steps), y.split(steps), strict=True):
+            yield project(part, w.V, w.c, compiled), targets
+
+    @property
+    def draws(self) -> int:
+        """One for the class."""
+        return 1
+
+    def draw(self, out: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
+        """A class's id, [..., 1]; the logits are divided by the temperature."""
+        p = torch.softmax(out.double() / temperature, -1).cumsum(-1)
+        id_ = torch.searchsorted(p, uniforms.contiguous(), right=True)
+        return id_.clamp_max(self.target_size - 1).to(at_least_float32(out).dtype)
+
+    def mean(self, out: Tensor) -> Tensor:
+        """The likeliest class's id, [T, R, B, 1], as classes have no mean."""
+        return out.argmax(-1, keepdim=True)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -17,19 +17,20 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import SWALR
 
 from seqbench.cells import Cell, State
+from seqbench.cells.base import between
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
+from seqbench.model.embedding import embed, embedding_weights
 from seqbench.model.heads import head_for
 from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
-from seqbench.model.weights import Layout, Perturbation, initial_weights
+from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.train.metrics import NLL
 from seqbench.train.optim import ChungRMSProp, PerReplica
+from seqbench.train.schedule import made_schedule
 
 
 def replicas(seed: int | list[int], rate: float | list[float]) -> tuple[list[int], list[float]]:
@@ -74,7 +75,10 @@ class SequenceModel(L.LightningModule):
         layer_norm: bool = False,
         noise: float = 0.0,
         dropout: float = 0.0,
+        upward_dropout: float = 0.0,
         initial_sd: float | None = None,
+        initial_range: float | None = None,
+        embedding: int | None = None,
         recurrence: RecurrenceName | None = None,
         optimizer: OptimizerCallable | None = None,
         schedule: LRSchedulerCallable | None = None,
@@ -95,7 +99,11 @@ class SequenceModel(L.LightningModule):
                 training batch.
             dropout: probability of each recurrent weight to be left out of a training batch
                 (seqbench/model/weights.py).
+            upward_dropout: probability of each hidden unit to be left out at a time step of what a layer, or the
+                embedding, hands up (seqbench/model/weights.py).
             initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
+            initial_range: of all first weights, uniform between minus and plus this, in place of the unit's own.
+            embedding: size of the embedding, where inputs are ids; by default the hidden size.
             recurrence: how it runs over time (loop, scan, numba, triton); by default the fastest way there is for the
                 unit, device and precision. Figures differ by rounding only. With loop nothing is compiled.
             optimizer: any torch optimizer class whose step is linear in its rate; by default ChungRMSProp.
@@ -109,30 +117,46 @@ class SequenceModel(L.LightningModule):
         self.recurrence: Recurrence | None = None
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
-        if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1) or (initial_sd or 1) < 0:
-            raise SeqbenchError(
-                f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}, "
-                f"initial_sd {initial_sd}"
-            )
+        sizes = {
+            "noise": noise, "budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding,
+            "initial_sd": initial_sd, "initial_range": initial_range,
+        }  # fmt: skip
+        given = (size for size in (hidden, embedding) if size is not None)
+        if min(budget, layers, *given) < 1 or min(noise, initial_sd or 0, initial_range or 0) < 0:
+            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise SeqbenchError(f"Sizes must be positive: {told}")
+        if initial_sd is not None and initial_range is not None:
+            raise SeqbenchError("First weights are normal by initial_sd or uniform by initial_range: give one of them")
+        if embedding and not task.vocabulary:
+            raise SeqbenchError(f"The inputs of {task.name} are numbers, not ids: leave out --model.embedding")
         self.head = head_for(task)
-        sizes = task.input_size, self.head.outputs
-        self.hidden = hidden or hidden_for_budget(cell, *sizes, budget, count, layers)
+        inputs = embedding if task.vocabulary else task.input_size
+        shape = {"outputs": self.head.outputs, "layers": layers, "vocabulary": task.vocabulary}
+        self.hidden = hidden or hidden_for_budget(cell, inputs, budget=budget, count=count, **shape)
         self.matched = (None, None) if hidden else (budget, count)
-        self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs, layers)
-        self.spec = stack_weights(cell, task.input_size, self.hidden, layers) | self.head.weights(self.hidden)
+        self.parameters_per_run = count_parameters(cell, inputs, self.hidden, **shape)
+        inputs = inputs or self.hidden
+        self.spec = stack_weights(cell, inputs, self.hidden, layers) | self.head.weights(self.hidden)
+        self.spec |= embedding_weights(task.vocabulary, inputs)
         recurrent = recurrent_matrices(cell, self.hidden, layers)
         if not 0 <= dropout < 1 or (dropout and not recurrent):
             raise SeqbenchError(
                 f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
                 f"matrices ({type(cell).__name__} has {len(recurrent)})"
             )
+        if not 0 <= upward_dropout < 1:
+            raise SeqbenchError(f"Upward dropout {upward_dropout} cannot be: give a probability below 1")
+        self.upward_dropout = upward_dropout
         self.layout = Layout(self.spec)
         self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
-        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, initial_sd)))
+        every = None if initial_range is None else between(-initial_range, initial_range)
+        every = every if initial_sd is None else normal(initial_sd)
+        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, every)))
         self.alive: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
         self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
+        self._carried: State | None = None
         self._stop_asked = False
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -166,12 +190,14 @@ class SequenceModel(L.LightningModule):
     def keep(self, held: Tensor) -> None:
         """Goes on with the replicas `held` [R'], counted among those held now; the parameter stays the same object."""
         self.slots = [self.slots[k] for k in held.tolist()]
+        self._carried = self._carried and tuple(s[held] for s in self._carried)
         self._replace(self.rows[held], self.alive[held])
 
     @torch.no_grad()
     def restore(self, rows: Tensor) -> None:
         """Takes all replicas in again, as the group began, with these weights [R, P], none of them alive."""
         self.slots = list(range(len(self._seeds)))
+        self.forget()
         self._replace(rows, torch.zeros(self.R, dtype=torch.bool))
 
     def _replace(self, rows: Tensor, alive: Tensor) -> None:
@@ -184,12 +210,38 @@ class SequenceModel(L.LightningModule):
         """A group that had been compacted is loaded as small as it was saved."""
         self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, State]:
-        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
-        w = SimpleNamespace(**self.w)
-        recurrence = self.decide()
-        h, states = run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm)
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first.
+
+        state: the first states, as they are returned; zeros if None.
+        """
+        w, recurrence = SimpleNamespace(**self.w), self.decide()
+        h, states = self.hidden_states(x, w, recurrence, state)
         return project(h, w.V, w.c, recurrence.compiled), states
+
+    def hidden_states(
+        self,
+        x: Tensor,
+        w: SimpleNamespace,
+        recurrence: Recurrence,
+        state: State | None = None,
+        steps: Tensor | None = None,
+        up: UpwardDropout | None = None,
+    ) -> tuple[Tensor, State]:
+        """As `run_stack`, from a batch's x, which may be ids, and weights by name."""
+        if self.task.vocabulary:
+            x = embed(x, w.E)
+            x = up(x, 0) if up else x
+        return run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm, steps, state, up)
+
+    def forget(self) -> None:
+        """The next batch goes on where none ended, as in every epoch and every pass over a split."""
+        self._carried = None
+
+    def carry(self, states: State) -> None:
+        """Where batches go on, the next one begins with these states; gradients end here."""
+        if self.task.carried:
+            self._carried = tuple(s.detach() for s in states)
 
     def decide(self) -> Recurrence:
         """How it runs over time here and now: on this device, in this precision, under autocast or not."""
@@ -200,12 +252,26 @@ class SequenceModel(L.LightningModule):
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
         return SimpleNamespace(**self.perturb(self.rows, self.seeds, step, self.decide().compiled))
 
-    def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
+    def upward(self, step: int) -> UpwardDropout | None:
+        """What a training batch leaves out of hidden states: a function of (seed, step, layer)."""
+        return UpwardDropout(self.upward_dropout, self.seeds, step) if self.upward_dropout else None
+
+    def sequence_nats(
+        self, batch: Batch, w: SimpleNamespace | None = None, up: UpwardDropout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
-        recurrence = self.decide()
-        h, _ = run_stack(self.cell, batch.x, w, recurrence, self.layers, self.layer_norm, batch.steps)
-        nats = self.head.nats_of(h, w.V, w.c, batch.y, batch.steps, recurrence.compiled).where(batch.mask, 0.0)
+        return self._summed(self._carried_on(batch, w, up), w, batch)
+
+    def _carried_on(self, batch: Batch, w: SimpleNamespace, up: UpwardDropout | None = None) -> Tensor:
+        """Hidden states [T, R, B, H], from those that the batch before ended with where batches go on."""
+        h, states = self.hidden_states(batch.x, w, self.decide(), self._carried, batch.steps, up)
+        self.carry(states)
+        return h
+
+    def _summed(self, h: Tensor, w: SimpleNamespace, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert self.recurrence is not None  # by which the hidden states were made
+        nats = self.head.nats_of(h, w, batch.y, batch.steps, self.recurrence.compiled).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 
@@ -232,6 +298,7 @@ class SequenceModel(L.LightningModule):
             raise SeqbenchError("Replicas train on one device: give --trainer.devices 1, or a single seed and rate")
 
     def on_train_epoch_start(self) -> None:
+        self.forget()
         self.train_nll.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -241,7 +308,8 @@ class SequenceModel(L.LightningModule):
         one sequence a batch that of Chung et al. 2014's code.  With a mean over frames a rule whose constants have a
         scale, as ChungRMSProp's floor, becomes another one.
         """
-        nats, frames = self.sequence_nats(batch, self.noisy_weights(self.global_step))
+        step = self.global_step
+        nats, frames = self.sequence_nats(batch, self.noisy_weights(step), self.upward(step))
         self.train_nll.update(nats.detach(), frames)
         total = nats.sum(1)
         whole = torch.stack([total.detach(), frames.sum(1), (frames > 0).sum(1)])  # of all processes
@@ -249,7 +317,7 @@ class SequenceModel(L.LightningModule):
             whole = cast(Tensor, self.trainer.strategy.reduce(whole, reduce_op="sum"))
         lost, scored, sequences = whole
         # A replica whose loss leaves all bounds has diverged; NaN is within none.
-        self.alive.logical_and_(lost < 10 * self.task.target_size * math.log(2) * scored.clamp_min(1))
+        self.alive.logical_and_(lost < 10 * self.head.uniform * scored.clamp_min(1))
         # Gradients are averaged over processes: that must be the gradient of the whole batch.
         return (total * self.trainer.world_size / sequences.clamp_min(1)).sum()
 
@@ -276,60 +344,54 @@ class SequenceModel(L.LightningModule):
         optimizer = PerReplica(base, rates, self.alive, clip, compiled)
         if self.schedule is None:
             return optimizer
-        remedy = "take one that is stepped once an epoch and multiplies the rate, as LinearLR or CosineAnnealingLR"
-        try:
-            schedule = self.schedule(optimizer)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise SeqbenchError(f"This --model.schedule cannot be made ({error}): {remedy}") from error
-        if isinstance(schedule, ReduceLROnPlateau):
-            raise SeqbenchError("ReduceLROnPlateau follows one figure, and each replica has its own: take another one")
-        if isinstance(schedule, OneCycleLR | CyclicLR | SWALR):
-            raise SeqbenchError(f"{type(schedule).__name__} sets rates of its own, step by step: {remedy}")
-        for length in ("total_iters", "T_max"):
-            if getattr(schedule, length, 0) < 0:
-                setattr(schedule, length, self._last_epoch())
+        schedule = made_schedule(self.schedule, optimizer, self.trainer.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
-
-    def _last_epoch(self) -> int:
-        """Counted from 0, but 1 at least, as a schedule divides by it."""
-        epochs = self.trainer.max_epochs
-        if epochs is None or epochs < 0:
-            raise SeqbenchError("The schedule ends with the last epoch: give --trainer.max_epochs")
-        return max(1, epochs - 1)
 
     # Evaluation
 
     def on_validation_epoch_start(self) -> None:
+        self.forget()
         self.valid_nll.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.valid_nll.update(*self.sequence_nats(batch))
 
     def on_test_epoch_start(self) -> None:
+        self.forget()
         self._tested = []
 
-    def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B]."""
-        nats, frames = self.sequence_nats(batch)
+    def score(self, batch: Batch, counted: bool = False) -> tuple[Tensor, ...]:
+        """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B].
+
+        counted: whether two more follow for each of the head's counts: how many guesses are right, of how many.
+        """
+        w = SimpleNamespace(**self.w)
+        h = self._carried_on(batch, w)
+        nats, frames = self._summed(h, w, batch)
         first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
-        return nats.double(), frames.expand_as(nats), first.double()
+        pairs = self.head.guesses(h, w, batch.y) if counted else []
+        counts = [(part & batch.mask).sum(0).expand_as(nats) for right, of in pairs for part in (right & of, of)]
+        return nats, frames.expand_as(nats), first.double(), *counts
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        nats, frames, first = self.score(batch)
-        self._tested.append((batch.index.expand_as(nats), nats, frames, first))
+        nats, *others = self.score(batch, counted=True)
+        self._tested.append((batch.index.expand_as(nats), nats, *others))
 
-    def tested(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats, frames and frame 1's nats of each test sequence, [R, N] in the order of the split, on the CPU."""
+    def tested(self) -> tuple[Tensor, ...]:
+        """What `score` gives of each test sequence, counts too: [R, N] in the order of the split, on the CPU."""
         parts = [torch.cat(part, 1) for part in zip(*self._tested, strict=True)]
         if self.trainer.world_size > 1:
             gathered = [cast(Tensor, self.all_gather(part)) for part in parts]  # [world, R, N]
             parts = [part.transpose(0, 1).flatten(1) for part in gathered]
         index, *values = (part.cpu() for part in parts)
         order = index[0].argsort()[(index[0] < 0).sum() :]
-        nats, frames, first = (value[:, order] for value in values)
-        return nats, frames, first
+        return tuple(value[:, order] for value in values)
+
+    def on_predict_epoch_start(self) -> None:
+        self.forget()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
-        out, _ = self(batch.x)
+        out, states = self(batch.x, self._carried)
+        self.carry(states)
         return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}

@@ -104,3 +104,15 @@ def test_extreme_outputs_draw_what_they_must():
     assert drawn.std() > 0.5 * mixture.MIN_SIGMA
     on = int(keys.draw(torch.zeros(1, 1, 1000, 3), uniforms(3, 1000).view(1, 1, 1000, 3)).sum())
     assert binom(3000, 0.5).cdf(on) == pytest.approx(0.5, abs=0.499)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_classes_are_drawn_as_often_as_the_softmax_says(temperature):
+    logits = torch.tensor([-3.0, -1.0, 0.0, 0.5, 2.0, 4.0, -200.0])
+    head = head_for(Task("made up", 7, 7, "Categorical", "nats/word", ""))
+    y = head.draw(logits.expand(1, 1, N, 7), uniforms(head.draws).view(1, 1, N, -1), temperature)
+    assert y.shape == (1, 1, N, 1)
+    p = np.exp(logits.double().numpy() / temperature)
+    found = np.bincount(y.flatten().long().numpy(), minlength=7)
+    assert found[-1] == 0
+    assert chisquare(found[:-1], N * p[:-1] / p[:-1].sum()).pvalue > LIKELY
