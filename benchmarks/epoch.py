@@ -131,7 +131,7 @@ def kernel_epochs(case: Case) -> float:
 
     def nats(batch: Batch) -> Tensor:
         h = hidden(model.cell, batch, weights)
-        return model.head.nats_of(h, weights["V"], weights["c"], batch.y, batch.steps, compiled=True)
+        return model.head.nats_of(h, SimpleNamespace(**weights), batch.y, batch.steps, compiled=True)
 
     held = [gathered("valid", index) for index in data.val_dataloader()]
     for epoch in range(case.epochs):

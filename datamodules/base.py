@@ -19,7 +19,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from seqbench.datamodules.gathering import copied, indexed
-from seqbench.datamodules.order import EvaluationOrder, TrainOrder
+from seqbench.datamodules.order import EvaluationOrder, TrainOrder, evaluation_order
 from seqbench.task import Batch, Score, SeqbenchError, Task
 
 Split = Literal["train", "valid", "test"]
@@ -166,11 +166,15 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         lengths = self.splits["train"].lengths
         return TrainOrder(lengths, self.batch_size, self.order, self.seeds, **self._process())
 
+    def evaluation(self, split: Split, rank: int = 0, world_size: int = 1) -> EvaluationOrder:
+        """One pass over a split to score it, or a process's share of it; where states are carried, in that order."""
+        return EvaluationOrder(evaluation_order(self.splits[split].lengths), rank=rank, world_size=world_size)
+
     def val_dataloader(self) -> EvaluationOrder:
-        return EvaluationOrder(self.splits["valid"].lengths, **self._process())
+        return self.evaluation("valid", **self._process())
 
     def test_dataloader(self) -> EvaluationOrder:
-        return EvaluationOrder(self.splits["test"].lengths, **self._process())
+        return self.evaluation("test", **self._process())
 
     def predict_dataloader(self) -> EvaluationOrder:
         return self.test_dataloader()

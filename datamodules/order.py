@@ -147,10 +147,10 @@ class TrainOrder:
 
 
 class EvaluationOrder:
-    """The batches of a validation or test pass; under ddp each process takes its slots of every batch, none twice."""
+    """The batches of a pass over a split, [1, B] each; under ddp each process takes its slots of each, none twice."""
 
-    def __init__(self, lengths: Tensor, *, rank: int = 0, world_size: int = 1) -> None:
-        self.batches = [share(batch, rank, world_size) for batch in evaluation_order(lengths)]
+    def __init__(self, batches: Sequence[Tensor], *, rank: int = 0, world_size: int = 1) -> None:
+        self.batches = [share(batch, rank, world_size) for batch in batches]
 
     def __len__(self) -> int:
         return len(self.batches)

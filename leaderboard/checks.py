@@ -62,7 +62,7 @@ def scores(record: Record) -> Iterator[Problem]:
     if test is None:
         return
     try:
-        expected = score_from_parts(test.nats, test.frames, test.first)
+        expected = score_from_parts(test.nats, test.frames, test.first, test.counts)
     except SeqbenchError as error:
         yield "test", str(error)
         return
@@ -72,6 +72,11 @@ def scores(record: Record) -> Iterator[Problem]:
             yield f"test.{field}", f"{told}, but test.nats, test.frames and test.first give {found}"
     if (test.nats, test.first) != (expected.nats, expected.first):
         yield "test.nats", "has more than four digits"
+    for field, count in test.counts.items():
+        lists = zip(count.right, count.of, test.frames, strict=False)
+        fits = len(count.right) == len(count.of) == len(test.frames) and sum(count.of) > 0
+        if not fits or not all(0 <= right <= of <= frames for right, of, frames in lists):
+            yield f"test.counts.{field}", "has not 0 to all right of at most all frames of each sequence"
 
 
 def curve(record: Record) -> Iterator[Problem]:

@@ -7,30 +7,39 @@ sequences' own means, and the frame-weighted figure with frame 1 scored from the
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import hashlib
 import json
 import math
 import stat
-import types
 import typing
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from seqbench.decoding import decode, stated
 from seqbench.files import write_file
 from seqbench.task import Score, SeqbenchError
 
 SCHEMA = 3
 LARGEST_FILE = 2**23  # bytes; 10,000 epochs make 600,000
-DEEPEST = 32  # lists and objects within each other
-LARGEST = 1e100  # of any number: what is beyond has no sum of squares
 # stopped: it ended before its protocol's end and may go on from its checkpoint.
 Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
 
 SECTIONS = ("data", "model", "trainer", "run")
+
+
+@dataclass(frozen=True)
+class Count:
+    """Guesses: how many are right, of how many that count; per sequence, in the order of the test split."""
+
+    right: list[int]
+    of: list[int]
+
+    @property
+    def share(self) -> float:
+        """Of all that count, in percent."""
+        return round(100 * sum(self.right) / sum(self.of), 9)
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class PartedScore(Score):
     nats: list[float]  # rounded to 1e-4; the score is computed from the rounded values
     frames: list[int]
     first: list[float] | None  # nats of frame 1
+    counts: dict[str, Count] = field(default_factory=dict)  # by name; a music set has none
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,8 @@ class TaskRecord:
     unit: str
     digest: str
     next_frame: bool
+    vocabulary: int = 0  # inputs are ids below it; 0: numbers
+    carried: bool = False  # states go on from batch to batch
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameter counts: the recurrent layer alone (Chung's way) and with the output layer."""
+    """Parameter counts: the recurrent layer alone (Chung's way), and all: with output layer and embedding."""
 
     recurrent: int
     total: int
@@ -142,7 +154,9 @@ class Record:
     scale: float | None  # speech: what samples were divided by, in steps of 16 bits
 
 
-def score_from_parts(nats: list[float], frames: list[int], first: list[float] | None) -> PartedScore:
+def score_from_parts(
+    nats: list[float], frames: list[int], first: list[float] | None, counts: dict[str, Count] | None = None
+) -> PartedScore:
     """The three conventions from per-sequence sums; the sums are rounded first, so a reader gets the same digits.
 
     Raises:
@@ -164,6 +178,7 @@ def score_from_parts(nats: list[float], frames: list[int], first: list[float] | 
         nats=nats,
         frames=frames,
         first=first,
+        counts=counts or {},
     )
 
 
@@ -283,12 +298,12 @@ def _one_spelling(value: Any) -> Any:
 
 def save(record: Record, path: Path) -> None:
     """Writes the record, all of it or nothing."""
-    write_json(dataclasses.asdict(record), path)
+    write_json(record, path)
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Strict JSON, written as `seqbench.files.write_file` does."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    """Strict JSON, written as `seqbench.files.write_file` does; of a dataclass without the fields at their defaults."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True, default=stated)
     write_file(path, f"{text}\n".encode())
 
 
@@ -296,8 +311,8 @@ def load(path: Path) -> Record:
     """Reads and checks a record.
 
     Raises:
-        SeqbenchError: no regular file or a large one, not JSON, a field twice, NaN or infinity, a missing or unknown
-            field, a wrong type, another schema version.
+        SeqbenchError: no regular file or a large one, not JSON, a field twice, NaN or infinity, a missing field that
+            has no default, an unknown one, a wrong type, another schema version.
     """
     try:
         value = json.loads(_text(path), parse_constant=_refuse_constant, object_pairs_hook=_object)
@@ -335,72 +350,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r:.60} is there twice")
     return made
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def decode(kind: Any, value: Any, where: str) -> Any:
-    """`value`, out of JSON, as `kind`: dataclass, list, dict, union, Literal, or a plain type.
-
-    Raises:
-        ValueError: it is none; the message begins with the place, `where` and the field below it.
-    """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        _check_plain(value, where)
-        return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        if not isinstance(value, dict) or value.keys() != hints.keys():
-            wrong = sorted(value.keys() ^ hints.keys()) if isinstance(value, dict) else type(value).__name__
-            raise ValueError(f"{where}: missing or unknown fields: {wrong}")
-        return kind(**{name: decode(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
-    if origin is list and isinstance(value, list):
-        if _is_plain(args[0], value):
-            return value
-        return [decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        _check_plain(list(value), where)
-        return {k: decode(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if origin is Literal and value in args:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in args:
-            return None
-        return decode(next(a for a in args if a is not type(None)), value, where)
-    if kind is float and type(value) in (int, float):
-        _check_plain(float(value), where)
-        return float(value)
-    if type(value) is kind:
-        _check_plain(value, where)
-        return value
-    raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
-
-
-def _check_plain(value: Any, where: str, depth: int = 0) -> None:
-    """All that is in it: 1e999 is read as infinity, and half a character as text that cannot be written."""
-    if depth > DEEPEST:
-        raise ValueError(f"{where}: more than {DEEPEST} lists and objects within each other")
-    if isinstance(value, dict | list):
-        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
-            _check_plain(inner, where, depth + 1)
-    elif isinstance(value, float) and not abs(value) < LARGEST:
-        raise ValueError(f"{where}: a number is not finite, or beyond {LARGEST:g}")
-    elif isinstance(value, int) and abs(value) >= 2**63:
-        raise ValueError(f"{where}: a whole number has more than 64 bits")
-    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-        raise ValueError(f"{where}: {value!r:.60} is no text")
-
-
-def _is_plain(kind: Any, values: list[Any]) -> bool:
-    """Whether a list, as most of a record is, holds what it should and nothing is to be made of it."""
-    if kind is int:
-        return all(type(v) is int and abs(v) < 2**63 for v in values)
-    if kind == float | None:
-        values = [v for v in values if v is not None]
-    elif kind is not float:
-        return False
-    return all(type(v) is float and abs(v) < LARGEST for v in values)

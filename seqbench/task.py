@@ -36,21 +36,27 @@ class Task:
     Attributes:
         name: The dataset's short name, as in `seqbench data list`.
         input_size: I, the inputs at each step.
-        target_size: K, the targets at each step.
+        target_size: K, the targets at each step; for a Categorical head, the classes that the one target is of.
         head: The distribution of a target given the hidden state; a class of seqbench/model/heads.py.
         unit: What a negative log-likelihood is counted in, e.g. "nats/frame".
         digest: sha256 over the data and all that shapes them (splits, scaling, dequantisation).
         next_frame: True where the target at t is the input at t+1; then frame 1 has no input and is scored from the
             initial state alone, apart from the main figure.
+        vocabulary: Where inputs are ids, one a step: what they are below; the model looks them up in an embedding. 0:
+            inputs are numbers.
+        carried: True where each batch goes on where the one before it ended, slot by slot: states are carried over,
+            but begin at zero in every epoch and every pass over a split.
     """
 
     name: str
     input_size: int
     target_size: int
-    head: Literal["Bernoulli", "GaussianMixture"]
+    head: Literal["Bernoulli", "GaussianMixture", "Categorical"]
     unit: str
     digest: str
     next_frame: bool = False
+    vocabulary: int = 0
+    carried: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Batch:
     """Sequences side by side, padded to the longest.
 
     Attributes:
-        x: [T, R, B, I] inputs, any dtype (rolls stay uint8 until a model needs them).
+        x: [T, R, B, I] inputs, any dtype (rolls stay uint8 until a model needs them); ids are int64.
         y: [T, R, B, K] targets.
         mask: [T, R, B] bool, True where the frame is scored.
         index: [R, B] int64, which sequence of its split; -1 an empty slot.

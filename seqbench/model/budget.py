@@ -1,6 +1,6 @@
 """Hidden sizes from a parameter budget: units are compared at matched counts, not at matched sizes.
 
-Counted either way: the recurrent layer alone, as Chung et al. 2014 did, or with the output layer.
+Counted either way: the recurrent layer alone, as Chung et al. 2014 did, or all with output layer and embedding.
 """
 
 from __future__ import annotations
@@ -16,13 +16,27 @@ Count = Literal["recurrent", "total"]
 TOLERANCE = 0.005
 
 
-def count_parameters(cell: Cell, input_size: int, hidden: int, outputs: int, layers: int = 1) -> Parameters:
-    """Parameters of the layers of `cell`, each of size `hidden`, and of the affine map from H to `outputs`."""
+def count_parameters(
+    cell: Cell, input_size: int | None, hidden: int, outputs: int, layers: int = 1, vocabulary: int = 0
+) -> Parameters:
+    """Parameters of the layers of `cell`, each of size `hidden`, and of the affine map from H to `outputs`.
+
+    input_size: I; None: as large as H.  vocabulary: how many rows of I an embedding has, counted in the total; 0: none.
+    """
+    input_size = input_size or hidden
     recurrent = sum(weight.size for weight in stack_weights(cell, input_size, hidden, layers).values())
-    return Parameters(recurrent=recurrent, total=recurrent + hidden * outputs + outputs)
+    return Parameters(recurrent=recurrent, total=recurrent + hidden * outputs + outputs + vocabulary * input_size)
 
 
-def hidden_for_budget(cell: Cell, input_size: int, outputs: int, budget: int, count: Count, layers: int = 1) -> int:
+def hidden_for_budget(
+    cell: Cell,
+    input_size: int | None,
+    outputs: int,
+    budget: int,
+    count: Count,
+    layers: int = 1,
+    vocabulary: int = 0,
+) -> int:
     """The smallest H within half a percent of the budget for all layers together; if none is, the nearest.
 
     With biases this gives Chung's sizes for speech (169,000 at 20 inputs: LSTM 195, GRU 227, tanh 400).
@@ -32,12 +46,12 @@ def hidden_for_budget(cell: Cell, input_size: int, outputs: int, budget: int, co
     """
 
     def parameters(hidden: int) -> int:
-        return getattr(count_parameters(cell, input_size, hidden, outputs, layers), count)
+        return getattr(count_parameters(cell, input_size, hidden, outputs, layers, vocabulary), count)
 
     if parameters(1) > 2 * budget:
         raise SeqbenchError(
             f"A budget of {budget} parameters is too small: {type(cell).__name__} with one hidden unit a "
-            f"layer, {layers} layers and {input_size} inputs has {parameters(1)} ({count}). Raise the budget."
+            f"layer, {layers} layers and {input_size or 1} inputs has {parameters(1)} ({count}). Raise the budget."
         )
     low, high = 1, 2
     while parameters(high) < budget * (1 - TOLERANCE):

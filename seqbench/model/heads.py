@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,16 @@ from seqbench.task import Task
 
 
 class Head(ABC):
-    """A distribution of the target given an affine map h_t V + c of the hidden state."""
+    """A distribution of the target given an affine map h_t V + c of the hidden state.
+
+    It declares its weights, gives nats of them, and names what else is counted of a sequence: how many guesses are
+    right, of how many.
+
+    Attributes:
+        counts: the names of what `guesses` tells; none where likelihoods are all there is.
+    """
+
+    counts: tuple[str, ...] = ()
 
     def __init__(self, task: Task) -> None:
         self.target_size = task.target_size
@@ -32,15 +42,27 @@ class Head(ABC):
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
 
+    @property
+    def uniform(self) -> float:
+        """Nats of a step where nothing is known of the target: what a model that has diverged is far above."""
+        return self.target_size * math.log(2)
+
     def nats_of(
-        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
     ) -> Tensor:
-        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], V [R, H, outputs], c [R, 1, outputs] and y as in `nats`.
+        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], the weights w.NAME [R, ...] and y as in `nats`.
 
         steps [R or 1, B] int64, on the CPU: how many of its T steps are wanted of each sequence; None: all. Others may
         be left out, and are 0 then.  compiled: by code compiled for the CPU, as `Recurrence.compiled` has it.
         """
-        return self.nats(project(h, V, c, compiled), y)
+        return self.nats(project(h, w.V, w.c, compiled), y)
+
+    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each of `counts`, which steps are guessed right, and which count: [T, R, B] bool each; as `nats_of`.
+
+        Steps that are not scored count nowhere, whatever stands here.
+        """
+        return []
 
     @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
@@ -69,14 +91,14 @@ class Bernoulli(Head):
         return F.binary_cross_entropy_with_logits(out, y, reduction="none").sum(-1)
 
     def nats_of(
-        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
     ) -> Tensor:
         """[T, R, B]; compiled, the logits never leave the CPU's cache."""
         if not compiled:
-            return super().nats_of(h, V, c, y)
+            return super().nats_of(h, w, y)
         from seqbench.kernels.cpu.output import bernoulli_nats
 
-        return bernoulli_nats(h, V, c, y.float(), steps)
+        return bernoulli_nats(h, w.V, w.c, y.float(), steps)
 
     def mean(self, out: Tensor) -> Tensor:
         """Probability of "on"."""
@@ -112,14 +134,14 @@ class GaussianMixture(Head):
             return 0.5 * self.target_size * math.log(2 * math.pi) - mixed
 
     def nats_of(
-        self, h: Tensor, V: Tensor, c: Tensor, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
     ) -> Tensor:
         """[T, R, B]; compiled, in one pass over the outputs, which torch takes a dozen for."""
         if not compiled:
-            return super().nats_of(h, V, c, y)
+            return super().nats_of(h, w, y)
         from seqbench.kernels.cpu.output import mixture_nats
 
-        return mixture_nats(h, V, c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA), steps)
+        return mixture_nats(h, w.V, w.c, y.float(), self.COMPONENTS, math.log(self.MIN_SIGMA), steps)
 
     def mean(self, out: Tensor) -> Tensor:
         """sum_m pi_m mu_m."""

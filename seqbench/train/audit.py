@@ -133,7 +133,8 @@ def sizes(record: Record) -> Problems:
     cell = model["cell"]
     if cell["class_path"] not in known("model.cell"):
         return  # told by `classes`
-    shape = (record.task.head, record.task.input_size, record.task.target_size, model["layers"])
+    inputs = model["embedding"] if record.task.vocabulary else record.task.input_size
+    shape = (record.task.head, inputs, record.task.target_size, model["layers"], record.task.vocabulary)
     budget = (model["budget"], model["count"]) if model["hidden"] is None else None
     options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
     expected = _sizes(cell["class_path"], options, shape, budget, record.cell.hidden)
@@ -149,17 +150,19 @@ def sizes(record: Record) -> Problems:
 
 @lru_cache
 def _sizes(
-    unit: str, options: str, shape: tuple[str, int, int, int], budget: tuple[int, Any] | None, hidden: int
+    unit: str, options: str, shape: tuple[str, int | None, int, int, int], budget: tuple[int, Any] | None, hidden: int
 ) -> dict[str, Any]:
     """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
     cell = cells()[unit](**json.loads(options))
-    head, inputs, targets, layers = shape
-    outputs = head_for(Task("", inputs, targets, cast(Any, head), "", "")).outputs
-    counts = count_parameters(cell, inputs, hidden, outputs, layers)
+    head, inputs, targets, layers, vocabulary = shape
+    outputs = head_for(Task("", 1, targets, cast(Any, head), "", "")).outputs
+    sizes = {"outputs": outputs, "layers": layers, "vocabulary": vocabulary}
+    counts = count_parameters(cell, inputs, hidden, **sizes)
+    matched = None if budget is None else hidden_for_budget(cell, inputs, budget=budget[0], count=budget[1], **sizes)
     return {
         "cell.name": unit,
         "cell.options": cell.options(),
-        "cell.hidden": None if budget is None else hidden_for_budget(cell, inputs, outputs, *budget, layers),
+        "cell.hidden": matched,
         "parameters.recurrent": counts.recurrent,
         "parameters.total": counts.total,
     }

@@ -24,6 +24,7 @@ from seqbench.cells import Cell, State
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
+from seqbench.model.embedding import embed, embedding_weights
 from seqbench.model.heads import head_for
 from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
 from seqbench.model.weights import Layout, Perturbation, initial_weights
@@ -75,6 +76,7 @@ class SequenceModel(L.LightningModule):
         noise: float = 0.0,
         dropout: float = 0.0,
         initial_sd: float | None = None,
+        embedding: int | None = None,
         recurrence: RecurrenceName | None = None,
         optimizer: OptimizerCallable | None = None,
         schedule: LRSchedulerCallable | None = None,
@@ -96,6 +98,7 @@ class SequenceModel(L.LightningModule):
             dropout: probability of each recurrent weight to be left out of a training batch
                 (seqbench/model/weights.py).
             initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
+            embedding: size of the embedding, where inputs are ids; by default the hidden size.
             recurrence: how it runs over time (loop, scan, numba, triton); by default the fastest way there is for the
                 unit, device and precision. Figures differ by rounding only. With loop nothing is compiled.
             optimizer: any torch optimizer class whose step is linear in its rate; by default ChungRMSProp.
@@ -109,17 +112,21 @@ class SequenceModel(L.LightningModule):
         self.recurrence: Recurrence | None = None
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
-        if noise < 0 or budget < 1 or layers < 1 or (hidden is not None and hidden < 1) or (initial_sd or 1) < 0:
-            raise SeqbenchError(
-                f"Sizes must be positive: noise {noise}, budget {budget}, layers {layers}, hidden {hidden}, "
-                f"initial_sd {initial_sd}"
-            )
+        sizes = {"noise": noise, "budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding}
+        if noise < 0 or budget < 1 or layers < 1 or min(hidden or 1, embedding or 1, initial_sd or 1) < 0:
+            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise SeqbenchError(f"Sizes must be positive: {told}, initial_sd {initial_sd}")
+        if embedding and not task.vocabulary:
+            raise SeqbenchError(f"The inputs of {task.name} are numbers, not ids: leave out --model.embedding")
         self.head = head_for(task)
-        sizes = task.input_size, self.head.outputs
-        self.hidden = hidden or hidden_for_budget(cell, *sizes, budget, count, layers)
+        inputs = embedding if task.vocabulary else task.input_size
+        shape = {"outputs": self.head.outputs, "layers": layers, "vocabulary": task.vocabulary}
+        self.hidden = hidden or hidden_for_budget(cell, inputs, budget=budget, count=count, **shape)
         self.matched = (None, None) if hidden else (budget, count)
-        self.parameters_per_run = count_parameters(cell, task.input_size, self.hidden, self.head.outputs, layers)
-        self.spec = stack_weights(cell, task.input_size, self.hidden, layers) | self.head.weights(self.hidden)
+        self.parameters_per_run = count_parameters(cell, inputs, self.hidden, **shape)
+        inputs = inputs or self.hidden
+        self.spec = stack_weights(cell, inputs, self.hidden, layers) | self.head.weights(self.hidden)
+        self.spec |= embedding_weights(task.vocabulary, inputs)
         recurrent = recurrent_matrices(cell, self.hidden, layers)
         if not 0 <= dropout < 1 or (dropout and not recurrent):
             raise SeqbenchError(
@@ -133,6 +140,7 @@ class SequenceModel(L.LightningModule):
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
         self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
+        self._carried: State | None = None
         self._stop_asked = False
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -166,12 +174,14 @@ class SequenceModel(L.LightningModule):
     def keep(self, held: Tensor) -> None:
         """Goes on with the replicas `held` [R'], counted among those held now; the parameter stays the same object."""
         self.slots = [self.slots[k] for k in held.tolist()]
+        self._carried = self._carried and tuple(s[held] for s in self._carried)
         self._replace(self.rows[held], self.alive[held])
 
     @torch.no_grad()
     def restore(self, rows: Tensor) -> None:
         """Takes all replicas in again, as the group began, with these weights [R, P], none of them alive."""
         self.slots = list(range(len(self._seeds)))
+        self.forget()
         self._replace(rows, torch.zeros(self.R, dtype=torch.bool))
 
     def _replace(self, rows: Tensor, alive: Tensor) -> None:
@@ -184,12 +194,30 @@ class SequenceModel(L.LightningModule):
         """A group that had been compacted is loaded as small as it was saved."""
         self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, State]:
-        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first."""
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first.
+
+        state: the first states, as they are returned; zeros if None.
+        """
         w = SimpleNamespace(**self.w)
-        recurrence = self.decide()
-        h, states = run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm)
-        return project(h, w.V, w.c, recurrence.compiled), states
+        h, states = self.hidden_states(x, w, state)
+        return project(h, w.V, w.c, self.decide().compiled), states
+
+    def hidden_states(
+        self, x: Tensor, w: SimpleNamespace, state: State | None = None, steps: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """As `run_stack`, from a batch's x, which may be ids, and weights by name."""
+        x = embed(x, w.E) if self.task.vocabulary else x
+        return run_stack(self.cell, x, w, self.decide(), self.layers, self.layer_norm, steps, state)
+
+    def forget(self) -> None:
+        """The next batch goes on where none ended, as in every epoch and every pass over a split."""
+        self._carried = None
+
+    def carry(self, states: State) -> None:
+        """Where batches go on, the next one begins with these states; gradients end here."""
+        if self.task.carried:
+            self._carried = tuple(s.detach() for s in states)
 
     def decide(self) -> Recurrence:
         """How it runs over time here and now: on this device, in this precision, under autocast or not."""
@@ -203,9 +231,12 @@ class SequenceModel(L.LightningModule):
     def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
-        recurrence = self.decide()
-        h, _ = run_stack(self.cell, batch.x, w, recurrence, self.layers, self.layer_norm, batch.steps)
-        nats = self.head.nats_of(h, w.V, w.c, batch.y, batch.steps, recurrence.compiled).where(batch.mask, 0.0)
+        h, states = self.hidden_states(batch.x, w, self._carried, batch.steps)
+        self.carry(states)
+        return self._summed(h, w, batch)
+
+    def _summed(self, h: Tensor, w: SimpleNamespace, batch: Batch) -> tuple[Tensor, Tensor]:
+        nats = self.head.nats_of(h, w, batch.y, batch.steps, self.decide().compiled).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 
@@ -232,6 +263,7 @@ class SequenceModel(L.LightningModule):
             raise SeqbenchError("Replicas train on one device: give --trainer.devices 1, or a single seed and rate")
 
     def on_train_epoch_start(self) -> None:
+        self.forget()
         self.train_nll.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -249,7 +281,7 @@ class SequenceModel(L.LightningModule):
             whole = cast(Tensor, self.trainer.strategy.reduce(whole, reduce_op="sum"))
         lost, scored, sequences = whole
         # A replica whose loss leaves all bounds has diverged; NaN is within none.
-        self.alive.logical_and_(lost < 10 * self.task.target_size * math.log(2) * scored.clamp_min(1))
+        self.alive.logical_and_(lost < 10 * self.head.uniform * scored.clamp_min(1))
         # Gradients are averaged over processes: that must be the gradient of the whole batch.
         return (total * self.trainer.world_size / sequences.clamp_min(1)).sum()
 
@@ -300,36 +332,49 @@ class SequenceModel(L.LightningModule):
     # Evaluation
 
     def on_validation_epoch_start(self) -> None:
+        self.forget()
         self.valid_nll.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.valid_nll.update(*self.sequence_nats(batch))
 
     def on_test_epoch_start(self) -> None:
+        self.forget()
         self._tested = []
 
-    def score(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B]."""
-        nats, frames = self.sequence_nats(batch)
+    def score(self, batch: Batch, counted: bool = False) -> tuple[Tensor, ...]:
+        """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B].
+
+        counted: whether two more follow for each of the head's counts: how many guesses are right, of how many.
+        """
+        w = SimpleNamespace(**self.w)
+        h, states = self.hidden_states(batch.x, w, self._carried, batch.steps)
+        self.carry(states)
+        nats, frames = self._summed(h, w, batch)
         first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
-        return nats.double(), frames.expand_as(nats), first.double()
+        pairs = self.head.guesses(h, w, batch.y) if counted else []
+        counts = [(part & batch.mask).sum(0).expand_as(nats) for right, of in pairs for part in (right & of, of)]
+        return nats, frames.expand_as(nats), first.double(), *counts
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        nats, frames, first = self.score(batch)
-        self._tested.append((batch.index.expand_as(nats), nats, frames, first))
+        nats, *others = self.score(batch, counted=True)
+        self._tested.append((batch.index.expand_as(nats), nats, *others))
 
-    def tested(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats, frames and frame 1's nats of each test sequence, [R, N] in the order of the split, on the CPU."""
+    def tested(self) -> tuple[Tensor, ...]:
+        """What `score` gives of each test sequence, counts too: [R, N] in the order of the split, on the CPU."""
         parts = [torch.cat(part, 1) for part in zip(*self._tested, strict=True)]
         if self.trainer.world_size > 1:
             gathered = [cast(Tensor, self.all_gather(part)) for part in parts]  # [world, R, N]
             parts = [part.transpose(0, 1).flatten(1) for part in gathered]
         index, *values = (part.cpu() for part in parts)
         order = index[0].argsort()[(index[0] < 0).sum() :]
-        nats, frames, first = (value[:, order] for value in values)
-        return nats, frames, first
+        return tuple(value[:, order] for value in values)
+
+    def on_predict_epoch_start(self) -> None:
+        self.forget()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
-        out, _ = self(batch.x)
+        out, states = self(batch.x, self._carried)
+        self.carry(states)
         return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}

@@ -26,7 +26,6 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from seqbench import record as rec
 from seqbench.datamodules.base import Split
-from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting, log_figures
 from seqbench.train.identity import identity
@@ -190,9 +189,15 @@ class Recorder(L.Callback):
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SequenceModel)
-        nats, frames, first = (part.tolist() for part in pl_module.tested())
+        nats, frames, first, *counted = (part.tolist() for part in pl_module.tested())
+        pairs = list(zip(pl_module.head.counts, counted[::2], counted[1::2], strict=True))
         self.scores = [
-            rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
+            rec.score_from_parts(
+                nats[k],
+                frames[k],
+                first[k] if self.task.next_frame else None,
+                {name: rec.Count(right[k], of[k]) for name, right, of in pairs},
+            )
             for k in range(pl_module.R)
         ]
         found = {k: score.nll for k, score in enumerate(self.scores)}
@@ -224,9 +229,10 @@ class Recorder(L.Callback):
         """Of the weights that are tested, without noise, on another split; one a replica."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         parts: list[tuple[Tensor, ...]] = []
+        model.forget()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             data.move(split, model.device)
-            for index in EvaluationOrder(data.splits[split].lengths):
+            for index in data.evaluation(split):
                 parts.append(model.score(data.gather(split, index)))
         nats, frames, first = (torch.cat(part, 1).tolist() for part in zip(*parts, strict=True))
         scores = []

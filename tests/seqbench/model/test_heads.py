@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,7 +58,8 @@ def test_values_and_gradients_are_those_of_torch_distributions(head, size):
 def compiled(head: GaussianMixture, out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """`nats` by the way that takes hidden states, which are the outputs here."""
     O = out.shape[-1]
-    return head.nats_of(out, torch.eye(O).expand(out.shape[1], O, O), torch.zeros(out.shape[1], 1, O), y, compiled=True)
+    w = SimpleNamespace(V=torch.eye(O).expand(out.shape[1], O, O), c=torch.zeros(out.shape[1], 1, O))
+    return head.nats_of(out, w, y, compiled=True)
 
 
 class Few(GaussianMixture):
@@ -79,14 +81,14 @@ def test_compiled_values_and_gradients_are_those_of_torch_distributions(kind, T,
     exact = [leaf.detach().double().requires_grad_() for leaf in (h, V, c)]
     out = torch.einsum("trbh,rho->trbo", *exact[:2]) + exact[2]
     monkeypatch.setattr("seqbench.model.heads.project", None)  # not by the plain way
-    nats = head.nats_of(h, V, c, y, compiled=True)
+    nats = head.nats_of(h, SimpleNamespace(V=V, c=c), y, compiled=True)
     expected = -mixture(out, M, K).log_prob(y.double())
     weights = torch.randn(nats.shape, generator=g)
     ours = [nats, *torch.autograd.grad(nats, (h, V, c), weights)]
     theirs = [expected, *torch.autograd.grad(expected, exact, weights.double())]
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=3e-5 * float(b.detach().abs().max()))
-    assert torch.equal(head.nats_of(h[:, :1], V[:1], c[:1], y[:, :1], compiled=True), nats[:, :1])
+    assert torch.equal(head.nats_of(h[:, :1], SimpleNamespace(V=V[:1], c=c[:1]), y[:, :1], compiled=True), nats[:, :1])
 
 
 def test_a_compiled_log_sigma_below_the_floor_has_no_gradient(head):
