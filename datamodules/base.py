@@ -162,7 +162,7 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         """Puts a split's frames on a device, where `gather` then works; nothing happens if they are there."""
         self.splits[split] = self.splits[split].to(device)
 
-    def train_dataloader(self) -> TrainOrder:
+    def train_dataloader(self) -> TrainOrder | EvaluationOrder:
         lengths = self.splits["train"].lengths
         return TrainOrder(lengths, self.batch_size, self.order, self.seeds, **self._process())
 

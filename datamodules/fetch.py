@@ -7,6 +7,8 @@ name until the checksum is right.
 
 from __future__ import annotations
 
+import hashlib
+import lzma
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ import requests
 from seqbench.files import cache_folder
 from seqbench.task import SeqbenchError
 
+LARGEST = 2**28  # bytes that a packed file may unpack to
 TIMEOUT = (5, 30)  # seconds to connect, and between bytes
 
 
@@ -81,10 +84,10 @@ def find(name: str) -> Path | None:
 
 def location(file: str) -> Literal["mirror", "yes", "no"]:
     """Whether a file is in the mirror's folder, in the cache, or nowhere, as listings tell it."""
-    given, path = mirror(), find(file)
+    given, path = mirror(), find(file) or find(f"{file}.xz")
     if path is None:
         return "no"
-    return "mirror" if isinstance(given, Path) and path == given / file else "yes"
+    return "mirror" if isinstance(given, Path) and path.is_relative_to(given) else "yes"
 
 
 def fetch(source: Source) -> Path:
@@ -103,6 +106,25 @@ def fetch(source: Source) -> Path:
         return path
     given = mirror()
     return _download(source, [f"{given}/{source.file}", source.url] if isinstance(given, str) else [source.url])
+
+
+def content(source: Source) -> bytes:
+    """A file's bytes, as `fetch`, or unpacked where it lies as FILE.xz.
+
+    Raises:
+        SeqbenchError: as `fetch`; or what is packed is not what was pinned.
+    """
+    packed = find(f"{source.file}.xz")
+    if packed is None:
+        return fetch(source).read_bytes()
+    try:
+        with lzma.open(packed) as file:
+            found = file.read(LARGEST)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise SeqbenchError(f"cannot unpack {packed} ({error}): replace or delete it") from error
+    if hashlib.sha256(found).hexdigest() != source.sha256:
+        raise SeqbenchError(f"{packed} is not the published {Path(source.file).name}: replace or delete it")
+    return found
 
 
 def _checked(path: Path, sha256: str | None) -> Path:

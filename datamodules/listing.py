@@ -20,19 +20,20 @@ from seqbench.task import SeqbenchError, unknown_name
 if TYPE_CHECKING:
     from seqbench.datamodules.base import SequenceData
 
+UNKNOWN = {"train": None, "valid": None, "test": None}
 FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file", "fewer"}
 
 
 def rows() -> list[dict[str, Any]]:
     """One row a data set, by name: name, title, train, valid, test (sequences), longest (frames), input_size, origin,
     and cached: "mirror", "yes", "no", or "built in" where no download is needed. A speech corpus has two, one for each
-    protocol.
+    protocol. Of a folder of the user's own texts counts are None.
     """
     return [
         {
             "name": name,
             "title": facts["title"],
-            **facts["counts"],
+            **facts.get("counts", UNKNOWN),
             "longest": facts["longest"],
             "input_size": facts["input_size"],
             "cached": location(facts["file"]) if "file" in facts else "built in",

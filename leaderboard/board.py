@@ -54,7 +54,7 @@ def _table(members: Sequence[Source], title: str, slug: str) -> Table:
     rows = [dataclasses.replace(row, search=search) for row in units] + _floors(slug, members)
     for i, result in enumerate(published):
         rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
-    ranked, comparisons = rank(rows)
+    ranked, comparisons = rank([dataclasses.replace(row, task=task) for row in rows])
     return Table(task, title, slug, how, size, search, ranked, comparisons)
 
 

@@ -137,9 +137,9 @@ def settings(record: Record) -> Iterator[Problem]:
 
 
 def plausible(record: Record) -> Iterator[Problem]:
-    """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, and not twice as good as
-    the best floor; one on speech needs between 0 and MOST_BITS bits for a 16-bit sample: less than 0 no code can have,
-    as dequantised samples carry at least their own entropy.
+    """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, one on text than taking
+    all tokens as alike, and neither is twice as good as the best floor; one on speech needs between 0 and MOST_BITS
+    bits for a 16-bit sample: less than 0 no code can have, as dequantised samples carry at least their own entropy.
     """
     for field, value in (("rate", record.rate), ("cell.hidden", record.cell.hidden)):
         if value <= 0:
@@ -163,5 +163,7 @@ def plausible(record: Record) -> Iterator[Problem]:
         yield "test.nats", "has a sequence more probable than certain"
     if nll < best / 2:
         yield "test.nll", f"{nll} is less than half of the best floor, {best}: implausible"
-    if nll > record.task.target_size * math.log(2):
-        yield "test.nll", f"{nll} is worse than tossing a coin for each target: implausible"
+    classes = record.task.head == "Categorical"
+    if nll > (math.log(record.task.target_size) if classes else record.task.target_size * math.log(2)):
+        guess = "taking all classes as alike" if classes else "tossing a coin for each target"
+        yield "test.nll", f"{nll} is worse than {guess}: implausible"

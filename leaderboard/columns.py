@@ -6,6 +6,7 @@ of the Markdown and terminal tables, and stands on the page among the further co
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,17 @@ def _bits(row: Row) -> float | None:
     return bits_per_sample(row.test.mean, row.runs[0].task.target_size, scale)
 
 
+def _perplexity(row: Row) -> float | None:
+    """Of a token: exp of its mean nats; over seeds, of the mean of these."""
+    known = row.task is not None and row.task.head == "Categorical" and row.test is not None
+    return math.exp(row.test.mean) if known and row.test is not None else None
+
+
+def _right(row: Row) -> Estimate | None:
+    """The share of first guesses that are right, in percent."""
+    return row.mean(lambda run: run.test.counts["guesses"].share if run.test and "guesses" in run.test.counts else None)
+
+
 def _commit(row: Row) -> str | None:
     return row.common(lambda run: re.sub(r"^(\w{12})\w*", r"\1", run.environment.commit)) or None
 
@@ -185,6 +197,8 @@ COLUMNS = (
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds, with its 95% t-interval", interval=True),
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
+    Column("perplexity", "perplexity", _perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
+    Column("right", "right, %", _right, nats, "text: tokens that the likeliest guess is right about, higher is better; mean over seeds", absent="", interval=True),
     Column("train", "train NLL", lambda row: row.score("nll", "train"), short_nats, "training NLL of the best epoch's weights, without weight noise, mean over seeds", interval=True),
     Column("valid", "valid NLL", lambda row: row.score("nll", "valid"), short_nats, "validation NLL of the same weights, mean over seeds", interval=True),
     Column("reference", f"less {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted; {UNKNOWN}", absent="", interval=True),

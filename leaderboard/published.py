@@ -6,6 +6,7 @@ a number is known: "read" in its source, or "recalled" from it without reading i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ class Published:
 
     Attributes:
         unit: the unit's name.
-        test: test NLL, in the unit of the board (nats a frame; nats a step for speech).
+        test: test NLL, in the unit of the board (nats a frame; nats a step for speech; nats a word).
         train: training NLL; None where the source gives none.
         hidden: hidden size; None where unknown.
         recurrent: parameters of the recurrent layer; None where unknown.
@@ -77,6 +78,31 @@ def _tcn(unit: str, test: float, total: str) -> Published:
     return Published(unit, test, None, None, None, source, link, convention, "read")
 
 
+def _zaremba(size: str, hidden: int, test: float) -> Published:
+    source, link = "Zaremba et al. 2014", "https://arxiv.org/abs/1409.2329"
+    convention = f"{size} network, 2 x {hidden}, the last epoch's weights; perplexity {test}"
+    return Published("LSTM", _nats(test), None, hidden, None, source, link, convention, "recalled")
+
+
+def _levy(size: str, hidden: int, tests: dict[str, float]) -> list[Published]:
+    """Of one run, but the LSTM's, whose mean is of five seeds."""
+    source, link = "Levy et al. 2018", "https://arxiv.org/abs/1805.03716"
+    convention = f"{size} network, 2 x {hidden}, with Zaremba's settings for all; from a perplexity"
+    return [
+        Published(unit, _nats(test), None, hidden, None, source, link, convention, "read")
+        for unit, test in tests.items()
+    ]
+
+
+def _mikolov(unit: str, test: float) -> Published:
+    source, link = "Mikolov and Zweig 2012", "https://doi.org/10.1109/SLT.2012.6424228"
+    return Published(unit, _nats(test), None, None, None, source, link, f"perplexity {test}", "recalled")
+
+
+def _nats(perplexity: float) -> float:
+    return round(math.log(perplexity), 6)
+
+
 UBISOFT_A = _speech("A", (6.29, 6.44), (2.31, 3.59), (1.44, 2.70))
 UBISOFT_B = _speech("B", (7.61, 7.62), (0.38, 0.88), (0.80, 1.26))
 
@@ -92,6 +118,15 @@ PUBLISHED: dict[str, list[Published]] = {
     ],
     "musedata": _music(105, (5.64, 6.23), (5.06, 5.99), (5.18, 6.23)),
     "piano_midi": _music(108, (5.64, 9.03), (4.93, 8.82), (6.49, 9.03)),
+    "ptb": [
+        _zaremba("small", 200, 114.5),
+        _zaremba("medium", 650, 82.7),
+        _zaremba("large", 1500, 78.4),
+        *_levy("medium", 650, {"LevyLSTM": 83.9, "NoSRNN": 80.5, "NoSRNNOut": 81.6, "NoGates": 140.9}),
+        *_levy("large", 1500, {"LevyLSTM": 78.8, "NoSRNN": 76.0, "NoSRNNOut": 78.5, "NoGates": 126.1}),
+        _mikolov("5-gram, Kneser-Ney", 141.2),
+        _mikolov("tanh", 124.7),
+    ],
     "fsdd_a": UBISOFT_A,
     "yesno_a": UBISOFT_A,
     "fsdd_b": UBISOFT_B,

@@ -59,6 +59,7 @@ class Row:
         reference: for a unit, the published result to hold it against; None where there is none.
         search: what a complete unit of this table has.
         rank: one more than the number of units that are better by more than chance; None for what is not ranked.
+        task: of the row's table.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class Row:
     reference: Published | None = None
     search: Search | None = None
     rank: int | None = None
+    task: TaskRecord | None = None
 
     @property
     def tag(self) -> str:

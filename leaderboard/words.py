@@ -29,10 +29,11 @@ ORDER = (
 def facts(table: Table) -> str:
     """One line about the data set."""
     task = table.task
-    return clean(
-        f"{task.input_size} inputs, {task.target_size} targets, {task.head}, NLL in {task.unit}, "
-        f"data digest {task.digest[:12]}"
-    )
+    shape = f"{task.input_size} inputs, {task.target_size} targets"
+    if task.vocabulary:
+        shape = f"ids below {task.vocabulary:,} by an embedding, {task.target_size:,} classes"
+    carried = ", states carried from batch to batch" if task.carried else ""
+    return clean(f"{shape}, {task.head}{carried}, NLL in {task.unit}, data digest {task.digest[:12]}")
 
 
 def effort(table: Table) -> str:

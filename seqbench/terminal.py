@@ -18,7 +18,7 @@ def print_rows(value: Any, as_json: bool) -> None:
     rows = value if isinstance(value, list) else [{"": name, "value": text} for name, text in value.items()]
     names = [name.replace("_", " ") for name in rows[0]]
     texts = [[_shown(cell) for cell in row.values()] for row in rows]
-    numeric = [all(isinstance(row[name], int | float) for row in rows) for name in rows[0]]
+    numeric = [all(row[name] is None or isinstance(row[name], int | float) for row in rows) for name in rows[0]]
     _print_table(names, texts, numeric)
 
 

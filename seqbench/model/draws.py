@@ -1,4 +1,6 @@
-"""Normal numbers for weight noise: a function of (seed, purpose, step, place), alike on all devices but for rounding.
+"""Draws of training: each a function of (seed, purpose, step, place), alike on all devices but for rounding.
+
+Normal numbers, for weight noise.
 
 For place i of a row's first half, two words of 32 bits are hashed from i and the two words that the seed, purpose and
 step are hashed to; Box and Muller 1958 make two normal numbers of them, for place i and for place i of the second half:
@@ -7,6 +9,9 @@ step are hashed to; Box and Muller 1958 make two normal numbers of them, for pla
 
 There is no state to keep in a checkpoint, a row does not depend on the rows beside it, and no device waits for a host's
 generator.  On a CPU a compiled loop does it (kernels/cpu/loops.py), nine times as fast as torch's own `normal_`.
+
+What dropout keeps: for place i one word a is hashed in the same way, and i is kept where a < (1 - p) 2^32.
+
 R replicas, P parameters.
 """
 
@@ -46,6 +51,18 @@ def normal(count: int, words: list[tuple[int, int]], device: torch.device | None
     radius = torch.sqrt(-2 * torch.log(u.double()))
     angle = 2 * math.pi * (b.double() * 2.0**-32 - 0.125)
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :count].float()
+
+
+def kept(shape: torch.Size, p: float, seeds: list[int], purpose: str, step: int, device: torch.device) -> Tensor:
+    """[T, R, B, H] bool, True with probability 1 - p; replica k's from seed k, and from its place in [T, B, H] alone.
+
+    So a longer batch, as a replica may have in a group, begins with the draws of a shorter one.
+    """
+    T, R, B, H = shape
+    words = torch.tensor([draw_words(seed, purpose, step) for seed in seeds], device=device)[:, :, None]  # [R, 2, 1]
+    place = torch.arange(T * B * H, device=device)
+    a = _mixed(_mixed((place + words[:, 0]) & WORD) ^ words[:, 1])
+    return (a < round((1 - p) * 2**32)).view(R, T, B, H).transpose(0, 1)
 
 
 def _mixed(x: Tensor) -> Tensor:

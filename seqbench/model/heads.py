@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import torch
@@ -66,7 +67,7 @@ class Head(ABC):
 
     @abstractmethod
     def mean(self, out: Tensor) -> Tensor:
-        """The expected target, [T, R, B, K]."""
+        """The expected target, [T, R, B, K]; of a class, the likeliest, [T, R, B, 1]."""
 
     def weights(self, hidden: int) -> dict[str, Weight]:
         """V [H, outputs] and c [1, outputs]; weight noise is for the recurrent layers (Chung et al. 2014's code)."""
@@ -153,6 +154,56 @@ class GaussianMixture(Head):
         M, K = self.COMPONENTS, self.target_size
         logits, mean, log_sigma = out.split([M, M * K, M * K], -1)
         return logits, mean.unflatten(-1, (M, K)), log_sigma.unflatten(-1, (M, K))
+
+
+class Categorical(Head):
+    """One of K classes, from logits: ln sum_k exp(o_k) - o_y, over all classes; y [T, R or 1, B, 1] are ids."""
+
+    # Logits at a time where no gradient is asked for: they stay in a CPU's cache.
+    PIECE = 2**20
+    counts = ("guesses",)
+
+    @property
+    def outputs(self) -> int:
+        """One logit a class."""
+        return self.target_size
+
+    @property
+    def uniform(self) -> float:
+        """ln K: all classes alike."""
+        return math.log(self.target_size)
+
+    def nats(self, out: Tensor, y: Tensor) -> Tensor:
+        """[T, R, B]; in float32 or better whatever autocast says."""
+        with torch.autocast(out.device.type, enabled=False):
+            out = at_least_float32(out)
+            ids = y.long().expand(*out.shape[:3], 1).flatten()
+            return F.cross_entropy(out.flatten(0, 2), ids, reduction="none").view(out.shape[:3])
+
+    def nats_of(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
+    ) -> Tensor:
+        """[T, R, B]; for the whole of time at once only where gradients are wanted."""
+        if torch.is_grad_enabled():
+            return self.nats(project(h, w.V, w.c, compiled), y)
+        return torch.cat([self.nats(out, part) for out, part in self._pieces(h, w, y, compiled)])
+
+    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Whether the likeliest class is the right one; all steps count."""
+        right = torch.cat([out.argmax(-1) == part[..., 0] for out, part in self._pieces(h, w, y)])
+        return [(right, torch.ones_like(right))]
+
+    def _pieces(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, compiled: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and targets of some steps after the other."""
+        steps = max(1, self.PIECE // (h.shape[1] * h.shape[2] * self.outputs))
+        for part, targets in zip(h.split(steps), y.split(steps), strict=True):
+            yield project(part, w.V, w.c, compiled), targets
+
+    def mean(self, out: Tensor) -> Tensor:
+        """The likeliest class's id, [T, R, B, 1], as classes have no mean."""
+        return out.argmax(-1, keepdim=True)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

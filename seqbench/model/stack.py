@@ -5,6 +5,7 @@ T time, R replicas, B batch, I inputs, H hidden.  All layers have H hidden units
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch.nn.functional as F
@@ -44,6 +45,7 @@ def run_stack(
     layer_norm: bool = False,
     steps: Tensor | None = None,
     state: State | None = None,
+    up: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, State]:
     """Runs all layers over time.
 
@@ -57,6 +59,7 @@ def run_stack(
             and bias would only repeat what the matrix and bias that follow can do, so there are none.
         steps: [R or 1, B] int64, as in `run_layer`; None: all T.
         state: the first states of all layers, lowest first, each [R, B, H]; zeros if None.
+        up: what becomes of the h that layer 1, 2, ... hands up, as dropout; None: it is handed up as it is.
 
     Returns:
         What the head sees, [T, R, B, H], and the last states of all layers, lowest first.
@@ -70,4 +73,6 @@ def run_stack(
         states += last
         if layer_norm:
             x = F.layer_norm(x, x.shape[-1:])
+        if up:
+            x = up(x, layer + 1)
     return x, states

@@ -1,4 +1,4 @@
-"""Initial weights, and what training adds to them: weight noise and recurrent dropout.
+"""Initial weights, and what training does to them and to hidden states: weight noise, dropout of both kinds.
 
 Row k of every draw is a function of (seed k, purpose, step) alone, so there is nothing to keep in a checkpoint.
 R replicas; every weight is [R, ...], all of them together [R, P].
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from seqbench.cells import Weight
 from seqbench.cells.base import Draw
-from seqbench.model.draws import fill_normal
+from seqbench.model import draws
 from seqbench.task import draw_seed, generator
 
 
-def initial_weights(spec: dict[str, Weight], seeds: list[int], sd: float | None = None) -> dict[str, Tensor]:
-    """Each weight [R, ...], row k drawn on the CPU from seed k alone: as the unit has it, or all from N(0, sd^2)."""
+def initial_weights(spec: dict[str, Weight], seeds: list[int], every: Draw | None = None) -> dict[str, Tensor]:
+    """Each weight [R, ...], row k drawn on the CPU from seed k alone: as the unit has it, or all by one draw."""
     generators = [generator(seed, "init") for seed in seeds]
-    if sd is not None:
-        spec = {name: dataclasses.replace(weight, init=normal(sd)) for name, weight in spec.items()}
+    if every is not None:
+        spec = {name: dataclasses.replace(weight, init=every) for name, weight in spec.items()}
     return {name: torch.stack([_initial(weight, g) for g in generators]) for name, weight in spec.items()}
 
 
@@ -40,6 +40,23 @@ def _initial(weight: Weight, g: torch.Generator) -> Tensor:
     rows, columns = weight.shape
     blocks = [nn.init.orthogonal_(torch.empty(rows, rows), generator=g) for _ in range(columns // rows)]
     return torch.cat(blocks, 1)
+
+
+class UpwardDropout:
+    """What a layer hands up is 0 in each place with probability p, else divided by 1 - p (Zaremba et al. 2014).
+
+    Drawn for each time step, replica, sequence and unit by itself, from embedding, layers and to the head; what a layer
+    tells itself from one step to the next is left alone.
+    """
+
+    def __init__(self, p: float, seeds: list[int], step: int) -> None:
+        """Args: p: below 1; seeds: one a replica; step: the optimiser's."""
+        self.p, self.seeds, self.step = p, seeds, step
+
+    def __call__(self, h: Tensor, layer: int) -> Tensor:
+        """h [T, R, B, H] as it goes up from layer 1, 2, ..., or from the embedding, 0."""
+        kept = draws.kept(h.shape, self.p, self.seeds, f"up {layer}", self.step, h.device)
+        return torch.where(kept, h / (1 - self.p), 0.0)
 
 
 class Layout:
@@ -94,13 +111,13 @@ class Perturbation:
         """[R, P], 0 where no noise is added; overwritten by the next draw."""
         if self._draws.device != rows.device or len(self._draws) != len(rows):
             self._draws = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
-        fill_normal(self._draws, self.layout.noisy, seeds, "noise", step, compiled)
+        draws.fill_normal(self._draws, self.layout.noisy, seeds, "noise", step, compiled)
         return self._draws.to(rows.dtype)
 
     def _kept(self, rows: Tensor, seeds: list[int], step: int) -> Tensor:
         """[R, K] over the recurrent matrices' entries: 0, or 1 / (1 - dropout)."""
-        draws = torch.empty(len(rows), sum(self.recurrent.sizes), device=rows.device)
+        drawn = torch.empty(len(rows), sum(self.recurrent.sizes), device=rows.device)
         g = torch.Generator(rows.device)
-        for row, seed in zip(draws, seeds, strict=True):
+        for row, seed in zip(drawn, seeds, strict=True):
             row.bernoulli_(1 - self.dropout, generator=g.manual_seed(draw_seed(seed, "dropout", step)))
-        return draws.div_(1 - self.dropout)
+        return drawn.div_(1 - self.dropout)

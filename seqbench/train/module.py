@@ -21,13 +21,14 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from torch.optim.swa_utils import SWALR
 
 from seqbench.cells import Cell, State
+from seqbench.cells.base import between
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
 from seqbench.model.embedding import embed, embedding_weights
 from seqbench.model.heads import head_for
 from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
-from seqbench.model.weights import Layout, Perturbation, initial_weights
+from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.train.metrics import NLL
 from seqbench.train.optim import ChungRMSProp, PerReplica
@@ -75,7 +76,9 @@ class SequenceModel(L.LightningModule):
         layer_norm: bool = False,
         noise: float = 0.0,
         dropout: float = 0.0,
+        upward_dropout: float = 0.0,
         initial_sd: float | None = None,
+        initial_range: float | None = None,
         embedding: int | None = None,
         recurrence: RecurrenceName | None = None,
         optimizer: OptimizerCallable | None = None,
@@ -97,7 +100,10 @@ class SequenceModel(L.LightningModule):
                 training batch.
             dropout: probability of each recurrent weight to be left out of a training batch
                 (seqbench/model/weights.py).
+            upward_dropout: probability of each hidden unit to be left out at a time step of what a layer, or the
+                embedding, hands up (seqbench/model/weights.py).
             initial_sd: standard deviation of all first weights, normal around 0, in place of the unit's own.
+            initial_range: of all first weights, uniform between minus and plus this, in place of the unit's own.
             embedding: size of the embedding, where inputs are ids; by default the hidden size.
             recurrence: how it runs over time (loop, scan, numba, triton); by default the fastest way there is for the
                 unit, device and precision. Figures differ by rounding only. With loop nothing is compiled.
@@ -112,10 +118,16 @@ class SequenceModel(L.LightningModule):
         self.recurrence: Recurrence | None = None
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
-        sizes = {"noise": noise, "budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding}
-        if noise < 0 or budget < 1 or layers < 1 or min(hidden or 1, embedding or 1, initial_sd or 1) < 0:
+        sizes = {
+            "noise": noise, "budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding,
+            "initial_sd": initial_sd, "initial_range": initial_range,
+        }  # fmt: skip
+        given = (size for size in (hidden, embedding) if size is not None)
+        if min(budget, layers, *given) < 1 or min(noise, initial_sd or 0, initial_range or 0) < 0:
             told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise SeqbenchError(f"Sizes must be positive: {told}, initial_sd {initial_sd}")
+            raise SeqbenchError(f"Sizes must be positive: {told}")
+        if initial_sd is not None and initial_range is not None:
+            raise SeqbenchError("First weights are normal by initial_sd or uniform by initial_range: give one of them")
         if embedding and not task.vocabulary:
             raise SeqbenchError(f"The inputs of {task.name} are numbers, not ids: leave out --model.embedding")
         self.head = head_for(task)
@@ -133,9 +145,14 @@ class SequenceModel(L.LightningModule):
                 f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
                 f"matrices ({type(cell).__name__} has {len(recurrent)})"
             )
+        if not 0 <= upward_dropout < 1:
+            raise SeqbenchError(f"Upward dropout {upward_dropout} cannot be: give a probability below 1")
+        self.upward_dropout = upward_dropout
         self.layout = Layout(self.spec)
         self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
-        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, initial_sd)))
+        every = None if initial_range is None else between(-initial_range, initial_range)
+        every = every if initial_sd is None else normal(initial_sd)
+        self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, every)))
         self.alive: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
         self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
@@ -199,16 +216,24 @@ class SequenceModel(L.LightningModule):
 
         state: the first states, as they are returned; zeros if None.
         """
-        w = SimpleNamespace(**self.w)
-        h, states = self.hidden_states(x, w, state)
-        return project(h, w.V, w.c, self.decide().compiled), states
+        w, recurrence = SimpleNamespace(**self.w), self.decide()
+        h, states = self.hidden_states(x, w, recurrence, state)
+        return project(h, w.V, w.c, recurrence.compiled), states
 
     def hidden_states(
-        self, x: Tensor, w: SimpleNamespace, state: State | None = None, steps: Tensor | None = None
+        self,
+        x: Tensor,
+        w: SimpleNamespace,
+        recurrence: Recurrence,
+        state: State | None = None,
+        steps: Tensor | None = None,
+        up: UpwardDropout | None = None,
     ) -> tuple[Tensor, State]:
         """As `run_stack`, from a batch's x, which may be ids, and weights by name."""
-        x = embed(x, w.E) if self.task.vocabulary else x
-        return run_stack(self.cell, x, w, self.decide(), self.layers, self.layer_norm, steps, state)
+        if self.task.vocabulary:
+            x = embed(x, w.E)
+            x = up(x, 0) if up else x
+        return run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm, steps, state, up)
 
     def forget(self) -> None:
         """The next batch goes on where none ended, as in every epoch and every pass over a split."""
@@ -228,15 +253,26 @@ class SequenceModel(L.LightningModule):
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
         return SimpleNamespace(**self.perturb(self.rows, self.seeds, step, self.decide().compiled))
 
-    def sequence_nats(self, batch: Batch, w: SimpleNamespace | None = None) -> tuple[Tensor, Tensor]:
+    def upward(self, step: int) -> UpwardDropout | None:
+        """What a training batch leaves out of hidden states: a function of (seed, step, layer)."""
+        return UpwardDropout(self.upward_dropout, self.seeds, step) if self.upward_dropout else None
+
+    def sequence_nats(
+        self, batch: Batch, w: SimpleNamespace | None = None, up: UpwardDropout | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
-        h, states = self.hidden_states(batch.x, w, self._carried, batch.steps)
+        return self._summed(self._carried_on(batch, w, up), w, batch)
+
+    def _carried_on(self, batch: Batch, w: SimpleNamespace, up: UpwardDropout | None = None) -> Tensor:
+        """Hidden states [T, R, B, H], from those that the batch before ended with where batches go on."""
+        h, states = self.hidden_states(batch.x, w, self.decide(), self._carried, batch.steps, up)
         self.carry(states)
-        return self._summed(h, w, batch)
+        return h
 
     def _summed(self, h: Tensor, w: SimpleNamespace, batch: Batch) -> tuple[Tensor, Tensor]:
-        nats = self.head.nats_of(h, w, batch.y, batch.steps, self.decide().compiled).where(batch.mask, 0.0)
+        assert self.recurrence is not None  # by which the hidden states were made
+        nats = self.head.nats_of(h, w, batch.y, batch.steps, self.recurrence.compiled).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
         return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
 
@@ -273,7 +309,8 @@ class SequenceModel(L.LightningModule):
         one sequence a batch that of Chung et al. 2014's code.  With a mean over frames a rule whose constants have a
         scale, as ChungRMSProp's floor, becomes another one.
         """
-        nats, frames = self.sequence_nats(batch, self.noisy_weights(self.global_step))
+        step = self.global_step
+        nats, frames = self.sequence_nats(batch, self.noisy_weights(step), self.upward(step))
         self.train_nll.update(nats.detach(), frames)
         total = nats.sum(1)
         whole = torch.stack([total.detach(), frames.sum(1), (frames > 0).sum(1)])  # of all processes
@@ -348,8 +385,7 @@ class SequenceModel(L.LightningModule):
         counted: whether two more follow for each of the head's counts: how many guesses are right, of how many.
         """
         w = SimpleNamespace(**self.w)
-        h, states = self.hidden_states(batch.x, w, self._carried, batch.steps)
-        self.carry(states)
+        h = self._carried_on(batch, w)
         nats, frames = self._summed(h, w, batch)
         first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
         pairs = self.head.guesses(h, w, batch.y) if counted else []

@@ -124,12 +124,26 @@ def test_dropout_and_noise_are_drawn_apart():
 
 @pytest.mark.parametrize("unit", ["Tanh", "GRU", "LSTM", "FGR", "LRU", "SLSTM"])
 def test_replica_equals_solo_with_layers_norm_and_dropout(unit):
-    options = {"layers": 2, "layer_norm": True, "dropout": 0.3}
+    options = {"layers": 2, "layer_norm": True, "dropout": 0.3, "upward_dropout": 0.2}
     group = train(unit, SEEDS, RATES, **options)
     for k, (seed, rate) in enumerate(zip(SEEDS, RATES, strict=True)):
         solo = train(unit, [seed], [rate], **options)
         for name, weight in solo.w.items():
             torch.testing.assert_close(group.w[name][k], weight[0], rtol=0, atol=1e-9)
+
+
+def test_upward_dropout_leaves_what_a_layer_tells_itself_alone():
+    """Zaremba et al. 2014: of what goes up alone; the rest is scaled, so that its mean is what it was."""
+    model, x = model_of(layers=2, upward_dropout=0.25), torch.randn(9, 1, 40, 88)
+    w, recurrence = SimpleNamespace(**model.w), model.decide()
+    dry, states = model.hidden_states(x, w, recurrence)
+    wet, dropped = model.hidden_states(x, w, recurrence, up=model.upward(3))
+    torch.testing.assert_close(dropped[0], states[0], rtol=0, atol=0)
+    assert not torch.allclose(dropped[1], states[1])
+    assert (wet == 0).double().mean() == pytest.approx(0.25, abs=0.02)
+    alone, _ = model.hidden_states(x, w, recurrence, up=lambda h, layer: h if layer == 2 else model.upward(3)(h, layer))
+    torch.testing.assert_close(wet[wet != 0] * 0.75, alone[wet != 0])
+    assert dry.shape == wet.shape
 
 
 def test_dropout_changes_training_and_not_evaluation():

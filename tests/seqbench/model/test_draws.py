@@ -1,11 +1,11 @@
-"""Weight noise: normal, a function of seed, purpose, step and place, and compiled the same as written in torch."""
+"""Draws of training: normal or a share, a function of seed, purpose, step and place; compiled the same as in torch."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from seqbench.model.draws import fill_normal, normal
+from seqbench.model.draws import fill_normal, kept, normal
 from seqbench.task import draw_words
 
 
@@ -64,3 +64,25 @@ def test_rows_steps_purposes_and_neighbours_are_independent():
 
 def test_a_row_does_not_depend_on_the_rows_beside_it():
     assert torch.equal(filled([3, 8, 5], 777)[1], filled([8], 777)[0])
+
+
+def dropped(shape: tuple[int, ...], p: float, seeds: list[int], layer: int = 1, step: int = 0) -> torch.Tensor:
+    """1 where something is left out."""
+    return (~kept(torch.Size(shape), p, seeds, f"up {layer}", step, torch.device("cpu"))).double()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.65])
+def test_dropout_leaves_out_its_share_of_every_unit_and_step(p):
+    out = dropped((40, 3, 20, 100), p, [0, 1, 2])
+    assert out.mean() == pytest.approx(p, abs=4e-3)
+    for axes, n in (((0, 1, 2), 2400), ((1, 2, 3), 6000), ((0, 2, 3), 80_000)):
+        assert (out.mean(axes) - p).abs().max() < 5 * (p * (1 - p) / n) ** 0.5
+    others = [dropped((40, 1, 20, 100), p, [0], layer, step).flatten() for layer, step in ((2, 0), (1, 1))]
+    rows = torch.stack([*out.transpose(0, 1).flatten(1), *others])
+    correlation = np.corrcoef(rows.numpy()) - np.eye(5)
+    assert np.abs(correlation).max() < 0.02
+
+
+def test_dropout_of_a_longer_batch_begins_with_that_of_a_shorter_one():
+    """So that a replica has what it would have alone, whatever the longest sequence beside it."""
+    assert torch.equal(dropped((30, 2, 4, 7), 0.5, [3, 8])[:12, 1:], dropped((12, 1, 4, 7), 0.5, [8]))

@@ -1,4 +1,4 @@
-"""The Gaussian mixture against torch.distributions, its scale, and its figures where numbers are extreme."""
+"""The mixture and the classes against torch.distributions, their scale, and their figures where numbers are extreme."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from seqbench.model import heads
 from seqbench.model.heads import GaussianMixture, head_for
 from seqbench.task import Task
 
@@ -159,3 +160,66 @@ def test_the_variance_floor_bounds_the_density(head, way):
     out = torch.cat([torch.zeros(M * (K + 1)), torch.full((M * K,), -1e3)]).view(1, 1, 1, -1)
     nats = way(head, out, torch.zeros(1, 1, 1, K))
     assert nats.item() == pytest.approx(10 * (math.log(1e-5) + 0.5 * math.log(2 * math.pi)), rel=1e-6)
+
+
+WORDS = Task("made up", 1, 37, "Categorical", "nats/word", "", vocabulary=37, carried=True)
+
+
+def of_classes(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, SimpleNamespace, torch.Tensor]:
+    """h, V and c, y for 11 steps of 2 replicas."""
+    g = torch.Generator().manual_seed(0)
+    sizes = ((11, 2, 3, 5), (2, 5, 37), (2, 1, 37))
+    h, V, c = (torch.randn(*size, dtype=dtype, generator=g).requires_grad_() for size in sizes)
+    return h, SimpleNamespace(V=V, c=c), torch.randint(37, (11, 1, 3, 1), generator=g)
+
+
+@pytest.mark.parametrize(("dtype", "compiled", "close"), [(torch.float64, False, 1e-12), (torch.float32, True, 2e-5)])
+def test_classes_are_those_of_torch_distributions(dtype, compiled, close):
+    head = head_for(WORDS)
+    h, w, y = of_classes(dtype)
+    exact = [leaf.detach().double().requires_grad_() for leaf in (h, w.V, w.c)]
+    out = torch.einsum("trbh,rho->trbo", *exact[:2]) + exact[2]
+    expected = -Categorical(logits=out).log_prob(y[..., 0])
+    nats = head.nats_of(h, w, y, compiled=compiled)
+    ours, theirs = torch.autograd.grad(nats.sum(), (h, w.V, w.c)), torch.autograd.grad(expected.sum(), exact)
+    for a, b in zip([nats, *ours], [expected, *theirs], strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=close, atol=close)
+
+
+def test_classes_in_pieces_of_time_are_the_same(monkeypatch):
+    head = head_for(WORDS)
+    h, w, y = of_classes()
+    whole = head.nats_of(h, w, y)
+    monkeypatch.setattr(heads.Categorical, "PIECE", 3 * 2 * 3 * 37)
+    made = []
+    monkeypatch.setattr(heads, "project", lambda h, *rest, plain=heads.project: made.append(len(h)) or plain(h, *rest))
+    with torch.no_grad():
+        torch.testing.assert_close(head.nats_of(h, w, y), whole.detach(), rtol=1e-12, atol=1e-12)
+    assert made == [3, 3, 3, 2]
+    ((right, of),) = head.guesses(h, w, y)
+    guessed = (torch.einsum("trbh,rho->trbo", h, w.V) + w.c).argmax(-1)
+    assert torch.equal(right, guessed == y[..., 0])
+    assert of.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_classes_in_half_precision_and_under_autocast_are_summed_in_float32(dtype):
+    """A sum of 37 in bfloat16 would have an error of a tenth of a nat."""
+    head = head_for(WORDS)
+    out = torch.randn(11, 2, 3, 37, generator=torch.Generator().manual_seed(0)).to(dtype)
+    y = torch.randint(37, (11, 1, 3, 1), generator=torch.Generator().manual_seed(1))
+    expected = -Categorical(logits=out.double()).log_prob(y[..., 0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        nats = head.nats(out, y)
+    assert nats.dtype == torch.float32
+    torch.testing.assert_close(nats.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_at_the_extremes():
+    """Far from right costs as many nats as logits lie apart, and no more; a model that knows nothing costs ln K."""
+    head = head_for(WORDS)
+    out = torch.zeros(2, 1, 1, 37)
+    out[1, ..., 5] = 6e4
+    assert head.nats(out, torch.full((2, 1, 1, 1), 7)).flatten().tolist() == pytest.approx([math.log(37), 6e4])
+    assert head.uniform == pytest.approx(math.log(37))
+    assert head.mean(out[1:]).item() == 5

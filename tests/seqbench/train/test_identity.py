@@ -140,7 +140,8 @@ EMPTY = {
         ["--run.patience", "5"], ["--run.protocol", "mine"],
         ["--model.seed", "1"], ["--model.rate", "0.1"], ["--model.noise", "0"], ["--model.budget", "10000"],
         ["--model.count", "total"], ["--model.hidden", "48"], ["--model.layers", "2"], ["--model.layer_norm", "true"],
-        ["--model.dropout", "0.1"], ["--model.initial_sd", "0.1"], ["--model.schedule", "null"],
+        ["--model.dropout", "0.1"], ["--model.upward_dropout", "0.1"], ["--model.initial_sd", "0.1"],
+        ["--model.initial_range", "0.1"], ["--model.schedule", "null"],
         ["--model.optimizer", "ChungRMSProp", "--model.optimizer.floor", "0.001"],
         ["--model.optimizer", "torch.optim.Adam"], ["--model.cell.bias", "false"],
         ["--data.batch_size", "2"], ["--data.order", "bucketed"],
@@ -183,8 +184,8 @@ def test_a_changed_default_would_rename_every_run():
     """So none may change: a new behaviour needs a new option."""
     assert defaults(SequenceModel) == {
         "seed": 0, "rate": 3e-4, "budget": 20_000, "count": "recurrent", "hidden": None, "layers": 1,
-        "layer_norm": False, "noise": 0.0, "dropout": 0.0, "initial_sd": None, "embedding": None,
-        "recurrence": None, "optimizer": None, "schedule": None,
+        "layer_norm": False, "noise": 0.0, "dropout": 0.0, "upward_dropout": 0.0, "initial_sd": None,
+        "initial_range": None, "embedding": None, "recurrence": None, "optimizer": None, "schedule": None,
     }  # fmt: skip
     assert defaults(ChungRMSProp) == {"lr": 1.0, "rho": 0.95, "floor": 0.01, "momentum": 0.9, "norm": 1.0}
     assert defaults(find("LSTM")) == {"bias": True, "peepholes": True}

@@ -1,0 +1,175 @@
+"""Text as streams: what is scored, in which order, floors by hand, and folders of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import requests
+import torch
+
+from seqbench.datamodules import penn
+from seqbench.datamodules.penn import FOLDER, PennTreebank
+from seqbench.datamodules.text import Streams, by_frequency, words
+from seqbench.datamodules.text_folder import TextFolder
+from seqbench.task import SeqbenchError
+
+
+def test_the_penn_treebank_is_the_published_one(canonical):
+    """82,429 words scored, as Zaremba et al.'s code does; floors counted apart: unigram 639.3, Kneser-Ney 186.5."""
+    data = canonical("ptb")
+    assert {split: len(streams.ids) for split, streams in data.splits.items()} == {
+        "train": 929_589, "valid": 73_760, "test": 82_430,
+    }  # fmt: skip
+    assert int(data.splits["test"].lengths.sum()) == 82_429
+    assert {split: len(streams.lengths) for split, streams in data.splits.items()} == data.counts
+    assert len(data.train_dataloader()) == 2323
+    assert set(data.splits["train"].ids.tolist()) == set(range(10_000))
+    perplexity = {name: math.exp(score.nll) for name, score in data.floors().items()}
+    assert perplexity == {"unigram": pytest.approx(639.3, abs=0.05), "bigram": pytest.approx(186.5, abs=0.05)}
+
+
+def test_its_characters_are_the_published_ones(canonical):
+    """The git blob of ptb.char.test.txt, which others publish with "_" for a blank and a blank after each character."""
+    data = canonical("ptb_chars")
+    assert {split: len(streams.ids) for split, streams in data.splits.items()} == {
+        "train": 5_017_482, "valid": 393_042, "test": 442_423,
+    }  # fmt: skip
+    assert {split: len(streams.lengths) for split, streams in data.splits.items()} == data.counts
+    known = by_frequency(data.split_up(penn._text("train")))
+    text = "".join(known[n] for n in data.splits["test"].ids.tolist()).replace(" ", "_")
+    content = "".join(f"{c} " for c in text).encode()
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    assert blob == "4e866a8573cdd7d0ce6af45c034055adecc3bbd4"
+
+
+@pytest.mark.parametrize(("tokens", "streams", "steps"), [(101, 1, 10), (101, 4, 6), (100, 4, 6), (7, 1, 10)])
+@pytest.mark.parametrize("rest", [True, False])
+def test_windows_go_on_where_the_one_before_ended(tokens, streams, steps, rest):
+    ids = torch.arange(tokens)
+    cut = Streams.cut(ids, streams, steps, rest)
+    batches = [cut.gather(index) for index in torch.arange(len(cut.lengths)).view(-1, 1, streams)]
+    for s in range(streams):
+        read = [batch.x[batch.mask[:, 0, s], 0, s, 0] for batch in batches]
+        told = [batch.y[batch.mask[:, 0, s], 0, s, 0] for batch in batches]
+        scored = tokens // streams - 1 if rest else (tokens // streams - 1) // steps * steps
+        first = s * (tokens // streams)
+        assert torch.cat([*read, ids[:0]]).tolist() == list(range(first, first + scored))
+        assert torch.cat([*told, ids[:0]]).tolist() == list(range(first + 1, first + scored + 1))
+
+
+def test_an_empty_slot_has_nothing_scored():
+    cut = Streams.cut(torch.arange(41), 2, 5, rest=False)
+    batch = cut.gather(torch.tensor([[3, -1]]))
+    assert batch.mask[:, 0].sum(0).tolist() == [5, 0]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two texts of a hundred lines, of which the second has a word that the first has not."""
+    g = torch.Generator().manual_seed(0)
+    lines = [" ".join("abcdefg"[i] * 2 for i in torch.randint(7, (6,), generator=g)) for _ in range(200)]
+    lines[190] += " new"
+    root = tmp_path / "texts"
+    (root / "later").mkdir(parents=True)
+    (root / "first.txt").write_text("\n".join(lines[:100]))
+    (root / "later" / "second.txt").write_text("\n".join([*lines[100:], "", ""]))
+    (root / ".hidden.txt").write_text("no")
+    return root
+
+
+def test_a_folder_of_texts(folder):
+    data = TextFolder(4, window=5, root=str(folder))
+    data.setup()
+    assert {split: len(s.ids) for split, s in data.splits.items()} == {"train": 160 * 7, "valid": 140, "test": 141}
+    assert data.vocabulary == 9  # seven words, <eos> and <unk>
+    assert (data.splits["test"].ids == 8).sum() == 1
+    assert not (data.splits["train"].ids == 8).any()
+    assert all(math.isfinite(score.nll) for score in data.floors().values())
+    characters = TextFolder(4, window=5, root=str(folder), level="characters")
+    characters.setup()
+    assert characters.task.unit == "nats/character"
+    assert (characters.splits["test"].ids == characters.vocabulary - 1).sum() == 3  # n, e, w
+    few = TextFolder(4, window=5, root=str(folder), most=4)
+    few.setup()
+    assert few.vocabulary == 4
+    assert (few.splits["train"].ids == 3).any()
+
+
+def test_a_folder_is_known_by_what_it_holds(folder):
+    digest = TextFolder(root=str(folder)).task.digest
+    moved = folder.rename(folder.parent / "elsewhere")
+    assert TextFolder(root=str(moved)).task.digest == digest
+    assert TextFolder(root=str(moved), most=5).task.digest != digest
+    assert TextFolder(root=str(moved), level="characters").task.digest != digest
+    (moved / "first.txt").write_text("other words")
+    assert TextFolder(root=str(moved)).task.digest != digest
+
+
+def test_the_bigram_is_a_distribution_and_that_of_the_equation(folder):
+    """Interpolated Kneser-Ney, by dictionaries."""
+    data = TextFolder(4, window=5, root=str(folder))
+    data.setup()
+    train, test = data.splits["train"].ids.tolist(), data.splits["test"].ids.tolist()
+    pairs, V = Counter(pairwise(train)), data.vocabulary
+    before = {w: max(1, len({u for u, v in pairs if v == w})) for w in range(V)}
+
+    def p(u: int, w: int) -> float:
+        count = sum(n for (a, _), n in pairs.items() if a == u)
+        low = before[w] / sum(before.values())
+        kinds = len({b for a, b in pairs if a == u})
+        return max(pairs[u, w] - 0.75, 0) / count + 0.75 * kinds / count * low if count else low
+
+    for u in range(V):
+        assert sum(p(u, w) for w in range(V)) == pytest.approx(1)
+    nats = -math.fsum(math.log(p(u, w)) for u, w in pairwise(test)) / (len(test) - 1)
+    assert data.floors()["bigram"].nll == pytest.approx(nats, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "told"),
+    [
+        (lambda root: None, {"root": "nowhere"}, "give your texts as --data.root DIR"),
+        (lambda root: [path.unlink() for path in root.rglob("*.txt")], {}, "has no .txt files"),
+        (lambda root: (root / "bad.txt").write_bytes(b"\xff\xfe"), {}, "bad.txt is no text in UTF-8"),
+        (lambda root: None, {"batch_size": 500}, "smaller --data.batch_size"),
+        (lambda root: None, {"level": "letters"}, "give words or characters"),
+        (lambda root: None, {"window": 0}, "window is 0"),
+    ],
+)
+def test_what_is_refused(folder, make, options, told):
+    make(folder)
+    with pytest.raises(SeqbenchError, match=told):
+        TextFolder(**{"root": str(folder)} | options).setup()
+
+
+def test_without_files_and_without_internet_one_line_tells_all(alone, monkeypatch):
+    def nobody(*_, **__):
+        raise requests.ConnectionError
+
+    monkeypatch.setattr("requests.get", nobody)
+    monkeypatch.setattr("requests.Session.request", nobody)
+    with pytest.raises(SeqbenchError) as caught:
+        PennTreebank().prepare_data()
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in (f"{FOLDER}/ptb.train.txt", "SEQBENCH_MIRROR", "text/ptb/ptb.train.txt", "LDC99T42"):
+        assert part in line
+
+
+@pytest.mark.parametrize("content", [lzma.compress(b"another text"), b"no archive"])
+def test_a_packed_file_is_held_against_what_was_pinned(alone, content):
+    path = alone / "text/ptb/ptb.train.txt.xz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(SeqbenchError, match=r"ptb\.train\.txt.*replace or delete it"):
+        PennTreebank().prepare_data()
+
+
+def test_words():
+    assert words(" a b \n c\n") == ["a", "b", "<eos>", "c", "<eos>"]
