@@ -92,6 +92,7 @@ class TaskRecord:
     next_frame: bool
     vocabulary: int = 0  # inputs are ids below it; 0: numbers
     carried: bool = False  # states go on from batch to batch
+    solved: float = 0.0  # share of right guesses on test that makes it solved; 0: it is scored alone
 
 
 @dataclass(frozen=True)

@@ -46,17 +46,20 @@ class Task:
             inputs are numbers.
         carried: True where each batch goes on where the one before it ended, slot by slot: states are carried over,
             but begin at zero in every epoch and every pass over a split.
+        solved: The share of the head's guesses on the test split that makes the task solved; 0: it is scored alone. A
+            replica is done once all guesses on the validation split are right.
     """
 
     name: str
     input_size: int
     target_size: int
-    head: Literal["Bernoulli", "GaussianMixture", "Categorical"]
+    head: Literal["Bernoulli", "GaussianMixture", "Categorical", "Grammar", "Gaussian"]
     unit: str
     digest: str
     next_frame: bool = False
     vocabulary: int = 0
     carried: bool = False
+    solved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ class Batch:
         y: [T, R, B, K] targets.
         mask: [T, R, B] bool, True where the frame is scored.
         index: [R, B] int64, which sequence of its split; -1 an empty slot.
-        steps: [R, B] int64, always on the CPU: how many frames of each sequence are scored, where those are its first
-            ones; what need not be computed follows from it. None: unknown.
+        steps: [R, B] int64, always on the CPU: after so many frames of each sequence none is scored; what need not be
+            computed follows from it. None: unknown.
     """
 
     x: Tensor

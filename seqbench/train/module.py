@@ -30,7 +30,7 @@ from seqbench.model.heads import head_for
 from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
 from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
 from seqbench.task import Batch, SeqbenchError, Task
-from seqbench.train.metrics import NLL
+from seqbench.train.metrics import NLL, Wrong
 from seqbench.train.optim import ChungRMSProp, PerReplica
 
 
@@ -155,7 +155,7 @@ class SequenceModel(L.LightningModule):
         self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, every)))
         self.alive: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
-        self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
+        self.train_nll, self.valid_nll, self.valid_wrong = NLL(self.R), NLL(self.R), Wrong(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
         self._carried: State | None = None
         self._stop_asked = False
@@ -206,6 +206,7 @@ class SequenceModel(L.LightningModule):
         self.rows.data = rows.to(self.device).clone()
         self.alive = alive.to(self.device)
         self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
+        self.valid_wrong = Wrong(self.R).to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A group that had been compacted is loaded as small as it was saved."""
@@ -371,9 +372,15 @@ class SequenceModel(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.forget()
         self.valid_nll.reset()
+        self.valid_wrong.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.valid_nll.update(*self.sequence_nats(batch))
+        if not self.task.solved:
+            self.valid_nll.update(*self.sequence_nats(batch))
+            return
+        nats, frames, _, right, of = self.score(batch, counted=True)
+        self.valid_nll.update(nats, frames)
+        self.valid_wrong.update(right, of)
 
     def on_test_epoch_start(self) -> None:
         self.forget()
