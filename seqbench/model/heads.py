@@ -274,4 +274,6 @@ def head_for(task: Task) -> Head:
     return HEADS[task.head](task)
 
 
-HEADS: dict[str, type[Head]] = {kind.__name__: kind for kind in (Bernoulli, GaussianMixture, Categorical, Grammar, Gaussian)}
+HEADS: dict[str, type[Head]] = {
+    kind.__name__: kind for kind in (Bernoulli, GaussianMixture, Categorical, Grammar, Gaussian)
+}
