@@ -89,7 +89,7 @@ def _boxes(tree: Any, variables: int) -> Boxes:
 
 
 def shares(trees: list[Boxes]) -> dict[tuple[int, ...], Array]:
-    """Of each variable and each pair, what it explains of each tree's variance beyond its parts: [trees], in percent."""
+    """What each variable and each pair explains of each tree's variance, beyond its parts: [trees], in percent."""
     D = trees[0].low.shape[1]
     trees = [tree for tree in trees if tree.whole > 0]
     found: dict[tuple[int, ...], Array] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +66,7 @@ class Group:
     rates: list[float]
     run_ids: list[str]
     name: str
-    flags: list[str]
+    flags: list[str] = field(default_factory=list)
 
     def checkpoint(self, out: Path) -> Path:
         """What the group goes on from, once it is there."""
@@ -92,7 +93,7 @@ class Shard:
 
 
 def fit_command(
-    design: Design, out: Path, unit: str, seeds: list[int], rates: list[float], flags: list[str]
+    design: Design, out: Path, unit: str, seeds: list[int], rates: list[float], flags: Sequence[str] = ()
 ) -> list[str]:
     """Arguments for `seqbench fit` that train these replicas together."""
     replicas = ["--model.seed", json.dumps(seeds), "--model.rate", json.dumps(rates)]

@@ -1,4 +1,4 @@
-"""Pictures of `seqbench importance`: marginal curves and the map of rate and size (Greff et al. 2015, figures 3 and 4)."""
+"""Pictures of `seqbench importance`: marginal curves, and a map of rate and size (Greff et al. 2015, figures 3, 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`seqbench solved`: how many runs solved their task, and after how many sequences, as the papers count; imports no torch.
+"""`seqbench solved`: how many runs solved their task, and after how many sequences, as papers count.
 
 A run has solved its task where enough of its guesses on the test split are right (`Task.solved`). It stops once all on
 the validation split are, so its sequences are those that it was trained on until then.

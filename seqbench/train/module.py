@@ -123,8 +123,8 @@ class SequenceModel(L.LightningModule):
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
         sizes = {
-            "noise": noise, "input_noise": input_noise, "budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding,
-            "initial_sd": initial_sd, "initial_range": initial_range,
+            "noise": noise, "input_noise": input_noise, "budget": budget, "layers": layers, "hidden": hidden,
+            "embedding": embedding, "initial_sd": initial_sd, "initial_range": initial_range,
         }  # fmt: skip
         given = (size for size in (hidden, embedding) if size is not None)
         if min(budget, layers, *given) < 1 or min(noise, input_noise, initial_sd or 0, initial_range or 0) < 0:
