@@ -66,8 +66,8 @@ class TwoSequences(Lags):
 
     noise none (2a): x or y, then a_1, ..., a_{p-1}, always the same; after them the answer, x or y.
     noise symbols (2b): as 2a, but each a is drawn from all p - 1.
-    noise lags (2c): b, then x or y, then p drawn from p distractors, then with probability 0.9 another one at a time, else
-    e, after which comes the answer.
+    noise lags (2c): b, then x or y, then p drawn from p distractors, then each time with probability 0.9 another one,
+    else e, after which comes the answer.
 
     The answer alone is scored (in the papers 2a and 2b predict the symbols between, too). Half of the sequences of each
     split begin with x; in 2a there are but two different ones.

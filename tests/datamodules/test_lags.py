@@ -23,7 +23,7 @@ EMBEDDED = f"B(?:T{INNER}T|P{INNER}P)E"
 # As an automaton: a node's arcs, the two copies of the inner grammar told apart by a letter.
 ARCS = {("b", "B"): "w", ("w", "T"): "t0", ("w", "P"): "p0", ("e", "E"): "b"}
 for copy, last in (("t", "T"), ("p", "P")):
-    arcs = "0B1 1T2 1P3 2S2 2X4 3T3 3V5 4X3 4S6 5P4 5V6 6E7".split()
+    arcs = ["0B1", "1T2", "1P3", "2S2", "2X4", "3T3", "3V5", "4X3", "4S6", "5P4", "5V6", "6E7"]
     ARCS |= {(copy + arc[0], arc[1]): copy + arc[2] for arc in arcs} | {(copy + "7", last): "e"}
 
 
