@@ -280,7 +280,10 @@ def _status_row(row: dict[str, Any], counts: str) -> dict[str, Any]:
 def _solved(options: argparse.Namespace) -> None:
     from seqbench.search.solved import rows
 
-    print_rows(rows(options.dir), options.json)
+    told = rows(options.dir)
+    if not options.json:
+        told = [{name: "-" if value is None else value for name, value in row.items()} for row in told]
+    print_rows(told, options.json)
 
 
 def _importance(options: argparse.Namespace) -> None:
