@@ -56,7 +56,9 @@ def scores(record: Record) -> Iterator[Problem]:
             yield split, "is missing, though the run finished" if record.status == "finished" else "is missing"
         if score is not None and (score.nll_first is not None) != record.task.next_frame:
             yield f"{split}.nll_first", "must be there where the task predicts the next frame, and only there"
-    if record.valid is not None and (record.best_valid is None or abs(record.valid.nll - record.best_valid) > ROUNDED):
+    # A sequence's nats are rounded to 1e-4, which shows where few of its steps are scored.
+    rounded = 1e-4 if record.task.solved else ROUNDED
+    if record.valid is not None and (record.best_valid is None or abs(record.valid.nll - record.best_valid) > rounded):
         yield "valid.nll", f"{record.valid.nll}, but best_valid, of the same weights, is {record.best_valid}"
     test = record.test
     if test is None:
@@ -93,7 +95,9 @@ def curve(record: Record) -> Iterator[Problem]:
         valid = told.valid[:-1] if record.status == "diverged" else told.valid
         there = dict(zip(told.epoch, valid, strict=False)).get(record.best_epoch)
         least = min((v for v in valid if v is not None), default=math.inf)
-        if there is None or there > least + ROUNDED:
+        # A replica that solves its task keeps the weights with which it did.
+        last = record.task.solved > 0 and record.best_epoch == told.epoch[-1]
+        if there is None or (there > least + ROUNDED and not last):
             yield "best_epoch", f"{record.best_epoch} has validation NLL {there}, but curve.valid falls to {least}"
         elif abs(there - record.best_valid) > ROUNDED:
             yield "best_valid", f"{record.best_valid}, but curve.valid has {there} at the best epoch"
@@ -116,6 +120,8 @@ def end(record: Record) -> Iterator[Problem]:
     after = done - 1 - record.best_epoch
     if done > longest:
         yield "curve", f"has {done} epochs, config.trainer.max_epochs is {longest}"
+    elif record.task.solved and not after:
+        return
     elif done <= longest - every and (patience is None or not patience <= after < patience + every):
         yield "curve", f"ends after {done} of {longest} epochs, {after} after the best, with a patience of {patience}"
 
@@ -150,6 +156,8 @@ def plausible(record: Record) -> Iterator[Problem]:
         yield "floors", "are missing, though the run was tested"
         return
     nll = record.test.nll
+    if record.task.solved:
+        return  # made up, and certain for who knows the rule
     if record.task.head == "GaussianMixture":
         if record.scale is None or record.scale <= 0:
             yield "scale", f"{record.scale}: samples of speech have one, in steps of 16 bits"

@@ -111,6 +111,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _sweep_options(commands)
 
+    solved = _command(
+        commands, "solved", _solved, "long lags: how many runs solved their task, after how many sequences"
+    )
+    solved.add_argument("dir", type=Path, metavar="DIR", help="a folder of runs")
+
+    importance = _command(
+        commands, "importance", _importance, "which hyper-parameter matters: functional ANOVA of trials"
+    )
+    importance.add_argument("dir", type=Path, metavar="DIR", help="a sweep with --trials")
+    importance.add_argument("--into", type=Path, metavar="FILE", help="draw marginals and maps into FILE.svg")
+
     extract = _command(commands, "extract", _extract, "a solo checkpoint of one replica of a group's")
     extract.add_argument("checkpoint", type=Path)
     extract.add_argument("--replica", type=int, required=True, metavar="K", help="counted from 0, as the group began")
@@ -168,6 +179,10 @@ def _sweep_options(commands: Any) -> None:
     )  # fmt: skip
     sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
     sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
+    sweep.add_argument(
+        "--trials", type=_positive, metavar="N",
+        help="instead a random search of N trials a unit: hidden size, rate, momentum and input noise (Greff et al.)",
+    )  # fmt: skip
     sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
     sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
     sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
@@ -300,6 +315,26 @@ def _status_row(row: dict[str, Any], counts: str) -> dict[str, Any]:
         "best valid": "-" if row["best"] is None else row["best"],
         "left": "-" if left is None else str(datetime.timedelta(seconds=left)),
     }
+
+
+def _solved(options: argparse.Namespace) -> None:
+    from seqbench.search.solved import rows
+
+    told = rows(options.dir)
+    if not options.json:
+        told = [{name: "-" if value is None else value for name, value in row.items()} for row in told]
+    print_rows(told, options.json)
+
+
+def _importance(options: argparse.Namespace) -> None:
+    from seqbench.search.importance import effects, measured
+
+    found = measured(options.dir)
+    if options.into:
+        from seqbench.search.marginals import draw
+
+        draw(found, options.into)
+    print_rows([dataclasses.asdict(one) for one in found] if options.json else effects(found), options.json)
 
 
 def _extract(options: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from seqbench.task import Score, SeqbenchError
 
 SCHEMA = 3
 LARGEST_FILE = 2**23  # bytes; 10,000 epochs make 600,000
+BATCH = 16  # sequences of a batch, where a configuration says nothing: the default of SequenceData
 # stopped: it ended before its protocol's end and may go on from its checkpoint.
 Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
 
@@ -93,6 +94,7 @@ class TaskRecord:
     vocabulary: int = 0  # inputs are ids below it; 0: numbers
     carried: bool = False  # states go on from batch to batch
     score: str = ""  # the count that units are ranked by; "": nats
+    solved: float = 0.0  # share of right guesses on test that makes it solved; 0: it is scored alone
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,19 @@ def counts(record: Record) -> bool:
     With early stopping, what a run does after its best epoch is no matter; that it diverged there is told (`marks`).
     """
     return came_to_its_end(record) and record.test is not None
+
+
+def solved(record: Record) -> bool:
+    """Whether a run has solved its task: enough of the guesses on the test split are right."""
+    if not record.task.solved or not counts(record) or record.test is None or not record.test.counts:
+        return False
+    return next(iter(record.test.counts.values())).share >= 100 * record.task.solved
+
+
+def sequences(record: Record) -> int | None:
+    """Sequences that a run was trained on, by the end of its best epoch; None where it has none."""
+    batch = (record.config["data"].get("init_args") or {}).get("batch_size", BATCH)
+    return None if record.best_epoch is None else record.curve.steps * (record.best_epoch + 1) * int(batch)
 
 
 def rates_tried(runs: Iterable[Record]) -> frozenset[float]:

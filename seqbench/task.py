@@ -48,18 +48,21 @@ class Task:
             but begin at zero in every epoch and every pass over a split.
         score: What units are ranked by: one of the head's counts, by its name, of which a larger share is better; "":
             nats, of which fewer are.
+        solved: The share of the head's guesses on the test split that makes the task solved; 0: it is scored alone. A
+            replica is done once all guesses on the validation split are right.
     """
 
     name: str
     input_size: int
     target_size: int
-    head: Literal["Bernoulli", "GaussianMixture", "Categorical"]
+    head: Literal["Bernoulli", "GaussianMixture", "Categorical", "Grammar", "Gaussian"]
     unit: str
     digest: str
     next_frame: bool = False
     vocabulary: int = 0
     carried: bool = False
     score: str = ""
+    solved: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Batch:
         y: [T, R, B, K] targets.
         mask: [T, R, B] bool, True where the frame is scored.
         index: [R, B] int64, which sequence of its split; -1 an empty slot.
-        steps: [R, B] int64, always on the CPU: how many frames of each sequence are scored, where those are its first
-            ones; what need not be computed follows from it. None: unknown.
+        steps: [R, B] int64, always on the CPU: after so many frames of each sequence none is scored; what need not be
+            computed follows from it. None: unknown.
     """
 
     x: Tensor

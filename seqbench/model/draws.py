@@ -43,6 +43,19 @@ def fill_normal(rows: Tensor, count: int, seeds: list[int], purpose: str, step: 
         rows[:, :count] = normal(count, words, rows.device)
 
 
+def noisy(x: Tensor, sd: float, lengths: list[int], seeds: list[int], step: int, compiled: bool) -> Tensor:
+    """x [T, R, B, I] with N(0, sd^2) added to each replica's first steps, so many of each: to those after them nothing.
+
+    A replica's draws follow from its seed and its own length, whatever is beside it.
+    """
+    drawn = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+    for k, (length, seed) in enumerate(zip(lengths, seeds, strict=True)):
+        row = torch.empty(1, length * x[0, 0].numel(), dtype=torch.float32, device=x.device)
+        fill_normal(row, row.shape[1], [seed], "input noise", step, compiled)
+        drawn[:length, k] = row.view(length, *x.shape[2:])
+    return torch.add(x, drawn, alpha=sd)
+
+
 def normal(count: int, words: list[tuple[int, int]], device: torch.device | None = None) -> Tensor:
     """[R, count] float32, by the equations above, from two words of 32 bits for each replica."""
     half = (count + 1) // 2

@@ -13,6 +13,8 @@ from seqbench.task import SeqbenchError
 if TYPE_CHECKING:
     from seqbench.search.sweep import Engine
 
+TOGETHER = 10  # trials of a group, where nothing is asked for
+
 
 def share(text: str) -> float:
     """GPUs of a group, as Ray has it."""
@@ -40,6 +42,9 @@ def design(options: argparse.Namespace) -> Design:
         SeqbenchError: names the option that is wrong.
     """
     units = _units(options.cells)
+    if options.trials:
+        size = options.group_size or TOGETHER
+        return Design(options.rest, units, [], 0, ["trials"], size, options.trials, options.sweep_seed)
     stages = options.stages.split(",")
     if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")

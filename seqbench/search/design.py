@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from seqbench import record as rec
+from seqbench.search.trials import draw_trials
 from seqbench.task import SeqbenchError, generator
 
-Stage = Literal["search", "report"]
-STAGES: tuple[Stage, ...] = ("search", "report")
+Stage = Literal["search", "report", "trials"]
+STAGES: tuple[Stage, ...] = ("search", "report")  # of a search of rates; trials are a stage of their own
 FINALISTS = 3  # rates that get all seeds
 DESIGN = "sweep.json"
 HALVED = "halved"  # a file in the folder of a group that was too large for the memory
@@ -30,6 +32,8 @@ class Design:
         seeds: how many; 0, 1, ...
         stages: in order.
         group_size: most replicas that train together.
+        trials: of each unit, where it is a random search over more than rates (seqbench/search/trials.py); else 0.
+        trial_seed: that the trials are drawn with.
     """
 
     command: list[str]
@@ -38,6 +42,8 @@ class Design:
     seeds: int
     stages: list[Stage]
     group_size: int
+    trials: int = 0
+    trial_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,13 @@ class Group:
     """Runs that train together: one `seqbench fit`.
 
     Attributes:
-        stage: "search" or "report".
+        stage: "search", "report" or "trials".
         unit: as in Design.
         seeds: one per replica.
         rates: one per replica.
         run_ids: one per replica.
         name: the folder that keeps the group's checkpoint.
+        flags: that the runs have in common beside the design's command.
     """
 
     stage: Stage
@@ -59,6 +66,7 @@ class Group:
     rates: list[float]
     run_ids: list[str]
     name: str
+    flags: list[str] = field(default_factory=list)
 
     def checkpoint(self, out: Path) -> Path:
         """What the group goes on from, once it is there."""
@@ -68,7 +76,8 @@ class Group:
         """Arguments for `seqbench fit`; goes on from the group's checkpoint if there is one."""
         checkpoint = self.checkpoint(out)
         resume = ["--ckpt_path", str(checkpoint)] if checkpoint.exists() else []
-        return [*fit_command(design, out, self.unit, self.seeds, self.rates), "--run.overwrite", "true", *resume]
+        command = fit_command(design, out, self.unit, self.seeds, self.rates, self.flags)
+        return [*command, "--run.overwrite", "true", *resume]
 
 
 @dataclass(frozen=True)
@@ -83,10 +92,12 @@ class Shard:
         return group % self.of == self.number - 1
 
 
-def fit_command(design: Design, out: Path, unit: str, seeds: list[int], rates: list[float]) -> list[str]:
+def fit_command(
+    design: Design, out: Path, unit: str, seeds: list[int], rates: list[float], flags: Sequence[str] = ()
+) -> list[str]:
     """Arguments for `seqbench fit` that train these replicas together."""
     replicas = ["--model.seed", json.dumps(seeds), "--model.rate", json.dumps(rates)]
-    return ["fit", *with_unit(design.command, unit), *replicas, "--run.dir", str(out)]
+    return ["fit", *with_unit([*design.command, *flags], unit), *replicas, "--run.dir", str(out)]
 
 
 def with_unit(command: list[str], unit: str) -> list[str]:
@@ -128,7 +139,7 @@ def begin(design: Design, out: Path) -> None:
             raise SeqbenchError(f"{out} holds another sweep ({', '.join(differing)} differ): choose another --out")
         return
     try:
-        rec.write_json(dataclasses.asdict(design), path)
+        rec.write_json(design, path)
     except OSError as error:
         raise SeqbenchError(f"Cannot write to {out} ({error.strerror}); choose another --out") from error
 
@@ -155,6 +166,9 @@ def members(design: Design, stage: Stage, unit: str, found: dict[str, rec.Record
 
     The search's runs are not planned twice. A unit's report has none before its search is over.
     """
+    if stage == "trials":
+        drawn = draw_trials(unit, design.trials, design.group_size, design.trial_seed)
+        return [run for group in drawn for run in zip(group.seeds, group.rates, strict=True)]
     if stage == "search":
         return [(0, rate) for rate in design.rates]
     if "search" not in design.stages:
@@ -171,13 +185,24 @@ def groups(
     """The groups of a stage, or a shard's: always cut the same way, whatever is done already, about equally large."""
     made = []
     for place, unit in enumerate(design.units):
-        runs = members(design, stage, unit, found)
-        number = math.ceil(len(runs) / design.group_size)
-        for n in range(number):
-            if shard is None or shard.has(place * number + n):
-                seeds, rates = [seed for seed, _ in runs[n::number]], [rate for _, rate in runs[n::number]]
-                made += _parts(_resolve(design, stage, unit, seeds, rates, out), design, out)
+        cut = _cut(design, stage, unit, found)
+        for n, (runs, flags) in enumerate(cut):
+            if shard is None or shard.has(place * len(cut) + n):
+                seeds, rates = [seed for seed, _ in runs], [rate for _, rate in runs]
+                made += _parts(_resolve(design, stage, unit, seeds, rates, flags, out), design, out)
     return made
+
+
+def _cut(
+    design: Design, stage: Stage, unit: str, found: dict[str, rec.Record]
+) -> list[tuple[list[tuple[int, float]], list[str]]]:
+    """Runs and flags of each group."""
+    if stage == "trials":
+        drawn = draw_trials(unit, design.trials, design.group_size, design.trial_seed)
+        return [(list(zip(group.seeds, group.rates, strict=True)), group.flags) for group in drawn]
+    runs = members(design, stage, unit, found)
+    number = math.ceil(len(runs) / design.group_size)
+    return [(runs[n::number], []) for n in range(number)]
 
 
 def _parts(group: Group, design: Design, out: Path) -> list[Group]:
@@ -199,17 +224,19 @@ def halve(group: Group, design: Design, out: Path) -> list[Group]:
 def _halves(group: Group, design: Design, out: Path) -> list[Group]:
     middle = math.ceil(len(group.seeds) / 2)
     return [
-        _resolve(design, group.stage, group.unit, group.seeds[part], group.rates[part], out)
+        _resolve(design, group.stage, group.unit, group.seeds[part], group.rates[part], group.flags, out)
         for part in (slice(middle), slice(middle, None))
     ]
 
 
-def _resolve(design: Design, stage: Stage, unit: str, seeds: list[int], rates: list[float], out: Path) -> Group:
+def _resolve(
+    design: Design, stage: Stage, unit: str, seeds: list[int], rates: list[float], flags: list[str], out: Path
+) -> Group:
     """Asks the command line itself which runs these are."""
     from seqbench.train.fitting import SeqbenchCLI
 
-    recorder = SeqbenchCLI(fit_command(design, out, unit, seeds, rates), execute=False).recorder
-    return Group(stage, unit, seeds, rates, recorder.run_ids, recorder.group_folder.name)
+    recorder = SeqbenchCLI(fit_command(design, out, unit, seeds, rates, flags), execute=False).recorder
+    return Group(stage, unit, seeds, rates, recorder.run_ids, recorder.group_folder.name, flags)
 
 
 def records(out: Path) -> dict[str, rec.Record]:

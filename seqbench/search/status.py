@@ -57,6 +57,8 @@ def _rows(design: Design, unit: str, found: dict[Key, rec.Record], running: dict
     name = unit.rpartition(".")[2]
     by_id = {run.run_id: run for run in found.values()}
     planned = {member for stage in design.stages for member in members(design, stage, unit, by_id)}
+    if design.trials:  # each has a rate of its own
+        return [_row(name, None, [(name, *member) for member in sorted(planned)], found, running)]
     rows = []
     for rate in design.rates:
         keys = [(name, seed, rate) for seed, at in sorted(planned) if at == rate]

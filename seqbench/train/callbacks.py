@@ -98,6 +98,8 @@ class Epoch(NamedTuple):
 class Replicas(L.Callback):
     """Keeps each replica's best weights by validation NLL, stops it after `patience` epochs without a better one.
 
+    Where a task can be solved, a replica stops once all of its guesses on the validation split are right, and the
+    weights that it has then are the best ones.
     When half of a group is done, the rest goes on as a smaller group: a replica that has stopped costs nothing more.
     All attributes count the replicas as the group began, R of them.
 
@@ -189,6 +191,11 @@ class Replicas(L.Callback):
         for name, figures in self.curve[-1].figures().items():
             log_figures(pl_module, name, {k: figures[k] for k in trained}, self.diverged)
         better = alive & (valid < self.best)
+        if pl_module.task.solved:
+            solved = torch.zeros_like(alive)
+            solved[slots] = pl_module.valid_wrong.per_replica() == 0
+            solved &= alive
+            better, alive = better | solved, alive & ~solved
         self.best = torch.where(better, valid, self.best)
         self.best_epoch[better] = epoch
         self._keep_weights(pl_module, slots[better[slots]])

@@ -48,3 +48,27 @@ class NLL(Metric):
     def per_replica(self) -> Tensor:
         """`nll` as [R] on the CPU, whatever R is."""
         return self.compute()["nll"].reshape(-1).cpu()
+
+
+class Wrong(Metric):
+    """How many guesses on a split are wrong, for each replica."""
+
+    full_state_update = False
+    wrong: Tensor
+
+    def __init__(self, replicas: int) -> None:
+        super().__init__()
+        self.add_state("wrong", torch.zeros(replicas, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, right: Tensor, of: Tensor) -> None:
+        """Adds sequences: so many guesses are right [R, B], of so many [R, B]."""
+        self.wrong += (of - right).sum(1)
+
+    def compute(self) -> Tensor:
+        """[R]; torchmetrics makes a scalar of it where R is 1."""
+        return self.wrong
+
+    def per_replica(self) -> Tensor:
+        """[R] on the CPU."""
+        found: Tensor = self.compute()
+        return found.reshape(-1).cpu()

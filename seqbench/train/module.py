@@ -6,6 +6,7 @@ A solo run is R = 1: the same code.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,12 +24,13 @@ from seqbench.cells.base import between
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
+from seqbench.model.draws import noisy
 from seqbench.model.embedding import embed, embedding_weights
 from seqbench.model.heads import head_for
 from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
 from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
 from seqbench.task import Batch, SeqbenchError, Task
-from seqbench.train.metrics import NLL
+from seqbench.train.metrics import NLL, Wrong
 from seqbench.train.optim import ChungRMSProp, PerReplica
 from seqbench.train.schedule import made_schedule
 
@@ -74,6 +76,7 @@ class SequenceModel(L.LightningModule):
         layers: int = 1,
         layer_norm: bool = False,
         noise: float = 0.0,
+        input_noise: float = 0.0,
         dropout: float = 0.0,
         upward_dropout: float = 0.0,
         initial_sd: float | None = None,
@@ -97,6 +100,7 @@ class SequenceModel(L.LightningModule):
             layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/model/stack.py).
             noise: standard deviation of the weight noise on the recurrent layers' matrices, drawn anew for every
                 training batch.
+            input_noise: standard deviation of the noise on what the first layer reads of a training batch.
             dropout: probability of each recurrent weight to be left out of a training batch
                 (seqbench/model/weights.py).
             upward_dropout: probability of each hidden unit to be left out at a time step of what a layer, or the
@@ -118,18 +122,20 @@ class SequenceModel(L.LightningModule):
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
         sizes = {
-            "noise": noise, "budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding,
-            "initial_sd": initial_sd, "initial_range": initial_range,
+            "noise": noise, "input_noise": input_noise, "budget": budget, "layers": layers, "hidden": hidden,
+            "embedding": embedding, "initial_sd": initial_sd, "initial_range": initial_range,
         }  # fmt: skip
         given = (size for size in (hidden, embedding) if size is not None)
-        if min(budget, layers, *given) < 1 or min(noise, initial_sd or 0, initial_range or 0) < 0:
+        if min(budget, layers, *given) < 1 or min(noise, input_noise, initial_sd or 0, initial_range or 0) < 0:
             told = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise SeqbenchError(f"Sizes must be positive: {told}")
         if initial_sd is not None and initial_range is not None:
             raise SeqbenchError("First weights are normal by initial_sd or uniform by initial_range: give one of them")
+        if input_noise and task.vocabulary:
+            raise SeqbenchError(f"The inputs of {task.name} are ids, which no noise can be added to: leave it out")
         if embedding and not task.vocabulary:
             raise SeqbenchError(f"The inputs of {task.name} are numbers, not ids: leave out --model.embedding")
-        self.head = head_for(task)
+        self.head, self.input_noise = head_for(task), input_noise
         inputs = embedding if task.vocabulary else task.input_size
         shape = {"outputs": self.head.outputs, "layers": layers, "vocabulary": task.vocabulary}
         self.hidden = hidden or hidden_for_budget(cell, inputs, budget=budget, count=count, **shape)
@@ -154,7 +160,7 @@ class SequenceModel(L.LightningModule):
         self.rows = nn.Parameter(self.layout.rows(initial_weights(self.spec, self.seeds, every)))
         self.alive: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
-        self.train_nll, self.valid_nll = NLL(self.R), NLL(self.R)
+        self.train_nll, self.valid_nll, self.valid_wrong = NLL(self.R), NLL(self.R), Wrong(self.R)
         self._tested: list[tuple[Tensor, ...]] = []
         self._carried: State | None = None
         self._stop_asked = False
@@ -205,6 +211,7 @@ class SequenceModel(L.LightningModule):
         self.rows.data = rows.to(self.device).clone()
         self.alive = alive.to(self.device)
         self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)
+        self.valid_wrong = Wrong(self.R).to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A group that had been compacted is loaded as small as it was saved."""
@@ -251,6 +258,15 @@ class SequenceModel(L.LightningModule):
     def noisy_weights(self, step: int) -> SimpleNamespace:
         """The weights of a training batch, with fresh noise and dropout: a function of (seed, step)."""
         return SimpleNamespace(**self.perturb(self.rows, self.seeds, step, self.decide().compiled))
+
+    def noisy_inputs(self, batch: Batch, step: int) -> Batch:
+        """A training batch with fresh noise on its inputs: a function of (seed, step)."""
+        if not self.input_noise:
+            return batch
+        T, R = batch.x.shape[:2]
+        lengths = [T] * R if batch.steps is None else batch.steps.amax(1).tolist()
+        x = noisy(batch.x, self.input_noise, lengths, self.seeds, step, self.decide().compiled)
+        return dataclasses.replace(batch, x=x)
 
     def upward(self, step: int) -> UpwardDropout | None:
         """What a training batch leaves out of hidden states: a function of (seed, step, layer)."""
@@ -309,6 +325,7 @@ class SequenceModel(L.LightningModule):
         scale, as ChungRMSProp's floor, becomes another one.
         """
         step = self.global_step
+        batch = self.noisy_inputs(batch, step)
         nats, frames = self.sequence_nats(batch, self.noisy_weights(step), self.upward(step))
         self.train_nll.update(nats.detach(), frames)
         total = nats.sum(1)
@@ -352,9 +369,15 @@ class SequenceModel(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.forget()
         self.valid_nll.reset()
+        self.valid_wrong.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.valid_nll.update(*self.sequence_nats(batch))
+        if not self.task.solved:
+            self.valid_nll.update(*self.sequence_nats(batch))
+            return
+        nats, frames, _, right, of = self.score(batch, counted=True)
+        self.valid_nll.update(nats, frames)
+        self.valid_wrong.update(right, of)
 
     def on_test_epoch_start(self) -> None:
         self.forget()

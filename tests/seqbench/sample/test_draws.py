@@ -116,3 +116,11 @@ def test_classes_are_drawn_as_often_as_the_softmax_says(temperature):
     found = np.bincount(y.flatten().long().numpy(), minlength=7)
     assert found[-1] == 0
     assert chisquare(found[:-1], N * p[:-1] / p[:-1].sum()).pvalue > LIKELY
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_numbers_are_drawn_as_the_bound_of_their_task_says(temperature):
+    head = head_for(Task("made up", 2, 2, "Gaussian", "nats/step", ""))
+    y = head.draw(torch.tensor([-1.0, 2.0]).expand(1, 1, N, 2), uniforms(head.draws).view(1, 1, N, -1), temperature)
+    for k, mean in enumerate((-1.0, 2.0)):
+        assert kstest(y[0, 0, :, k].numpy(), norm(mean, 0.04 * temperature**0.5).cdf).pvalue > LIKELY
