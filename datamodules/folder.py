@@ -117,7 +117,7 @@ def refuse_copies(hashes: Mapping[str, str], splits: Mapping[str, Split]) -> Non
     for name, split in splits.items():
         other = first.setdefault(hashes[name], name)
         if splits[other] != split:
-            raise SeqbenchError(f"{other} and {name} are the same in two splits: list one of them")
+            raise SeqbenchError(f"{other} and {name} are the same file in two splits: list one of them")
 
 
 def draw_splits(groups: Iterable[str], what: str) -> dict[str, Split]:
