@@ -59,8 +59,10 @@ def explain(model: SequenceModel, x: np.ndarray, replica: int = 0, layer: int | 
         layer: counted from 0, the lowest; None: the highest.
 
     Raises:
-        SeqbenchError: no such replica or layer, or x is no sequence of the model's inputs.
+        SeqbenchError: no such replica or layer, x is no sequence of the model's inputs, or the inputs are words.
     """
+    if model.task.vocabulary:
+        raise SeqbenchError(f"The inputs of {model.task.name} are ids of words, over which no picture is drawn")
     layer = model.layers - 1 if layer is None else layer
     for what, given, count in (("replica", replica, model.R), ("layer", layer, model.layers)):
         if not 0 <= given < count:

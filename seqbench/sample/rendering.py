@@ -67,11 +67,9 @@ def step_seconds(data: SequenceData[Any]) -> float:
     Raises:
         SeqbenchError: neither music nor speech.
     """
-    if isinstance(data, PianoRolls):
-        return data.quarters * 60 / data.tempo
-    if isinstance(data, Speech):
-        return data.hop / data.sample_rate
-    raise SeqbenchError(f"{data.name} is neither music nor speech: there is nothing to hear")
+    if data.step_seconds is None:
+        raise SeqbenchError(f"{data.name} is neither music nor speech: there is nothing to hear")
+    return data.step_seconds
 
 
 def prime(data: SequenceData[Any], sequence: int, steps: int | None) -> Tensor:
