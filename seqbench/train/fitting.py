@@ -21,6 +21,7 @@ import lightning as L
 import numpy as np
 import torch
 import yaml
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -164,7 +165,8 @@ class SeqbenchCLI(LightningCLI):
         except (ImportError, RuntimeError, TypeError, ValueError) as error:
             raise refusal(error) from error
         check_devices(trainer)
-        trainer.strategy.checkpoint_io = WholeCheckpoints()
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # or the user's own, by --trainer.plugins
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
         _first_process_stops(trainer)
         return trainer
 
