@@ -91,6 +91,7 @@ class MidiFolder(PianoRolls):
             raise SeqbenchError("the canonical roller heeds no pedal: add --data.roller beats or leave it out")
         self.root, self.files = Path(root).expanduser() if root else None, files
         self.roller: Roller = roller
+        self.quarters = 1 / frames_per_beat  # a beat is heard as a quarter note, whatever the signature
         self.frames_per_beat, self.transpose, self.ticks_per_beat = frames_per_beat, transpose, ticks_per_beat
         self.drums, self.pedal, self.skip_bad = drums, pedal, skip_bad
 
