@@ -34,7 +34,7 @@ class TemporalOrder(Lags):
     counts: ClassVar[dict[str, int]] = {"train": 10_000, "valid": 512, "test": 2560}
     longest = 110
     input_size = 8
-    head = "Categorical"
+    head = "Certain"
     symbols = 8
     PLACES: ClassVar[dict[int, tuple[int, ...]]] = {2: (10, 50), 3: (10, 33, 66)}  # the earliest, in percent of length
 
@@ -87,7 +87,7 @@ class TwoSequences(Lags):
     counts: ClassVar[dict[str, int]] = {"train": 1000, "valid": 100, "test": 500}
     longest = 100
     input_size = 101
-    head = "Categorical"
+    head = "Certain"
     classes = 2
     solved = 1.0
 

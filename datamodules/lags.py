@@ -50,7 +50,7 @@ class Lags(SequenceData[Sequences]):
         SeqbenchError: as in SequenceData, and sizes that give no sequences.
     """
 
-    head: ClassVar[Literal["Categorical", "Grammar", "Gaussian"]]
+    head: ClassVar[Literal["Categorical", "Certain", "Grammar", "Gaussian"]]
     targets: ClassVar[int] = 1
     classes: int = 0
     symbols: int = 0

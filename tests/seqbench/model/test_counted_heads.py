@@ -38,6 +38,15 @@ def test_a_grammar_is_scored_by_the_symbol_that_came_and_guessed_by_all_that_cou
     assert not right.all()
 
 
+def test_a_certain_guess_gives_the_right_class_three_quarters():
+    head = head_for(Task("made up", 2, 2, "Certain", "nats/target", ""))
+    odds = torch.tensor([2.9, 3.1, 100.0, 1 / 3.1])  # of class 0 against class 1
+    out = torch.stack([odds.log(), torch.zeros(4)], -1)[:, None, None].expand(T, R, B, 2)
+    zeros = torch.zeros(T, 1, B, 1)
+    assert through(head, out, zeros)[:, 0, 0].tolist() == [False, True, True, False]
+    assert through(head, out, zeros + 1)[:, 1, 2].tolist() == [False, False, False, True]
+
+
 def test_numbers_are_gaussians_of_deviation_004_and_right_within_it():
     head = head_for(Task("made up", 2, 2, "Gaussian", "nats/target", ""))
     y = torch.rand(T, 1, B, 2, generator=torch.Generator().manual_seed(0))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from seqbench.model.draws import fill_normal, kept, normal
+from seqbench.model.draws import fill_normal, kept, noisy, normal
 from seqbench.task import draw_words
 
 
@@ -86,3 +86,16 @@ def test_dropout_leaves_out_its_share_of_every_unit_and_step(p):
 def test_dropout_of_a_longer_batch_begins_with_that_of_a_shorter_one():
     """So that a replica has what it would have alone, whatever the longest sequence beside it."""
     assert torch.equal(dropped((30, 2, 4, 7), 0.5, [3, 8])[:12, 1:], dropped((12, 1, 4, 7), 0.5, [8]))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_noise_on_inputs_is_a_replicas_own_whatever_is_beside_it(compiled):
+    x = torch.full((50, 2, 8, 3), 5.0)
+    both = noisy(x, 0.5, [50, 20], [3, 4], 7, compiled)
+    alone = noisy(x[:20, 1:], 0.5, [20], [4], 7, compiled)
+    assert torch.equal(both[:20, 1:], alone)
+    assert torch.equal(both[20:, 1], x[20:, 1])
+    drawn = both[:, 0] - 5
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.06)
+    assert float(drawn.std()) == pytest.approx(0.5, abs=0.05)
+    assert not torch.equal(both, noisy(x, 0.5, [50, 20], [3, 4], 8, compiled))

@@ -42,7 +42,7 @@ def test_a_replica_stops_where_all_of_validation_is_right_and_the_others_go_on(r
         assert record.solved(found[seed])
         assert record.sequences(found[seed]) == 10 * 20 * (found[seed].best_epoch + 1)
     assert len(found[1].curve.valid) == 12
-    assert sum(found[1].test.counts["guesses"].right) == 10  # one of two sequences, always
+    assert not any(found[1].test.counts["guesses"].right)  # of two sequences it is certain of none
     assert not record.solved(found[1])
 
 
