@@ -32,6 +32,7 @@ from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.train.metrics import NLL, Wrong
 from seqbench.train.optim import ChungRMSProp, PerReplica
+from seqbench.train.options import check_dropout, check_inputs, check_sizes
 from seqbench.train.schedule import made_schedule
 
 
@@ -121,20 +122,13 @@ class SequenceModel(L.LightningModule):
         self.recurrence: Recurrence | None = None
         self._seeds, self._rates = replicas(seed, rate)
         self.slots = list(range(len(self._seeds)))
-        sizes = {
-            "noise": noise, "input_noise": input_noise, "budget": budget, "layers": layers, "hidden": hidden,
-            "embedding": embedding, "initial_sd": initial_sd, "initial_range": initial_range,
-        }  # fmt: skip
-        given = (size for size in (hidden, embedding) if size is not None)
-        if min(budget, layers, *given) < 1 or min(noise, input_noise, initial_sd or 0, initial_range or 0) < 0:
-            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise SeqbenchError(f"Sizes must be positive: {told}")
+        check_sizes(
+            {"budget": budget, "layers": layers, "hidden": hidden, "embedding": embedding},
+            {"noise": noise, "input_noise": input_noise, "initial_sd": initial_sd, "initial_range": initial_range},
+        )
+        check_inputs(task, embedding, input_noise)
         if initial_sd is not None and initial_range is not None:
             raise SeqbenchError("First weights are normal by initial_sd or uniform by initial_range: give one of them")
-        if input_noise and task.vocabulary:
-            raise SeqbenchError(f"The inputs of {task.name} are ids, which no noise can be added to: leave it out")
-        if embedding and not task.vocabulary:
-            raise SeqbenchError(f"The inputs of {task.name} are numbers, not ids: leave out --model.embedding")
         self.head, self.input_noise = head_for(task), input_noise
         inputs = embedding if task.vocabulary else task.input_size
         shape = {"outputs": self.head.outputs, "layers": layers, "vocabulary": task.vocabulary}
@@ -145,13 +139,7 @@ class SequenceModel(L.LightningModule):
         self.spec = stack_weights(cell, inputs, self.hidden, layers) | self.head.weights(self.hidden)
         self.spec |= embedding_weights(task.vocabulary, inputs)
         recurrent = recurrent_matrices(cell, self.hidden, layers)
-        if not 0 <= dropout < 1 or (dropout and not recurrent):
-            raise SeqbenchError(
-                f"Recurrent dropout {dropout} cannot be: give a probability below 1, and 0 to a unit without recurrent "
-                f"matrices ({type(cell).__name__} has {len(recurrent)})"
-            )
-        if not 0 <= upward_dropout < 1:
-            raise SeqbenchError(f"Upward dropout {upward_dropout} cannot be: give a probability below 1")
+        check_dropout(type(cell).__name__, len(recurrent), dropout, upward_dropout)
         self.upward_dropout = upward_dropout
         self.layout = Layout(self.spec)
         self.perturb = Perturbation(self.layout, recurrent, noise, dropout)
