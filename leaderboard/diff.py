@@ -21,7 +21,7 @@ class State:
         unit: its name.
         nll: mean test NLL; None where no run counts.
         runs: how many count.
-        rank: None where it is incomplete.
+        letters: of its groups; None where it is incomplete.
         rate: the best.
     """
 
@@ -29,7 +29,7 @@ class State:
     unit: str
     nll: float | None
     runs: int
-    rank: int | None
+    letters: str | None
     rate: float
 
 
@@ -47,7 +47,7 @@ class Change:
         parts = [
             self._part("test NLL", lambda s: "none" if s.nll is None else f"{s.nll:.4f}"),
             self._part("runs", lambda s: str(s.runs)),
-            self._part("rank", lambda s: "none" if s.rank is None else str(s.rank)),
+            self._part("group", lambda s: s.letters or "none"),
             self._part("best rate", lambda s: f"{s.rate:.4g}"),
         ]
         return f"{what}: {state.unit} of {state.table}: {', '.join(parts)}"
@@ -79,4 +79,4 @@ def _states(board: Board) -> dict[str, State]:
 
 def _state(table: str, row: Row) -> State:
     nll = None if row.test is None else row.test.mean
-    return State(table, row.name, nll, len(row.counted), row.rank, row.runs[0].rate)
+    return State(table, row.name, nll, len(row.counted), row.letters, row.runs[0].rate)
