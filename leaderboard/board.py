@@ -9,7 +9,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from seqbench.leaderboard.claims import UNPUBLISHED
-from seqbench.leaderboard.naming import GIVEN, TOTAL, USUAL, heading, matching, row_names, set_order, table_slug, unit_name
+from seqbench.leaderboard.naming import (
+    GIVEN,
+    TOTAL,
+    USUAL,
+    heading,
+    matching,
+    row_names,
+    set_order,
+    table_slug,
+    unit_name,
+)
 from seqbench.leaderboard.protocols import PROTOCOLS, departures, stated, usual
 from seqbench.leaderboard.published import PUBLISHED, REFERENCE, Published
 from seqbench.leaderboard.rows import Board, Row, Search, Table, clean
@@ -163,9 +173,7 @@ def same_sequences(members: Sequence[Source]) -> None:
             )
 
 
-def _units(
-    slug: str, members: Sequence[Source], published: Sequence[Published]
-) -> tuple[list[Row], Search]:
+def _units(slug: str, members: Sequence[Source], published: Sequence[Published]) -> tuple[list[Row], Search]:
     families: dict[str, list[Record]] = defaultdict(list)
     for _, record in members:
         families[family_id(record)].append(record)

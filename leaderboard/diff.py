@@ -1,4 +1,4 @@
-"""`seqbench leaderboard diff A B`: what another folder of records changes on the board."""
+"""`seqbench leaderboard diff A B`: what the records of B add to, and change on, the board of A."""
 
 from __future__ import annotations
 
@@ -58,12 +58,13 @@ class Change:
 
 
 def diff(a: Path, b: Path) -> list[Change]:
-    """What changes from the records of one folder to those of another.
+    """What changes when the records of B are added to those of A.
 
     Raises:
-        SeqbenchError: one of them has no records, or cannot be read.
+        SeqbenchError: one of them has no records, or cannot be read; a run is in both, and differs.
     """
-    return changes(assemble(read(a)), assemble(read(b)))
+    first = read(a)
+    return changes(assemble(first), assemble([*first, *((f"{b}/{name}", record) for name, record in read(b))]))
 
 
 def changes(before: Board, after: Board) -> list[Change]:

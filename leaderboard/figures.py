@@ -124,7 +124,11 @@ def one_plot(
 
 
 def drawn(
-    table: Table, rows: Sequence[Row], kind: str, title: str, fill: Callable[[Figure], Axes | None],
+    table: Table,
+    rows: Sequence[Row],
+    kind: str,
+    title: str,
+    fill: Callable[[Figure], Axes | None],
     size: tuple[float, float],
 ) -> str:
     """A figure of any form; axes that `fill` returns can be read by the page's script."""
@@ -203,9 +207,7 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
     def root(match: re.Match[str]) -> str:
         spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         told = " ".join(f'{key}="{value}"' for key, value in place.items())
-        return (
-            f'<svg {spaces} viewBox="{match[1]}" role="img" {told}><title>{escape(title)}</title>'
-        )
+        return f'<svg {spaces} viewBox="{match[1]}" role="img" {told}><title>{escape(title)}</title>'
 
     svg = text[text.index("<svg") :].rstrip()
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)

@@ -82,6 +82,8 @@ def _equal(a: str, b: str) -> bool:
 def _flat(path: str, value: Any) -> Settings:
     if isinstance(value, dict):
         return {
-            key: leaf for name, inner in value.items() for key, leaf in _flat(f"{path}.{name}".strip("."), inner).items()
+            key: leaf
+            for name, inner in value.items()
+            for key, leaf in _flat(f"{path}.{name}".strip("."), inner).items()
         }
     return {path: json.dumps(value, sort_keys=True)}

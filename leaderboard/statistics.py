@@ -167,7 +167,9 @@ def compare(nats: Sequence[Floats], frames: Floats) -> list[Comparison]:
     p = behrens_fisher(np.abs(D), s1, n1, s2, n2)
     half = half_width(LEVEL / len(pairs), s1, n1, s2, n2)
     return [
-        Comparison(i, j, float(d), round(float(h), DIGITS), float(f"{q:.3g}"), float(f"{min(1, q * len(pairs)):.3g}"), n)
+        Comparison(
+            i, j, float(d), round(float(h), DIGITS), float(f"{q:.3g}"), float(f"{min(1, q * len(pairs)):.3g}"), n
+        )
         for (i, j), d, h, q in zip(pairs, D, half, p, strict=True)
     ]
 
