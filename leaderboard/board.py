@@ -46,7 +46,7 @@ def assemble(sources: Sequence[Source]) -> Board:
         groups[table_key(record)].append((name, record))
     states = Counter(name for name, _ in {key[:2] for key in groups})
     slugs = Counter(table_slug(name, how, size) for name, _, how, size in groups)
-    headings = Counter(heading(name, how, size) for name, _, how, size in groups)
+    headings = Counter(told for told, _ in {(heading(name, how, size), how) for name, _, how, size in groups})
     tables = []
     for key, members in sorted(groups.items(), key=_order):
         name, digest, how, size = key
@@ -83,24 +83,24 @@ def _table(members: Sequence[Source], title: str, slug: str) -> Table:
 
 
 def plan(units: Sequence[Row]) -> Search:
-    """What was planned for each unit: the rates and seeds that most runs follow.
+    """What was planned for each unit of a table, told from what they have: rates, and seeds at the best one.
 
-    Not the union of all that any unit has, under which one trial run would make every unit of a table incomplete: of what
-    the single units have, the one that accounts for the most runs, units times rates times seeds. What goes beyond the
-    defaults of a sweep gives no weight, so that nobody sets a plan for others by trying more; and where any unit was
-    trained as the protocol has it, only those set a plan.
+    Not the union of all, under which one trial run would make every unit incomplete. Of what the single units have, the
+    one with the largest number of complete units, times the square of rates times seeds: one unit's extra run does not
+    move a plan that two units follow, nor do a few trials the plan of one complete sweep. What goes beyond the defaults
+    of a sweep gives no weight, so that nobody sets a plan for others by trying more; and where any unit was trained as
+    the protocol has it, only those set a plan.
     """
     plain = [row for row in units if not row.departs] or units
-    had = {row.anchor: (row.tried, row.ended(row.rate) if row.rate is not None else frozenset(), row.departs)
-           for row in plain}  # fmt: skip
-    exact = Counter(had.values())
+    had = [(row.tried, frozenset() if row.rate is None else row.ended(row.rate), row.departs) for row in plain]
 
     def weight(one: tuple[frozenset[float], frozenset[int], object]) -> tuple[object, ...]:
         rates, seeds, departs = one
         size = min(len(rates), RATES) * min(len(seeds), SEEDS)
-        return exact[one] * size, size, -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
+        complete = sum(rates <= tried and seeds <= ended and departs == other for tried, ended, other in had)
+        return complete * size**2, size, -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
 
-    rates, seeds, departs = max(exact, key=weight)
+    rates, seeds, departs = max(set(had), key=weight)
     return Search(rates, seeds, departs=departs)
 
 
@@ -253,8 +253,8 @@ def _agree(a: Score, b: Score) -> bool:
 def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
     """Rows by test NLL, and the complete units' comparisons and letters.
 
-    Units that share a letter cannot be told apart. Incomplete units are not compared: a mean over the seeds that happened
-    to finish flatters.
+    Units that share a letter cannot be told apart. Incomplete units are not compared: a mean over the seeds that
+    happened to finish flatters.
     """
 
     def order(row: Row) -> tuple[float, str, str, str]:

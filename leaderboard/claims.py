@@ -50,8 +50,8 @@ class Claim:
     def judge(self, comparison: Comparison, base: Row) -> Verdict:
         """Of one unit, by the simultaneous interval of its difference to the baseline.
 
-        Better or worse: held where 0 is left out on that side, not held where all of the interval is below LITTLE of the
-        baseline's NLL on it. No better or no worse: the same two bounds the other way round.
+        Better or worse: held where 0 is left out on that side, not held where all of the interval is below LITTLE of
+        the baseline's NLL on it. No better or no worse: the same two bounds the other way round.
         """
         if comparison.interval is None or base.test is None:
             return "undecided"
@@ -99,7 +99,8 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
     ),
     "levy2018": (
         Claim(
-            "Without the S-RNN in the memory cell little is lost.", LEVY, "LevyLSTM", ("NoSRNN", "NoSRNNOut"), "no worse",
+            "Without the S-RNN in the memory cell little is lost.", LEVY, "LevyLSTM", ("NoSRNN", "NoSRNNOut"),
+            "no worse",
         ),
         Claim("Gates that see the input alone do nearly as well.", LEVY, "LevyLSTM", ("NoSRNNHidden",), "no worse"),
         Claim("Without the gates most is lost.", LEVY, "LevyLSTM", ("NoGates",), "worse"),

@@ -1,4 +1,4 @@
-"""What a table's figures show. Beyond MOST_TOGETHER units curves stand in small multiples, each against the grey baseline."""
+"""What a table's figures show. Beyond MOST_TOGETHER units curves stand in small multiples, over the grey baseline."""
 
 from __future__ import annotations
 
@@ -85,15 +85,21 @@ def _dots(table: Table, dots: Sequence[tuple[Row, Estimate]], kind: str, looks: 
     """One dot a unit: test NLL against a cost, with 95% intervals over seeds."""
 
     def plot(axes: Axes) -> list[float]:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
         for n, (row, x) in enumerate(dots):
             assert row.test is not None
             axes.errorbar(
-                [x.mean], [row.test.mean], xerr=[min(x.interval or 0.0, 0.95 * x.mean)], yerr=[row.test.interval or 0.0],
+                [x.mean], [row.test.mean],
+                xerr=[min(x.interval or 0.0, 0.95 * x.mean)], yerr=[row.test.interval or 0.0],
                 color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6, capsize=3, gid=f"unit{n}",
             )  # fmt: skip
         values = [x.mean for _, x in dots]
-        if max(values) > 10 * min(values):
+        if max(values) > 4 * min(values):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(0.08)
         return [row.test.mean for row, _ in dots if row.test is not None]
 

@@ -64,8 +64,8 @@ Looks = dict[str, tuple[str, str]]
 
 
 def draw(board: Board) -> dict[str, str]:
-    """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, one where a single rate
-    was tried has none against the rate, and one without two complete units no forest plot.
+    """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, one where a single
+    rate was tried has none against the rate, and one without two complete units no forest plot.
     """
     from seqbench.leaderboard.bar import with_progress
     from seqbench.leaderboard.drawings import drawings

@@ -1,4 +1,4 @@
-"""What a repository's history says of records: commits must be in it, and what was published is neither changed nor gone."""
+"""What a repository's history says of records: their commits are in it, and what was published is as it was."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Told = Iterator[tuple[str, str, str]]  # file, field, what is wrong
 
 
 def commits(records: Path, sources: Sequence[Source]) -> Told:
-    """Records of published form whose commit is not in the repository that they lie in; nothing where that cannot be told."""
+    """Published records whose commit is not in the repository that they lie in; nothing where that cannot be told."""
     if _git(records, "rev-parse", "--is-shallow-repository") != "false":
         return
     named = sorted({record.environment.commit for _, record in sources})
@@ -33,9 +33,16 @@ def published(records: Path, since: str) -> dict[str, str]:
         SeqbenchError: no such commit, or no repository.
     """
     if _git(records, "rev-parse", "--verify", "--quiet", f"{since}^{{commit}}") is None:
-        raise SeqbenchError(f"{since} is no commit of the repository of {records}: fetch it, or give another to --since")
+        raise SeqbenchError(
+            f"{since} is no commit of the repository of {records}: fetch it, or give another to --since"
+        )
     text = _git(records, "show", f"{since}:./{SUMS}") or ""
     return parsed(text)
+
+
+def committed(records: Path) -> dict[str, str]:
+    """SHA256SUMS as they are in the last commit: file name -> sha256; empty where there is none."""
+    return parsed(_git(records, "show", f"HEAD:./{SUMS}") or "")
 
 
 def parsed(text: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ def text(board: Board, figures: set[str]) -> str:
     parts = ["# Leaderboard", WHAT, first_look(board), CONVENTION, ORDER]
     for table in board.tables:
         parts.append(f'<a id="{table.slug}"></a>\n\n## {escaped(table.heading)}')
-        parts += [escaped(sentence(table)), escaped(facts(table)), _with_help(narrow(table.rows), table.rows)]
+        parts += [escaped(facts(table)), _with_help(narrow(table.rows), table.rows)]
         parts.append(escaped(effort(table)))
         notes = [f"- [{escaped(source)}]({link}): {escaped(convention)}" for source, link, convention in sources(table)]
         parts += ["\n".join(notes)] if notes else []

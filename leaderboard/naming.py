@@ -74,8 +74,8 @@ def unit_name(run: Record) -> str:
 
 
 def row_names(runs: Mapping[str, Record], expected: Settings) -> dict[str, str]:
-    """Group -> unit and options, and what its settings differ by from those expected of its table; and where that is not
-    unique, also the settings in which the namesakes differ.
+    """Group -> unit and options, and what its settings differ by from those expected of its table; and where that is
+    not unique, also the settings in which the namesakes differ.
     """
     names = {key: _told(unit_name(run), _departing(run, expected)) for key, run in runs.items()}
     namesakes: dict[str, list[str]] = defaultdict(list)

@@ -19,7 +19,7 @@ PROTOCOLS = {  # those of papers, with a config of the same name that has all of
     "greff2015": "Greff et al. 2015",
     "levy2018": "Levy et al. 2018",
 }
-# A record leaves defaults out; these are the ones that a protocol states or that a run may go back to. A test holds them.
+# A record leaves defaults out; these are those that a protocol states or that a run may go back to. A test holds them.
 DEFAULTS: Settings = {
     "data.init_args.batch_size": "16",
     "data.init_args.order": '"bucketed"',
@@ -62,7 +62,7 @@ def usual(runs: Iterable[Record]) -> Settings:
 
 
 def departures(record: Record, expected: Settings) -> dict[str, tuple[str, str]]:
-    """Dotted name -> what is expected and what the run has; "unset" where a record says nothing and no default is known.
+    """Dotted name -> what is expected and what the run has; "unset" where neither a record nor DEFAULTS says it.
 
     What a protocol leaves to the data set (init_args of its own) is none.
     """

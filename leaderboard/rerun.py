@@ -1,7 +1,7 @@
 """`seqbench leaderboard verify --rerun ID` and `--spot`: train recorded runs again by their configs, and compare.
 
-A rerun trains the whole run, a spot check its first epochs, which takes seconds: on the same kind of device they come out to
-the digit, or nearly, and whoever makes a curve up cannot know them.
+A rerun trains the whole run, a spot check its first epochs, which takes seconds: on the same kind of device they come
+out to the digit, or nearly, and whoever makes a curve up cannot know them.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class Spot:
 
     def __str__(self) -> str:
         how = "to the digit" if self.difference <= ROUNDED else f"by {self.difference:.6f} nats"
-        where = self.rerun_on if self.rerun_on == self.recorded_on else f"{self.rerun_on}, recorded on {self.recorded_on}"
+        where = (
+            self.rerun_on if self.rerun_on == self.recorded_on else f"{self.rerun_on}, recorded on {self.recorded_on}"
+        )
         told = "agree" if self.agrees else "differ"
         return f"{self.run_id}: the first {self.epochs} epochs {told} {how} ({where})"
 

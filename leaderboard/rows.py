@@ -56,7 +56,7 @@ class Row:
         anchor: unique on the page.
         runs: all runs at the best rate, ordered by seed; empty for floors and published results.
         searched: runs at other rates: what the best was chosen from, ordered by rate.
-        beyond: runs that the table's plan has no place for: at other rates or seeds. They are listed, and count nowhere.
+        beyond: runs at rates or seeds that the table's plan does not have. They are listed, and count nowhere.
         floor: the score, for a floor.
         published: the result, for a published one.
         reference: for a unit, the published result to hold it against; None where there is none.

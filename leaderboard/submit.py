@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from seqbench.files import write_file
-from seqbench.leaderboard.agreement import disagreements
+from seqbench.leaderboard.agreement import disagreements, settings
 from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.build import find, read, read_one
 from seqbench.leaderboard.checks import Check, Problem, problems
@@ -44,7 +44,7 @@ def submit(run_dir: Path, records: Path, audit: Sequence[Check], dry_run: bool =
     findings += [Finding(str(path), "", what) for path in paths for what in too_large(path)]
     new = [(name, record) for name, record in offered if record.run_id not in known]
     if not findings:
-        told = disagreements([*published, *new])
+        told = [*settings(new), *disagreements([*published, *new])]
         names = {name for name, _ in new}
         findings = [*together([*published, *new]), *(Finding(*one) for one in told if one[0] in names)]
     if findings:
@@ -69,7 +69,7 @@ def undo(run_dir: Path, records: Path, published: Collection[str]) -> list[Chang
         What changes on the board.
 
     Raises:
-        SeqbenchError: one of the records is committed already, or is another than that of `run_dir`; nothing is removed.
+        SeqbenchError: one of the records is committed already, or is another than that of `run_dir`; all stay then.
     """
     before = read(records)
     here = {name: record for name, record in before if "/" not in name}

@@ -16,8 +16,8 @@ SYMBOLS = {  # a mark's first words -> what stands in the grid
     "no better than a floor": "↓",
 }
 KEY = (
-    "The lowest NLL of each column, and the others' gaps to it with simultaneous 95% intervals, over seeds and test pieces. "
-    "Units that share a letter cannot be told apart. In brackets: incomplete, not compared."
+    "The lowest NLL of each column, and the others' gaps to it with simultaneous 95% intervals, over seeds and test "
+    "pieces. Units that share a letter cannot be told apart. In brackets: incomplete, not compared."
 )
 
 

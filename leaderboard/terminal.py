@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 NAME_WIDTH = 18  # characters that a unit's name keeps in a narrow terminal
 # What a narrow terminal keeps longest; the rest goes first, from the right.
 FIRST = (
-    "unit", "test", "letters", "n", "planned", "lost", "marks", "valid", "rate", "recurrent", "verdict", "bits", "seconds",
+    "unit", "test", "letters", "n", "planned", "lost", "marks", "valid", "rate", "recurrent", "verdict", "bits",
+    "seconds",
 )  # fmt: skip
 
 

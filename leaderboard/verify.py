@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqbench.leaderboard import history
-from seqbench.leaderboard.agreement import disagreements
+from seqbench.leaderboard.agreement import disagreements, settings
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
 from seqbench.leaderboard.build import find, read_one
@@ -82,7 +82,8 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
     told = [*history.kept(before, sums, since or ""), *disagreements(sources)]
-    told += history.commits(records, [source for source in sources if source[0] in public])
+    own = [source for source in sources if source[0] in public]
+    told += [*settings(own), *history.commits(records, own)]
     findings += [Finding(*one) for one in told] + together(sources) + of_units(sources)
     return findings if audit else [*findings, Finding("", "", NOT_AUDITED, note=True)]
 

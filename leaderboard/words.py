@@ -18,18 +18,18 @@ CONVENTION = (
 )
 ORDER = (
     "Rows are ordered by test NLL. Units that share a letter cannot be told apart by more than chance, in seeds and in "
-    "test pieces. Only complete units run here have letters: with all rates and seeds that the table's plan has, none of "
-    "them lost. The best rate is that with the lowest mean validation NLL of those with the most seeds; a run that diverged "
-    "counts with the weights of its best epoch before, as early stopping has it, and is marked. Floors need no model; "
-    "published rows come from papers, under conventions of their own."
+    "test pieces. Only complete units run here have letters: with all rates and seeds that the table's plan has, none "
+    "of them lost. The best rate is that with the lowest mean validation NLL of those with the most seeds; a run that "
+    "diverged counts with the weights of its best epoch before, as early stopping has it, and is marked. Floors need "
+    "no model; published rows come from papers, under conventions of their own."
 )
 FLAWS = {  # of the sets themselves, as counted over their files
     "jsb": "Of the 77 test chorales 40 share a melody with one of the training set, at 0.28 nats less.",
     "nottingham": "One test tune is in the training set too.",
 }
 JUDGED = (
-    "Held, not held or undecided by the comparison of the matrix: the difference with its simultaneous interval; a loss of "
-    f"less than {LITTLE:.0%} of the baseline's NLL is taken for none."
+    "Held, not held or undecided by the comparison of the matrix: the difference with its simultaneous interval; a "
+    f"loss of less than {LITTLE:.0%} of the baseline's NLL is taken for none."
 )
 
 

@@ -169,7 +169,9 @@ def _leaderboard(actions: Any) -> None:
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     verify = _command(actions, "verify", _leaderboard_verify, "check that records can be believed; 1 if not")
     verify.add_argument("--records", **records)
-    verify.add_argument("--since", metavar="COMMIT", help="what was published there must be as it was, e.g. origin/main")
+    verify.add_argument(
+        "--since", metavar="COMMIT", help="what was published there must be as it was, e.g. origin/main"
+    )
     again = verify.add_mutually_exclusive_group()
     again.add_argument("--rerun", metavar="ID", help="train a run again by its config and compare")
     again.add_argument(
@@ -180,7 +182,9 @@ def _leaderboard(actions: Any) -> None:
     submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     how = submit.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
-    how.add_argument("--undo", action="store_true", help="take back what was submitted from RUN_DIR and is not committed")
+    how.add_argument(
+        "--undo", action="store_true", help="take back what was submitted from RUN_DIR and is not committed"
+    )
     submit.add_argument("--records", **records)
     diff = _command(actions, "diff", _leaderboard_diff, "what the records of B add to the board of A")
     diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
@@ -339,7 +343,6 @@ def _leaderboard_verify(options: argparse.Namespace) -> None:
 
 
 def _leaderboard_spot(options: argparse.Namespace, audit: tuple[Any, ...]) -> None:
-    from seqbench.leaderboard.bar import with_progress
     from seqbench.leaderboard.build import find
     from seqbench.leaderboard.history import published
     from seqbench.leaderboard.rerun import spot
@@ -349,7 +352,7 @@ def _leaderboard_spot(options: argparse.Namespace, audit: tuple[Any, ...]) -> No
     known = {name.removesuffix(".json") for name in before}
     there = [path.parent.name if path.name == "record.json" else path.stem for path in find(options.records)]
     runs = options.spot or [run for run in there if run not in known]
-    found = list(spot(options.records, list(with_progress(runs, "training again")), audit, repeat))
+    found = list(spot(options.records, runs, audit, repeat))
     _tell(found, options.json, "nothing new")
     sys.exit(not all(one.agrees for one in found))
 
@@ -366,11 +369,11 @@ def _audit(needed: bool = True) -> tuple[Any, ...]:
 
 
 def _leaderboard_submit(options: argparse.Namespace) -> None:
-    from seqbench.leaderboard.history import published
+    from seqbench.leaderboard.history import committed
     from seqbench.leaderboard.submit import submit, undo
 
     if options.undo:
-        changes = undo(options.run_dir, options.records, published(options.records, "HEAD"))
+        changes = undo(options.run_dir, options.records, committed(options.records))
     else:
         changes = submit(options.run_dir, options.records, _audit(), options.dry_run)
     _tell(changes, options.json, "nothing new")
