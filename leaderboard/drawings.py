@@ -89,11 +89,13 @@ def _dots(table: Table, dots: Sequence[tuple[Row, Estimate]], kind: str, looks: 
 
         for n, (row, x) in enumerate(dots):
             assert row.test is not None
-            axes.errorbar(
+            bars = axes.errorbar(
                 [x.mean], [row.test.mean],
                 xerr=[min(x.interval or 0.0, 0.95 * x.mean)], yerr=[row.test.interval or 0.0],
-                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6, capsize=3, gid=f"unit{n}",
+                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6, capsize=3,
             )  # fmt: skip
+            for part in bars.get_children():
+                part.set_gid(f"unit{n}")
         values = [x.mean for _, x in dots]
         if max(values) > 4 * min(values):
             axes.set_xscale("log")
