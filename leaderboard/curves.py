@@ -11,7 +11,7 @@ from seqbench.leaderboard.rows import Row, Table
 from seqbench.record import counts
 
 MOST_CURVES = 12
-MOST_POINTS = 80
+MOST_POINTS = 60
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def test_a_unit_that_learns_late_does_not_flatten_the_others(factory):
 
 def test_long_curves_are_thinned_to_the_last_point():
     kept = thin(4321)
-    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 80)
+    assert (kept[0], kept[-1], len(set(kept))) == (0, 4320, 60)
     assert thin(3) == [0, 1, 2]
 
 

@@ -125,7 +125,8 @@ def test_every_figure_of_the_csv(tables, rows):
             "n": len(runs), "hidden": runs[0]["cell"]["hidden"], "recurrent": runs[0]["parameters"]["recurrent"],
             "total": runs[0]["parameters"]["total"], "rate": unit.rate, "rates": len(unit.rates), "runs": len(unit.all),
             "epochs": np.mean([len(run["curve"]["valid"]) * run["curve"]["every"] for run in runs]),
-            "seconds": np.mean([run["seconds"] for run in runs]), "near_best": np.mean([unit.near(run) for run in runs]),
+            "seconds": np.mean([run["seconds"] for run in runs]),
+            "near_best": np.mean([unit.near(run) for run in runs]),
             "best_epoch": np.mean([run["best_epoch"] + 1 for run in runs]),
             "throughput": np.mean([
                 run["curve"]["steps"] * len(run["curve"]["valid"]) * run["curve"]["every"] / run["curve"]["seconds"][-1]
@@ -133,7 +134,10 @@ def test_every_figure_of_the_csv(tables, rows):
             ]),
         }  # fmt: skip
         for name, value in mean.items():
-            assert float(row[name]) == pytest.approx(value, rel=2e-3 if name == "pieces" else 1e-6, abs=2e-8), (row, name)
+            assert float(row[name]) == pytest.approx(value, rel=2e-3 if name == "pieces" else 1e-6, abs=2e-8), (
+                row,
+                name,
+            )
         if published is None:
             assert row["reference"] == row["verdict"] == ""
         elif not row["verdict"].startswith("none"):
@@ -168,4 +172,8 @@ def test_letters_and_gaps_and_the_readmes(tables, rows):
         for name, unit in ranked.items():
             shown = f"| {name} | {unit.nll.mean():.3f} ± {spread(unit.nll)[1]:.3f} |"
             assert shown in texts[0]
-            assert shown in texts[1] or key[:1] + key[2:] != ("jsb", "chung2014", "20,000 parameters in the recurrent layer")
+            assert shown in texts[1] or key[:1] + key[2:] != (
+                "jsb",
+                "chung2014",
+                "20,000 parameters in the recurrent layer",
+            )
