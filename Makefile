@@ -7,7 +7,7 @@ UNITS := Tanh GRU LSTM
 FUZZ_SECONDS ?= 300
 FAST := tests/leaderboard tests/datamodules tests/seqbench/cells tests/seqbench/model tests/seqbench/test_cli.py
 
-.PHONY: help setup run test test-fast pythons fuzz repeats lint docs format leaderboard bench clean
+.PHONY: help setup run test test-fast pythons fuzz repeats lint docs site format leaderboard bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,11 @@ lint: setup  ## ruff, mypy, and the directions of imports
 
 docs: setup  ## build the documentation, every warning an error: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+site: docs  ## documentation and board in one folder for any static host: build/site
+	cp -R leaderboard/records leaderboard/leaderboard.csv leaderboard/figures build/site/leaderboard/
+	@printf '{"commit": "%s", "date": "%s"}\n' "$$(git rev-parse HEAD)" "$$(git log -1 --format=%cI)" > build/site/made.json
+	@echo build/site/index.html
 
 format: setup  ## rewrite the code in ruff's style
 	$(BIN)/ruff check --fix

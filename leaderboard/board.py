@@ -6,18 +6,30 @@ import dataclasses
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from seqbench.leaderboard.claims import CLAIMS
-from seqbench.leaderboard.naming import matching, row_names, table_slug, unit_name
+from seqbench.leaderboard.claims import UNPUBLISHED
+from seqbench.leaderboard.naming import (
+    GIVEN,
+    TOTAL,
+    USUAL,
+    heading,
+    matching,
+    row_names,
+    set_order,
+    table_slug,
+    unit_name,
+)
+from seqbench.leaderboard.protocols import PROTOCOLS, departures, stated, usual
 from seqbench.leaderboard.published import PUBLISHED, REFERENCE, Published
 from seqbench.leaderboard.rows import Board, Row, Search, Table, clean
-from seqbench.leaderboard.statistics import Comparison, compare
-from seqbench.record import Curve, Record, best_rate, family_id, protocol
+from seqbench.leaderboard.statistics import Comparison, compare, letters
+from seqbench.record import Curve, Record, best_rate, counts, family_id, protocol
 from seqbench.task import Score, SeqbenchError
 
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
+RATES, SEEDS = 10, 5  # of a sweep that is given no others
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
 NO_CURVE = Curve(0, 1, [], [], [], [], [], [])
 
@@ -34,35 +46,95 @@ def assemble(sources: Sequence[Source]) -> Board:
         groups[table_key(record)].append((name, record))
     states = Counter(name for name, _ in {key[:2] for key in groups})
     slugs = Counter(table_slug(name, how, size) for name, _, how, size in groups)
+    headings = Counter(told for told, _ in {(heading(name, how, size), how) for name, _, how, size in groups})
     tables = []
-    for key, members in sorted(groups.items()):
+    for key, members in sorted(groups.items(), key=_order):
         name, digest, how, size = key
-        title = clean(name) if states[name] == 1 else f"{clean(name)} (data {clean(digest[:8])})"
+        title = heading(name, how, size)
+        if headings[title] > 1 and how != USUAL[0]:
+            title += f", {clean(how) or 'no protocol named'}"
+        if states[name] > 1:
+            title += f" (data {clean(digest[:8])})"
         slug = table_slug(name, how, size)
         if slugs[slug] > 1:
             slug += "-" + hashlib.sha256("/".join(key).encode()).hexdigest()[:8]
-        tables.append(_table(members, f"{title}, {clean(how)}" if how else title, slug))
+        tables.append(_table(members, title, slug))
     return Board(tuple(tables))
+
+
+def _order(group: tuple[Key, list[Source]]) -> tuple[object, ...]:
+    """JSB first; of one data set, papers' protocols and sizes matched by the recurrent layer before others."""
+    (name, digest, how, size), _ = group
+    known = list(PROTOCOLS)
+    place = known.index(how) if how in known else len(known)
+    return set_order(name), place, how, size == GIVEN, size.endswith(TOTAL), size, digest
 
 
 def _table(members: Sequence[Source], title: str, slug: str) -> Table:
     task, how, size = members[0][1].task, protocol(members[0][1]), matching(members[0][1])
     same_sequences(members)
-    published = [] if how in CLAIMS else PUBLISHED.get(task.name, [])
-    units = _units(slug, members, published)
-    search = _search(units)
-    rows = [dataclasses.replace(row, search=search) for row in units] + _floors(slug, members)
+    published = [] if how in UNPUBLISHED else PUBLISHED.get(task.name, [])
+    units, search = _units(slug, members, published)
+    rows = [*units, *_floors(slug, members)]
     for i, result in enumerate(published):
         rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
     ranked, comparisons = rank([dataclasses.replace(row, task=task) for row in rows])
     return Table(task, title, slug, how, size, search, ranked, comparisons)
 
 
-def _search(units: Sequence[Row]) -> Search:
-    rates = frozenset[float]().union(*(row.tried for row in units))
-    seeds = frozenset[int]().union(*(row.ended(row.rate) for row in units if row.rate is not None))
-    finalists = (sum(row.ended(rate) >= seeds for rate in row.tried) for row in units)
-    return Search(rates, seeds, max(finalists, default=0))
+def plan(units: Sequence[Row]) -> Search:
+    """What was planned for each unit of a table, told from what they have: rates, and seeds at the best one.
+
+    Not the union of all, under which one trial run would make every unit incomplete. Of what the single units have, the
+    one with the largest number of complete units, times the square of rates times seeds: one unit's extra run does not
+    move a plan that two units follow, nor do a few trials the plan of one complete sweep. What goes beyond the defaults
+    of a sweep gives no weight, so that nobody sets a plan for others by trying more; and where any unit was trained as
+    the protocol has it, only those set a plan.
+    """
+    plain = [row for row in units if not row.departs] or units
+    had = [(row.tried, frozenset() if row.rate is None else row.ended(row.rate), row.departs) for row in plain]
+
+    def weight(one: tuple[frozenset[float], frozenset[int], object]) -> tuple[object, ...]:
+        rates, seeds, departs = one
+        size = min(len(rates), RATES) * min(len(seeds), SEEDS)
+        complete = sum(rates <= tried and seeds <= ended and departs == other for tried, ended, other in had)
+        return complete * size**2, size, -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
+
+    rates, seeds, departs = max(set(had), key=weight)
+    return Search(rates, seeds, departs=departs)
+
+
+def _within(row: Row, search: Search) -> Row:
+    """The unit by its planned runs; by all, where none of these has a figure."""
+    runs = row.all_runs
+    planned = [run for run in runs if run.rate in search.rates and run.seed in search.seeds]
+    if not any(map(counts, planned)):
+        planned = list(runs)
+    rate = _rate(planned)
+    best = sorted((run for run in planned if run.rate == rate), key=_by_seed)
+    others = sorted((run for run in planned if run.rate != rate), key=_by_rate)
+    beyond = sorted(set_of(runs) - set_of(planned))
+    known = {run.run_id: run for run in runs}
+    return dataclasses.replace(
+        row,
+        runs=tuple(best),
+        # of what was not chosen no curve is drawn, and thousands of them would fill the memory
+        searched=tuple(dataclasses.replace(run, curve=NO_CURVE) for run in others),
+        beyond=tuple(dataclasses.replace(known[name], curve=NO_CURVE) for name in beyond),
+    )
+
+
+def set_of(runs: Iterable[Record]) -> set[str]:
+    """The runs' ids."""
+    return {run.run_id for run in runs}
+
+
+def _by_seed(run: Record) -> tuple[int, str]:
+    return run.seed, run.run_id
+
+
+def _by_rate(run: Record) -> tuple[float, int, str]:
+    return run.rate, run.seed, run.run_id
 
 
 def table_key(record: Record) -> Key:
@@ -101,25 +173,42 @@ def same_sequences(members: Sequence[Source]) -> None:
             )
 
 
-def _units(slug: str, members: Sequence[Source], published: Sequence[Published]) -> list[Row]:
+def _units(slug: str, members: Sequence[Source], published: Sequence[Published]) -> tuple[list[Row], Search]:
     families: dict[str, list[Record]] = defaultdict(list)
     for _, record in members:
         families[family_id(record)].append(record)
-    names = row_names({key: runs[0] for key, runs in families.items()})
-    references = {p.unit.lower(): p for p in published if p.source == REFERENCE and not p.elsewhere}
+    firsts = {key: runs[0] for key, runs in families.items()}
+    expected = usual(firsts.values())
+    names = row_names(firsts, expected)
+    floors = [score.nll for score in common_floors(members).values()]
+    paper = stated(protocol(members[0][1])) is not None
     rows = []
     for key, runs in families.items():
         rate = _rate(runs)
-        best = sorted((run for run in runs if run.rate == rate), key=lambda run: (run.seed, run.run_id))
-        others = sorted((r for r in runs if r.rate != rate), key=lambda run: (run.rate, run.seed, run.run_id))
-        # of what was not chosen no curve is drawn, and thousands of them would fill the memory
-        searched = tuple(dataclasses.replace(run, curve=NO_CURVE) for run in others)
-        unit = unit_name(runs[0])
-        reference = references.get(runs[0].cell.name.lower())
-        if reference is not None and (runs[0].cell.budget, runs[0].cell.count) != (reference.budget, "recurrent"):
-            reference = None  # another size
-        rows.append(Row("unit", names[key], unit, f"{slug}-{key}", tuple(best), searched, reference=reference))
-    return rows
+        rows.append(
+            Row(
+                "unit", names[key], unit_name(runs[0]), f"{slug}-{key}",
+                runs=tuple(run for run in runs if run.rate == rate),
+                searched=tuple(run for run in runs if run.rate != rate),
+                reference=_reference(runs[0], published),
+                departs=tuple(departures(runs[0], expected).items()) if paper else (),
+                best_floor=min(floors, default=None),
+            )
+        )  # fmt: skip
+    search = plan(rows)
+    rows = [dataclasses.replace(_within(row, search), search=search) for row in rows]
+    finalists = (sum(row.ended(rate) >= search.seeds for rate in row.tried) for row in rows)
+    search = dataclasses.replace(search, finalists=max(finalists, default=0))
+    return [dataclasses.replace(row, search=search) for row in rows], search
+
+
+def _reference(run: Record, published: Sequence[Published]) -> Published | None:
+    """The published result of the same unit at the same size, chosen by the same budget."""
+    for result in published:
+        if result.source == REFERENCE and not result.elsewhere and result.unit.lower() == run.cell.name.lower():
+            same = (run.cell.budget, run.cell.count) == (result.budget, "recurrent") and not run.cell.options
+            return result if same else None
+    return None
 
 
 def _rate(runs: Sequence[Record]) -> float:
@@ -162,11 +251,10 @@ def _agree(a: Score, b: Score) -> bool:
 
 
 def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
-    """Rows by the task's own score, and the complete units' comparisons.
+    """Rows by the task's own score, and the complete units' comparisons and letters.
 
-    A unit's rank is one more than how many units are better than it by more than chance, so that units which cannot be
-    told apart from any better one are all first. Incomplete units are not compared: a mean over the seeds that happened
-    to finish flatters.
+    Units that share a letter cannot be told apart. Incomplete units are not compared: a mean over the seeds that
+    happened to finish flatters.
     """
 
     def order(row: Row) -> tuple[float, str, str, str]:
@@ -175,9 +263,9 @@ def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
     ordered = sorted(rows, key=order)
     complete = [row for row in ordered if row.kind == "unit" and row.counted and not row.lacks]
     comparisons = _compared(complete)
-    better = Counter(c.second if c.difference < 0 else c.first for c in comparisons if c.significant)
-    ranks = {row.anchor: 1 + better[i] for i, row in enumerate(complete)}
-    return tuple(dataclasses.replace(row, rank=ranks.get(row.anchor)) for row in ordered), tuple(comparisons)
+    found = letters(len(complete), [(c.first, c.second) for c in comparisons if c.significant])
+    told = {row.anchor: text for row, text in zip(complete, found, strict=True)}
+    return tuple(dataclasses.replace(row, letters=told.get(row.anchor)) for row in ordered), tuple(comparisons)
 
 
 def _compared(complete: Sequence[Row]) -> list[Comparison]:

@@ -24,7 +24,7 @@ MARK = "<!-- made by seqbench leaderboard build from the records; edits are lost
 def build(records: Path, out: Path, check: bool = False) -> Board:
     """Writes README.md, index.html, leaderboard.csv and figures/ into `out`; leaves alone what has not changed.
 
-    A README.md beside `out` gets the table that it asks for (leaderboard/readme.py). A record that cannot be read is
+    A README.md beside `out` gets what it asks for (leaderboard/readme.py). A record that cannot be read is
     left out, and told of when the board of the others is written.
 
     Args:
@@ -144,14 +144,14 @@ def render(board: Board, links: dict[str, str], heard: dict[str, list[tuple[str,
 
 
 def _beside(board: Board, out: Path) -> dict[str, bytes]:
-    """The README beside `out` with its table, where it asks for one."""
+    """The README beside `out` with its places filled, where it has any."""
     from seqbench.leaderboard import readme
 
     path = _path(out, BESIDE)
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8")
-    return {BESIDE: readme.with_table(text, board).encode()}
+    return {BESIDE: readme.with_board(text, board, f"{out.name}/README.md").encode()}
 
 
 def compare(files: dict[str, bytes], out: Path) -> list[str]:

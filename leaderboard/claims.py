@@ -1,14 +1,19 @@
-"""What papers found with a protocol of this suite, to stand beside what came out here. Typed by hand.
+"""What papers found with a protocol of this suite, and whether it was found here. Typed by hand.
 
-A difference is of mean test NLLs, in the table's unit; lower is better, so a positive one means that the unit lost.
+A finding is judged by the comparison that the matrix of the table shows, with its simultaneous interval, and by nothing
+else: a unit less its baseline, in the table's unit; lower is better, so a positive difference means that the unit lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from seqbench.leaderboard.statistics import Estimate
+from seqbench.leaderboard.rows import Row, Table
+from seqbench.leaderboard.statistics import Comparison
+
+Verdict = Literal["held", "not held", "undecided"]
+LITTLE = 0.01  # of the baseline's NLL: a smaller loss is "nothing"
 
 
 @dataclass(frozen=True)
@@ -19,48 +24,92 @@ class Claim:
         text: the finding, as a sentence.
         source: paper and how well it is known.
         baseline: the unit the others are held against.
-        units: those that the finding is about.
+        units: those that the finding is about, each of them.
+        expects: what they are said to be beside the baseline.
     """
 
     text: str
     source: str
     baseline: str
     units: tuple[str, ...]
+    expects: Literal["better", "worse", "no better", "no worse"]
 
-    def outcome(self, tests: Mapping[str, Estimate]) -> str:
-        """The differences to the baseline that came out, e.g. "NFG +0.213 ± 0.020, against V"."""
-        missing = [unit for unit in (self.baseline, *self.units) if unit not in tests]
+    def outcome(self, table: Table) -> str:
+        """The verdict and the differences that it rests on, e.g. "held: NFG +0.213 ± 0.020 (n = 5), against V"."""
+        rows = {row.unit: row for row in reversed(table.ranked)}
+        missing = [unit for unit in (self.baseline, *self.units) if unit not in rows]
         if missing:
-            return f"not run: {', '.join(missing)}"
-        base = tests[self.baseline]
-        return (
-            ", ".join(f"{unit} {_difference(tests[unit], base)}" for unit in self.units) + f", against {self.baseline}"
-        )
+            return f"undecided: not run, or not complete: {', '.join(missing)}"
+        base = rows[self.baseline]
+        found = [(unit, table.against(rows[unit], base)) for unit in self.units]
+        verdicts = {self.judge(comparison, base) for _, comparison in found if comparison is not None}
+        whole = "not held" if "not held" in verdicts else "undecided" if "undecided" in verdicts else "held"
+        told = ", ".join(f"{unit} {_told(comparison)}" for unit, comparison in found if comparison is not None)
+        return f"{whole}: {told}, against {self.baseline}"
+
+    def judge(self, comparison: Comparison, base: Row) -> Verdict:
+        """Of one unit, by the simultaneous interval of its difference to the baseline.
+
+        Better or worse: held where 0 is left out on that side, not held where all of the interval is below LITTLE of
+        the baseline's NLL on it. No better or no worse: the same two bounds the other way round.
+        """
+        if comparison.interval is None or base.test is None:
+            return "undecided"
+        sign = 1 if self.expects in ("worse", "no worse") else -1
+        low, high = (sign * comparison.difference + side * comparison.interval for side in (-1, 1))
+        there, little = low > 0, high < LITTLE * abs(base.test.mean)
+        if self.expects.startswith("no "):
+            return "held" if little else "not held" if there else "undecided"
+        return "held" if there else "not held" if little else "undecided"
 
 
-def _difference(test: Estimate, base: Estimate) -> str:
-    """+0.213 ± 0.020; the interval is that of the difference of two independent means, where both have one."""
-    difference = f"{test.mean - base.mean:+.3f}"
-    if test.interval is None or base.interval is None:
-        return difference
-    return f"{difference} ± {(test.interval**2 + base.interval**2) ** 0.5:.3f}"
+def _told(comparison: Comparison) -> str:
+    """+0.213 ± 0.020 (n = 5)"""
+    interval = "" if comparison.interval is None else f" ± {comparison.interval:.3f}"
+    return f"{comparison.difference:+.3f}{interval} (n = {comparison.n})"
 
 
-GREFF, LEVY = "Greff et al. 2015, read", "Levy et al. 2018, read"
+CHUNG, GREFF, LEVY = "Chung et al. 2014, recalled", "Greff et al. 2015, read", "Levy et al. 2018, read"
+BASELINES = {"greff2015": "V", "levy2018": "LevyLSTM"}  # of the forest plots
+BASELINE = "Tanh"  # of all other protocols
 
 CLAIMS: dict[str, tuple[Claim, ...]] = {
+    "chung2014": (
+        Claim("Gated units do better than the tanh unit.", CHUNG, "Tanh", ("GRU", "LSTM"), "better"),
+        Claim("The GRU does no worse than the LSTM on music.", CHUNG, "LSTM", ("GRU",), "no worse"),
+        Claim(
+            "A forget gate improves on the cell of 1997.", "Gers et al. 2000, recalled", "LSTM1997",
+            ("ForgetLSTM", "PeepholeLSTM"), "better",
+        ),
+    ),
+    "chung2014_speech": (
+        Claim("Gated units do far better than the tanh unit on speech.", CHUNG, "Tanh", ("GRU", "LSTM"), "better"),
+    ),
     "greff2015": (
-        Claim("The forget gate and the output activation matter most.", GREFF, "V", ("NFG", "NOAF")),
-        Claim("Coupling input and forget gate, or dropping the peepholes, costs nothing.", GREFF, "V", ("CIFG", "NP")),
+        Claim("The forget gate and the output activation matter most.", GREFF, "V", ("NFG", "NOAF"), "worse"),
+        Claim(
+            "Coupling input and forget gate, or dropping the peepholes, costs nothing.", GREFF, "V", ("CIFG", "NP"),
+            "no worse",
+        ),
         Claim(
             "Without input gate, output gate or input activation, music suffers nothing.", GREFF, "V",
-            ("NIG", "NOG", "NIAF"),
+            ("NIG", "NOG", "NIAF"), "no worse",
         ),
-        Claim("Full gate recurrence brings nothing.", "Greff et al. 2015, recalled", "V", ("FGR",)),
+        Claim("Full gate recurrence brings nothing.", "Greff et al. 2015, recalled", "V", ("FGR",), "no better"),
     ),
     "levy2018": (
-        Claim("Without the S-RNN in the memory cell little is lost.", LEVY, "LevyLSTM", ("NoSRNN", "NoSRNNOut")),
-        Claim("Gates that see the input alone do nearly as well.", LEVY, "LevyLSTM", ("NoSRNNHidden",)),
-        Claim("Without the gates most is lost.", LEVY, "LevyLSTM", ("NoGates",)),
+        Claim(
+            "Without the S-RNN in the memory cell little is lost.", LEVY, "LevyLSTM", ("NoSRNN", "NoSRNNOut"),
+            "no worse",
+        ),
+        Claim("Gates that see the input alone do nearly as well.", LEVY, "LevyLSTM", ("NoSRNNHidden",), "no worse"),
+        Claim("Without the gates most is lost.", LEVY, "LevyLSTM", ("NoGates",), "worse"),
     ),
 }  # fmt: skip
+UNPUBLISHED = frozenset(BASELINES)  # protocols under which the figures of published.py were not made
+
+
+def outcomes(table: Table) -> list[tuple[Claim, str]]:
+    """Each claim of the table's protocol whose baseline was run, with its verdict."""
+    units = {row.unit for row in table.units}
+    return [(claim, claim.outcome(table)) for claim in CLAIMS.get(table.protocol, ()) if claim.baseline in units]

@@ -117,7 +117,7 @@ HIDDEN = _first(_of_run(lambda run: run.cell.hidden), _of_published(lambda p: p.
 RECURRENT = _first(_of_run(lambda run: run.parameters.recurrent), _of_published(lambda p: p.recurrent))
 
 
-def _near_best(run: Record) -> float | None:
+def near_best(run: Record) -> float | None:
     """Seconds until validation NLL was first within 1% of what it came to."""
     best = run.best_valid
     if best is None:
@@ -136,17 +136,26 @@ def _throughput(run: Record) -> float | None:
 
 
 def _less_reference(row: Row, convention: Convention) -> Estimate | None:
+    """With the prediction interval: what single runs of ours are as far from their mean as the paper's one may be."""
     test = row.score(convention)
     if row.reference is None or test is None:
         return None
-    return Estimate(round(test.mean - row.reference.test, DIGITS), test.interval, test.n)
+    return Estimate(round(test.mean - row.reference.test, DIGITS), row.single(convention), test.n)
 
 
 def _verdict(row: Row) -> str | None:
-    """Of both conventions, as the paper's is not known; a run that had not learnt all it could beats or misses nobody."""
+    """Of both conventions, as the paper's is not known; a run that had not learnt all it could, or that was not trained
+    by the protocol, beats or misses nobody.
+    """
     differences = _less_reference(row, "nll"), _less_reference(row, "nll_sequence")
+    if None in differences:
+        return None
+    if row.cut:
+        return "none: cut short"
+    if row.departs:
+        return "none: other settings"
     if any(map(still_learning, row.counted)):
-        return None if None in differences else "none: still learning"
+        return "none: still learning"
     verdicts = {_told(difference) for difference in differences if difference is not None}
     return None if not verdicts else verdicts.pop() if len(verdicts) == 1 else "undecided"
 
@@ -194,28 +203,29 @@ def _place(value: Callable[[Record], object]) -> Callable[[Row], str | None]:
 # fmt: off
 # ruff: noqa: E501  one line a column reads better than any wrapping of it
 COLUMNS = (
-    Column("rank", "#", lambda row: row.rank, whole, "one more than the number of units that are better by more than chance; incomplete units have none"),
+    Column("letters", "group", lambda row: row.letters, str, "units that share a letter cannot be told apart; a: not told apart from the best; incomplete units have none", words=True),
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
-    Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds, with its 95% t-interval", interval=True),
+    Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds ± its 95% t-interval, on these test pieces", interval=True),
+    Column("pieces", "± with pieces", lambda row: row.pieces, lambda value: f"± {value:.3f}", "the same interval where test pieces are random too: what is known of other music", absent=""),
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
     Column("perplexity", "perplexity", _perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
     Column("bits_character", "bits/character", _bits_of_character, lambda value: f"{value:.3f}", "text by characters: test NLL in bits"),
     Column("right", "right, %", lambda row: row.share("guesses"), nats, "text: tokens that the likeliest guess is right about, higher is better; mean over seeds", absent="", interval=True),
     Column("train", "train NLL", lambda row: row.score("nll", "train"), short_nats, "training NLL of the best epoch's weights, without weight noise, mean over seeds", interval=True),
     Column("valid", "valid NLL", lambda row: row.score("nll", "valid"), short_nats, "validation NLL of the same weights, mean over seeds", interval=True),
-    Column("reference", f"less {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted; {UNKNOWN}", absent="", interval=True),
+    Column("reference", f"less {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted, ± the 95% prediction interval of a single run, as theirs is; {UNKNOWN}", absent="", interval=True),
     Column("reference_sequence", f"less {REFERENCE}, sequence-weighted", lambda row: _less_reference(row, "nll_sequence"), signed, f"the same, with ours sequence-weighted; {UNKNOWN}", absent="", interval=True),
-    Column("verdict", f"against {REFERENCE}", _verdict, str, f"{UNKNOWN}: beaten or missed where both differences are beyond their intervals, undecided otherwise; none where a run was still learning at its last epoch", absent="", words=True),
+    Column("verdict", f"against {REFERENCE}", _verdict, str, f"{UNKNOWN}: beaten or missed where both differences are beyond their intervals, undecided otherwise; none where a run was cut short of the protocol, trained by other settings, or still learning at its last epoch", absent="", words=True),
     Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that count in the means: they came to their end and were tested; they differ by their seed only"),
-    Column("planned", "of", lambda row: len(row.search.seeds) if row.search else None, lambda value: f"of {value}", "runs planned at the best rate: as many as any unit of the table has", words=True),
+    Column("planned", "of", lambda row: len(row.search.seeds) if row.search else None, lambda value: f"of {value}", "runs planned at the best rate, as for all complete units of the table", words=True),
     Column("lost", "not counted", _lost, str, "runs, at any rate, that diverged without a best epoch, failed, were interrupted or stopped before their end", absent="", words=True),
-    Column("marks", "marks", lambda row: ", ".join(row.marks) or None, str, "rate at the edge: the best is the lowest or highest of those tried, a better one may lie beyond; still learning: runs whose best epoch is in the last 2% of all they had; diverged after the best epoch: they count, with that epoch's weights", absent="", words=True),
+    Column("marks", "marks", lambda row: ", ".join(row.marks) or None, str, "cut short: fewer epochs than the protocol has; rate at the edge: the best is the lowest or highest of those tried, a better one may lie beyond; still learning: runs whose best epoch is in the last 2% of all they had; diverged after the best epoch: they count, with that epoch's weights; no better than a floor: no model is needed to do as well", absent="", words=True),
     Column("hidden", "hidden", HIDDEN, whole, "hidden size"),
     Column("recurrent", "recurrent", RECURRENT, whole, "parameters of the recurrent layer alone"),
     Column("total", "total", _of_run(lambda run: run.parameters.total), whole, "parameters with the output layer"),
     Column("rate", "best rate", _of_run(lambda run: run.rate), rate, "learning rate: of those with the most seeds the one with the lowest mean validation NLL"),
     Column("epochs", "epochs", lambda row: row.mean(_epochs), epochs, "trained until the run stopped, mean over seeds"),
-    Column("near_best", "seconds to 1%", lambda row: row.mean(_near_best), short, "until validation NLL was first within 1% of its best, mean over seeds"),
+    Column("near_best", "seconds to 1%", lambda row: row.mean(near_best), short, "until validation NLL was first within 1% of its best, mean over seeds"),
     Column("seconds", "seconds", lambda row: row.mean(lambda run: run.seconds), short, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
     Column("throughput", "steps/s", lambda row: row.mean(_throughput), short, "optimiser steps a second, validation included; runs trained together share the clock"),
     Column("device", "device", _place(lambda run: run.environment.device.removesuffix(" x 1")), str, "where the runs were trained", words=True),
@@ -226,8 +236,8 @@ COLUMNS = (
     Column("train_sequence", "train NLL, sequence-weighted", lambda row: row.score("nll_sequence", "train"), nats, "of the same weights, mean of the sequences' own means", detail=True, interval=True),
     Column("valid_sequence", "valid NLL, sequence-weighted", lambda row: row.score("nll_sequence", "valid"), nats, "of the same weights, mean of the sequences' own means", detail=True, interval=True),
     Column("test_sequence", "test NLL, sequence-weighted", lambda row: row.score("nll_sequence"), nats, "mean of the sequences' own means", detail=True, interval=True),
-    Column("test_first", "test NLL, frame 1 in", lambda row: row.score("nll_first"), nats, "frame-weighted, frame 1 scored from the initial state", detail=True, interval=True),
-    Column("runs", "runs", lambda row: len(row.runs + row.searched) or None, whole, "all runs, at all rates, counted in the means or not", detail=True),
+    Column("runs", "runs", lambda row: len(row.all_runs) or None, whole, "all runs, at all rates, counted in the means or not", detail=True),
+    Column("beyond", "beyond the plan", lambda row: len(row.beyond) or None, whole, "runs at rates or seeds that the table's plan does not have: listed, and counted nowhere", detail=True),
     Column("diverged", "diverged", _count("diverged"), whole, "runs whose loss or gradient was no longer finite, or far too large", detail=True),
     Column("failed", "failed", _count("failed"), whole, "runs that ended in an error", detail=True),
     Column("interrupted", "interrupted", _count("interrupted"), whole, "runs that were ended from outside", detail=True),
@@ -242,6 +252,19 @@ COLUMNS = (
 
 MAIN = tuple(column for column in COLUMNS if not column.detail)
 DETAIL = tuple(column for column in COLUMNS if column.detail)
+
+# What a table of eight columns shows, the most telling first.
+FIRST = (
+    "unit", "test", "letters", "pieces", "marks", "verdict", "reference", "reference_sequence", "n", "recurrent", "valid",
+    "train", "rate", "seconds",
+)  # fmt: skip
+
+
+def narrow(rows: Sequence[Row], most: int = 8) -> list[Column]:
+    """The columns that have a value in any of these rows, as many as a page of GitHub shows without scrolling."""
+    told = {column.name for column in filled(MAIN, rows)} | {"unit", "test"}
+    kept = [name for name in FIRST if name in told][:most]
+    return [column for column in MAIN if column.name in kept]
 
 
 def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:

@@ -11,7 +11,7 @@ from seqbench.leaderboard.rows import Row, Table
 from seqbench.record import counts
 
 MOST_CURVES = 12
-MOST_POINTS = 150
+MOST_POINTS = 60
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ def _reduce(values: Sequence[float | None], of: str) -> float:
 
 
 def limits(shown: Sequence[Line]) -> tuple[float, float]:
-    """The range worth seeing: from the lowest value to where most are after a twentieth of their epochs, or end."""
+    """The range worth seeing: from the lowest value to where most are after a fifth of their epochs, or end."""
     every = finite(v for line in shown for v in (*line.train, *line.valid))
     if not every:
         return 0.0, 1.0
     late = []
     for line in shown:
-        start = min(len(line.epoch) - 1, max(1, len(line.epoch) // 20))
+        start = min(len(line.epoch) - 1, max(1, len(line.epoch) // 5))
         late += finite(v for curve in (line.train, line.valid) for v in (curve[start], curve[-1]))
     return _most([min(every), *(late or every)])
 

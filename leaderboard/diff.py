@@ -1,4 +1,4 @@
-"""`seqbench leaderboard diff A B`: what another folder of records changes on the board."""
+"""`seqbench leaderboard diff A B`: what the records of B add to, and change on, the board of A."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class State:
         unit: its name.
         nll: mean test NLL; None where no run counts.
         runs: how many count.
-        rank: None where it is incomplete.
+        letters: of its groups; None where it is incomplete.
         rate: the best.
     """
 
@@ -29,7 +29,7 @@ class State:
     unit: str
     nll: float | None
     runs: int
-    rank: int | None
+    letters: str | None
     rate: float
 
 
@@ -47,7 +47,7 @@ class Change:
         parts = [
             self._part("test NLL", lambda s: "none" if s.nll is None else f"{s.nll:.4f}"),
             self._part("runs", lambda s: str(s.runs)),
-            self._part("rank", lambda s: "none" if s.rank is None else str(s.rank)),
+            self._part("group", lambda s: s.letters or "none"),
             self._part("best rate", lambda s: f"{s.rate:.4g}"),
         ]
         return f"{what}: {state.unit} of {state.table}: {', '.join(parts)}"
@@ -58,12 +58,13 @@ class Change:
 
 
 def diff(a: Path, b: Path) -> list[Change]:
-    """What changes from the records of one folder to those of another.
+    """What changes when the records of B are added to those of A.
 
     Raises:
-        SeqbenchError: one of them has no records, or cannot be read.
+        SeqbenchError: one of them has no records, or cannot be read; a run is in both, and differs.
     """
-    return changes(assemble(read(a)), assemble(read(b)))
+    first = read(a)
+    return changes(assemble(first), assemble([*first, *((f"{b}/{name}", record) for name, record in read(b))]))
 
 
 def changes(before: Board, after: Board) -> list[Change]:
@@ -79,4 +80,4 @@ def _states(board: Board) -> dict[str, State]:
 
 def _state(table: str, row: Row) -> State:
     nll = None if row.test is None else row.test.mean
-    return State(table, row.name, nll, len(row.counted), row.rank, row.runs[0].rate)
+    return State(table, row.name, nll, len(row.counted), row.letters, row.runs[0].rate)

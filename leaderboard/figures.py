@@ -1,4 +1,4 @@
-"""Figures as SVG: train and validation NLL against epochs and against seconds, validation NLL against the rate.
+"""Figures as SVG: what stands in drawings.py, in the style and form of the page.
 
 A figure is a pure function of the board: no date, no random id, no font of this machine in it. Its text and axes are
 drawn in `currentColor`, so that it follows a page that turns dark; `standalone` adds what a file of its own needs. What
@@ -11,23 +11,30 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from seqbench.leaderboard.curves import Line, Sensitivity, finite, limits, lines, rate_limits, sensitivities
 from seqbench.leaderboard.rows import Board, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-AGAINST = {"epoch": "epoch", "seconds": "seconds of training and validation", "rate": "learning rate"}
+AGAINST = {  # what a figure is called by -> its x axis
+    "forest": "difference in test NLL",
+    "epoch": "epoch",
+    "seconds": "seconds of training and validation",
+    "rate": "learning rate",
+    "cost": "seconds until validation NLL is within 1% of its best",
+    "size": "parameters, output layer included",
+}
+READ = ("epoch", "seconds", "rate")  # by the page's script
 # Okabe and Ito (2008), told apart by colour-blind readers; without their yellow and black, which vanish on paper or
 # on a dark page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("", "o", "s", "^", "D", "v")  # from the seventh unit on, colours come again with a marker
 LONGEST_LABEL = 22  # characters
-SIZE = (6.4, 3.8)  # inches of 72 points
+SIZE = (5.0, 3.3)  # inches of 72 points: 360, so that its text is legible on a screen of 400 pixels
 INK = "#010203"  # becomes currentColor
 STYLE = {
     "svg.fonttype": "none",
@@ -48,27 +55,26 @@ STYLE = {
     "axes.unicode_minus": False,
 }
 STANDALONE = (
-    "<style>svg{color:#1b1b19;font-family:system-ui,sans-serif}"
-    "@media(prefers-color-scheme:dark){svg{color:#dddcd6}}</style>"
+    "<style>svg{color:#1b1b19;font-family:system-ui,sans-serif}.ground{fill:#fdfdfb}"
+    "@media(prefers-color-scheme:dark){svg{color:#dddcd6}.ground{fill:#171716}}</style>"
+    '<rect class="ground" width="100%" height="100%"/>'
 )
 
 Looks = dict[str, tuple[str, str]]
 
 
 def draw(board: Board) -> dict[str, str]:
-    """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, and one where a
-    single rate was tried has none against the rate.
+    """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, one where a single
+    rate was tried has none against the rate, and one without two complete units no forest plot.
     """
     from seqbench.leaderboard.bar import with_progress
+    from seqbench.leaderboard.drawings import drawings
 
     colours = looks(board)
     figures = {}
     for table in with_progress(board.tables, "drawing"):
-        shown = lines(table)
-        for against in ("epoch", "seconds") if shown else ():
-            figures[f"{table.slug}-{against}"] = _curves(table, shown, against, colours)
-        if rated := [one for one in sensitivities(table) if one.valid]:
-            figures[f"{table.slug}-rate"] = _rates(table, rated, colours)
+        for kind, draw_one in drawings(table, colours).items():
+            figures[f"{table.slug}-{kind}"] = draw_one()
     return figures
 
 
@@ -97,91 +103,53 @@ def standalone(svg: str) -> str:
     return f"{head}{mark}{STANDALONE}{rest}\n"
 
 
-def _curves(table: Table, shown: Sequence[Line], against: str, looks: Looks) -> str:
-    """Train and validation NLL, mean and span over seeds."""
+def one_plot(
+    table: Table, rows: Sequence[Row], kind: str, title: str, plot: Callable[[Axes], Sequence[float]], looks: Looks
+) -> str:
+    """One pair of axes with names at the right; `plot` draws and tells at which NLL each row's name belongs."""
+    longest = max(len(label(row)) for row in rows)
 
-    def plot(axes: Axes) -> list[float]:
-        for n, line in enumerate(shown):
-            x = line.epoch if against == "epoch" else line.seconds
-            colour, marker = looks[line.row.anchor]
-            shape: dict[str, Any] = {"marker": marker, "markersize": 3.5, "markevery": max(1, len(x) // 12)}
-            shape |= {"color": colour, "gid": f"unit{n}"}
-            if len(x) == 1:
-                shape["marker"] = marker or "o"
-            if len(line.row.counted) > 1:
-                band: dict[str, Any] = {"color": colour, "linewidth": 0, "gid": f"unit{n}"}
-                axes.fill_between(x, line.train_low, line.train_high, alpha=0.08, **band)
-                axes.fill_between(x, line.low, line.high, alpha=0.16, **band)
-            axes.plot(x, line.train, linewidth=1.1, dashes=(4, 2), alpha=0.85, **shape)
-            axes.plot(x, line.valid, linewidth=1.6, **shape)
-        axes.plot([], [], color=INK, linewidth=1.6, label="validation")
-        axes.plot([], [], color=INK, linewidth=1.1, dashes=(4, 2), label="training")
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0, handlelength=2.2
-        )
-        axes.set_ylim(*limits(shown))
-        return [(finite(line.valid) or [limits(shown)[1]])[-1] for line in shown]
+    def fill(figure: Figure) -> Axes:
+        axes = figure.add_axes((0.115, 0.155, 0.8 - 0.0165 * longest, 0.75))
+        ends = plot(axes)
+        axes.margins(x=0.02)
+        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        axes.set_xlabel(AGAINST[kind])
+        what = {"rate": "validation NLL", "epoch": "NLL", "seconds": "NLL"}.get(kind, "test NLL")
+        axes.set_title(f"{what}, {table.task.unit}", loc="left", fontsize=10)
+        _label_ends(axes, rows, ends, looks)
+        return axes
 
-    rows = [line.row for line in shown]
-    return _figure(table, rows, against, f"Learning curves of {table.heading} against {against}", plot, looks)
+    return drawn(table, rows, kind, title, fill, SIZE)
 
 
-def _rates(table: Table, shown: Sequence[Sensitivity], looks: Looks) -> str:
-    """Validation NLL against the learning rate; a cross at the top where training diverged."""
-
-    def plot(axes: Axes) -> list[float]:
-        from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-        axes.set_xscale("log")
-        for n, one in enumerate(shown):
-            colour, marker = looks[one.row.anchor]
-            axes.plot(
-                one.rate, one.valid, color=colour, linewidth=1.6, marker=marker or ".", markersize=5, gid=f"unit{n}"
-            )
-            axes.plot(
-                one.diverged, [0.98] * len(one.diverged), color=colour, linewidth=0, marker="x", markersize=5,
-                transform=axes.get_xaxis_transform(), gid=f"unit{n}",
-            )  # fmt: skip
-        axes.set_ylim(*rate_limits(shown))
-        tried = sorted(table.search.rates)
-        decades = [10.0**e for e in range(-12, 4) if tried[0] <= 10.0**e <= tried[-1]]
-        axes.xaxis.set_major_locator(FixedLocator(decades if len(decades) > 1 else [tried[0], tried[-1]]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        return [one.valid[-1] for one in shown]
-
-    rows = [one.row for one in shown]
-    return _figure(table, rows, "rate", f"Validation NLL of {table.heading} against the learning rate", plot, looks)
-
-
-def _figure(table: Table, rows: Sequence[Row], against: str, title: str, plot: Any, looks: Looks) -> str:
-    """One pair of axes with names at the right; `plot` draws and tells at which NLL each row's curve ends."""
+def drawn(
+    table: Table,
+    rows: Sequence[Row],
+    kind: str,
+    title: str,
+    fill: Callable[[Figure], Axes | None],
+    size: tuple[float, float],
+) -> str:
+    """A figure of any form; axes that `fill` returns can be read by the page's script."""
     from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    name = f"{table.slug}-{against}"
+    name = f"{table.slug}-{kind}"
     # after_reset: a user's own matplotlibrc changes nothing
     with style.context({**STYLE, "svg.hashsalt": name}, after_reset=True):
-        figure = Figure(figsize=SIZE)
-        longest = max(len(_label(row)) for row in rows)
-        axes = figure.add_axes((0.085, 0.125, 0.85 - 0.013 * longest, 0.79))
-        ends = plot(axes)
-        axes.margins(x=0.02)
-        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-        axes.set_xlabel(AGAINST[against])
-        kind = "validation NLL" if against == "rate" else "NLL"
-        axes.set_title(f"{kind}, {table.task.unit}", loc="left", fontsize=10)
-        _label_ends(axes, rows, ends, looks)
+        figure = Figure(figsize=size)
+        axes = fill(figure)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        place = _place(figure, axes)
+        place = {"data-figure": name} | _place(figure, axes) if axes is not None and kind in READ else {}
     return _tidy(name, text.getvalue(), title, place, [row.name for row in rows])
 
 
 def _place(figure: Figure, axes: Axes) -> dict[str, str]:
     """Where the axes lie in the drawing, in points from the top left, and what they span."""
-    width, height = (72 * inches for inches in SIZE)
+    width, height = (72 * inches for inches in figure.get_size_inches())
     box = axes.get_position()
     corners = (box.x0 * width, (1 - box.y1) * height, box.width * width, box.height * height)
 
@@ -200,16 +168,17 @@ def _label_ends(axes: Axes, rows: Sequence[Row], ends: Sequence[float], looks: L
     """Names at the right, each as near to its curve's end as its neighbours let it."""
     bottom, top = axes.get_ylim()
     heights = [min(max((end - bottom) / (top - bottom), 0.0), 1.0) for end in ends]
-    for n, (row, height) in enumerate(zip(rows, spread(heights, 0.062), strict=True)):
+    for n, (row, height) in enumerate(zip(rows, spread(heights, 0.075), strict=True)):
         colour, marker = looks[row.anchor]
         axes.plot(
             [1.02, 1.05], [height, height], color=colour, linewidth=2, marker=marker, markersize=3.5,
             markevery=[1], transform=axes.transAxes, clip_on=False, gid=f"name{n}",
         )  # fmt: skip
-        axes.text(1.065, height - 0.012, _label(row), transform=axes.transAxes, va="baseline", gid=f"name{n}")
+        axes.text(1.065, height - 0.012, label(row), transform=axes.transAxes, va="baseline", gid=f"name{n}")
 
 
-def _label(row: Row) -> str:
+def label(row: Row) -> str:
+    """Its name, as far as there is room for it."""
     return row.name if len(row.name) <= LONGEST_LABEL else row.name[: LONGEST_LABEL - 1] + "…"
 
 
@@ -238,15 +207,13 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
     def root(match: re.Match[str]) -> str:
         spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
         told = " ".join(f'{key}="{value}"' for key, value in place.items())
-        return (
-            f'<svg {spaces} viewBox="{match[1]}" role="img" data-figure="{name}" {told}><title>{escape(title)}</title>'
-        )
+        return f'<svg {spaces} viewBox="{match[1]}" role="img" {told}><title>{escape(title)}</title>'
 
     svg = text[text.index("<svg") :].rstrip()
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor")
     svg = re.sub(r'style="font: ([\d.]+px) [^;"]*', r'style="font-size: \1', svg)
-    svg = re.sub(r' d="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.2f}", d[0]), svg)
+    svg = re.sub(r' d="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
     svg = re.sub(rf'<g id="{name}-(unit|name)(\d+)">', group, svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)
     return "\n".join(line.rstrip() for line in svg.splitlines())

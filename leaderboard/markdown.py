@@ -6,29 +6,33 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from seqbench.leaderboard.columns import MAIN, Column, filled
+from seqbench.leaderboard.claims import outcomes
+from seqbench.leaderboard.columns import Column, narrow
 from seqbench.leaderboard.figures import AGAINST
 from seqbench.leaderboard.rows import Board, Row, Table
-from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
+from seqbench.leaderboard.summary import grid as summary
+from seqbench.leaderboard.summary import sentence
+from seqbench.leaderboard.words import CONVENTION, JUDGED, ORDER, WHAT, effort, facts, sources, told, verdict
 
-MOST_COMPARED = 12  # units in a matrix; the page has them all
+MOST_COMPARED = 7  # units in a matrix, which has eight columns then; the page has them all
 
 
 def text(board: Board, figures: set[str]) -> str:
     """The tables for a README, with links to the figures."""
-    parts = ["# Leaderboard", WHAT, CONVENTION, ORDER]
+    parts = ["# Leaderboard", WHAT, first_look(board), CONVENTION, ORDER]
     for table in board.tables:
-        parts += [f"## {escaped(table.heading)}", escaped(facts(table)), grid(filled(MAIN, table.rows), table.rows)]
+        parts.append(f'<a id="{table.slug}"></a>\n\n## {escaped(table.heading)}')
+        parts += [escaped(facts(table)), _with_help(narrow(table.rows), table.rows)]
         parts.append(escaped(effort(table)))
         notes = [f"- [{escaped(source)}]({link}): {escaped(convention)}" for source, link, convention in sources(table)]
         parts += ["\n".join(notes)] if notes else []
         if table.comparisons:
             parts += [escaped(verdict(table)), _matrix(table)]
         held = [f"- {escaped(c.text)} ({escaped(c.source)}) **Here:** {escaped(found)}" for c, found in outcomes(table)]
-        parts += ["What the paper found, and what came out:", "\n".join(held)] if held else []
+        parts += [f"What papers found, and what came out. {JUDGED}", "\n".join(held)] if held else []
         images = [
-            f'<img src="figures/{name}.svg" width="49%" alt="NLL against {x}">'
-            for x in AGAINST
+            f'<img src="figures/{name}.svg" width="49%" alt="{escape(what)}">'
+            for x, what in AGAINST.items()
             if (name := f"{table.slug}-{x}") in figures
         ]
         parts += [" ".join(images)] if images else []
@@ -36,20 +40,42 @@ def text(board: Board, figures: set[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def first_look(board: Board, to: str = "") -> str:
+    """The grid of units against data sets, and a sentence a table.
+
+    Args:
+        board: all tables.
+        to: the file that has the tables, as seen from where this stands.
+    """
+    found = summary(board)
+    header = ["unit", *(f"[{escaped(table.heading)}]({to}#{table.slug})" for table in found.tables)]
+    lines = [header, [":--", *("--:" for _ in found.tables)]]
+    for unit, cells in found.lines:
+        lines.append([escaped(unit), *("" if cell is None else escaped(str(cell)) for cell in cells)])
+    told = [f"- {escaped(sentence(table))}" for table in board.tables]
+    return "\n\n".join([_piped(lines), escaped(found.legend), "\n".join(told)])
+
+
+def _with_help(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """The table, and below it what its columns say."""
+    told = "; ".join(f"**{escaped(column.header)}**: {escaped(column.help)}" for column in columns)
+    return f"{grid(columns, rows)}\n\n<details><summary>What the columns say</summary>\n\n{told}.\n\n</details>"
+
+
 def grid(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    """A table; rows that are no units, or have no rank, in italics."""
+    """A table; rows that are no units, or are incomplete, in italics."""
     lines = [
         [escaped(column.header) for column in columns],
         [":--" if column.words else "--:" for column in columns],
     ]
     for row in rows:
         cells = [escaped(column.show(row)) for column in columns]
-        if row.rank is None:
+        if row.letters is None:
             cells = [f"*{cell}*" if cell else "" for cell in cells]
         name = [column.name for column in columns].index("unit")
         cells[name] += f" ({escaped(row.tag)})" if row.tag else ""
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return _piped(lines)
 
 
 def _matrix(table: Table) -> str:
@@ -57,7 +83,11 @@ def _matrix(table: Table) -> str:
     shown = table.ranked[:MOST_COMPARED]
     lines = [["row less column", *(escaped(row.name) for row in shown)], [":--", *("--:" for _ in shown)]]
     for row in shown:
-        lines.append([escaped(row.name), *(told(against(table, row, other)) for other in shown)])
+        lines.append([escaped(row.name), *(told(table.against(row, other)) for other in shown)])
+    return _piped(lines)
+
+
+def _piped(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -1,16 +1,45 @@
-"""What rows and tables are called: by what tells them apart."""
+"""What rows and tables are called: by the names people say, and by what tells them apart."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from seqbench.leaderboard.protocols import PROTOCOLS, Settings, departures, settings
 from seqbench.leaderboard.rows import clean
-from seqbench.record import Record, without_replica
+from seqbench.record import Record
 
 GIVEN, TOTAL = "hidden sizes as given", "in all, output layer included"
+SETS = {  # in the order of the board; others come after them, by their names
+    "jsb": "JSB Chorales",
+    "nottingham": "Nottingham",
+    "musedata": "MuseData",
+    "piano_midi": "Piano-midi.de",
+    "bach": "Bach chorales",
+    "fsdd": "FSDD",
+    "yesno": "YESNO",
+    "speech_commands": "Speech Commands",
+    "ljspeech": "LJSpeech",
+    "cmu_arctic": "CMU ARCTIC",
+    "librispeech": "LibriSpeech",
+}
+USUAL = ("chung2014", "chung2014_speech")  # what a heading need not say
+
+
+def set_name(task: str) -> str:
+    """JSB Chorales, FSDD-A; a data set that is not known here by its own name."""
+    if task in SETS:
+        return SETS[task]
+    stem, mark, part = task.rpartition("_")
+    return f"{SETS[stem]}-{part.upper()}" if mark and stem in SETS and part in "ab" else clean(task)
+
+
+def set_order(task: str) -> tuple[int, str]:
+    """JSB first."""
+    known = list(SETS)
+    stem = task if task in SETS else task.rpartition("_")[0]
+    return (known.index(stem) if stem in SETS else len(known), task)
 
 
 def matching(run: Record) -> str:
@@ -18,6 +47,13 @@ def matching(run: Record) -> str:
     if run.cell.budget is None:
         return GIVEN
     return f"{run.cell.budget:,} parameters {TOTAL if run.cell.count == 'total' else 'in the recurrent layer'}"
+
+
+def heading(task: str, protocol: str, how: str) -> str:
+    """JSB Chorales, 20k in the recurrent layer; with the protocol where it is not Chung et al.'s."""
+    size = re.sub(r",000 parameters", "k", how).removesuffix(", output layer included")
+    whose = "" if protocol in USUAL else PROTOCOLS.get(protocol, clean(protocol))
+    return ", ".join(part for part in (set_name(task), size, whose) if part)
 
 
 def table_slug(task: str, protocol: str, how: str) -> str:
@@ -37,41 +73,31 @@ def unit_name(run: Record) -> str:
     return clean(f"{run.cell.name}({options})" if options else run.cell.name)
 
 
-def row_names(runs: dict[str, Record]) -> dict[str, str]:
-    """Group -> unit and options; where that is not unique, also the settings in which the namesakes differ."""
-    short = {key: unit_name(run) for key, run in runs.items()}
+def row_names(runs: Mapping[str, Record], expected: Settings) -> dict[str, str]:
+    """Group -> unit and options, and what its settings differ by from those expected of its table; and where that is
+    not unique, also the settings in which the namesakes differ.
+    """
+    names = {key: _told(unit_name(run), _departing(run, expected)) for key, run in runs.items()}
     namesakes: dict[str, list[str]] = defaultdict(list)
-    for key, name in short.items():
+    for key, name in names.items():
         namesakes[name].append(key)
-    names = {}
     for name, keys in namesakes.items():
         if len(keys) == 1:
-            names[keys[0]] = name
             continue
-        settings = {key: _settings(runs[key]) for key in keys}
-        all_settings = sorted({path for values in settings.values() for path in values})
-        differing = [p for p in all_settings if len({settings[key].get(p) for key in keys}) > 1]
-        told = {
-            key: ", ".join(f"{p.rpartition('.')[2]}={settings[key].get(p, 'unset'):.24}" for p in differing[:3])
-            for key in keys
-        }
+        had = {key: settings(runs[key]) for key in keys}
+        differing = sorted({p for found in had.values() for p in found if len({o.get(p) for o in had.values()}) > 1})
+        told = {key: _told(name, [(p, had[key].get(p, "unset")) for p in differing]) for key in keys}
         repeated = Counter(told.values())
         for key in keys:
-            mark = f", {key[:6]}" if repeated[told[key]] > 1 else ""
-            names[key] = clean(f"{name} [{told[key]}{mark}]")
+            names[key] = told[key] if repeated[told[key]] == 1 else f"{told[key]} [{key[:6]}]"
     return names
 
 
-def _settings(run: Record) -> dict[str, str]:
-    """A config's leaves, by dotted path, without seed and rate."""
-    flat: dict[str, str] = {}
+def _departing(run: Record, expected: Settings) -> list[tuple[str, str]]:
+    return [(name, has) for name, (_, has) in departures(run, expected).items()]
 
-    def walk(path: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for name, inner in value.items():
-                walk(f"{path}.{name}" if path else name, inner)
-        else:
-            flat[path] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
-    walk("", without_replica(run.config))
-    return flat
+def _told(name: str, found: Sequence[tuple[str, str]]) -> str:
+    """GRU [max_epochs=80, class_path=Adam]: the first three."""
+    said = ", ".join(f"{path.rpartition('.')[2]}={value.strip(chr(34)):.24}" for path, value in found[:3])
+    return clean(f"{name} [{said}]" if said else name)

@@ -93,16 +93,18 @@
     svg.addEventListener("pointermove", move);
     svg.addEventListener("pointerdown", move);
     svg.addEventListener("pointerleave", leave);
-    for (const name of svg.querySelectorAll(".name")) {
-      name.setAttribute("role", "button");
-      if (name.querySelector("text")) name.setAttribute("tabindex", "0");
-      name.addEventListener("click", () => toggle(name.dataset.unit));
-      name.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(name.dataset.unit); }
-      });
-    }
   };
 
+  const wire = (name) => {
+    name.setAttribute("role", "button");
+    if (name.querySelector("text")) name.setAttribute("tabindex", "0");
+    name.addEventListener("click", () => toggle(name.dataset.unit));
+    name.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(name.dataset.unit); }
+    });
+  };
+
+  document.querySelectorAll("svg .name").forEach(wire);
   figures.forEach(prepare);
   document.documentElement.classList.add("live");
   addEventListener("hashchange", read);

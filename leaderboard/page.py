@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
 from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
-from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, against, effort, facts, outcomes, sources, told, verdict
+from seqbench.leaderboard.summary import grid, sentence
+from seqbench.leaderboard.words import CONVENTION, JUDGED, ORDER, WHAT, effort, facts, sources, told, verdict
 from seqbench.record import Record
 
 
@@ -42,12 +44,14 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
     environment.globals |= {
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
-        "best_epoch": best_epoch, "number": number, "effort": effort, "compared": against, "told": told,
+        "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "sentence": sentence,
         "kinds": tuple(AGAINST), "probability": probability, "heard": heard,
         "sampled": {stem for played in heard.values() for stem, _ in played},
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,
+        summary=grid(board),
+        judged=JUDGED,
         what=WHAT,
         convention=CONVENTION,
         order=ORDER,

@@ -41,7 +41,7 @@ def _no_formula(value: Plain) -> Plain:
 
 def as_json(board: Board) -> dict[str, Any]:
     """`{"tables": [{"rows": [...], "comparisons": [...]}]}`: each row with all columns; each pair of ranked units with
-    its p-value, alone and corrected for their number.
+    its simultaneous interval and its p-value, alone and corrected for their number.
     """
     return {
         "tables": [
@@ -57,8 +57,9 @@ def as_json(board: Board) -> dict[str, Any]:
                         "first": table.ranked[c.first].name,
                         "second": table.ranked[c.second].name,
                         "difference": c.difference,
+                        "interval": c.interval,
                         "p": c.p,
-                        "holm": c.holm,
+                        "corrected": c.corrected,
                     }
                     for c in table.comparisons
                 ],

@@ -1,7 +1,10 @@
-"""The table that a README beside the board asks for, by a comment with the slug of a table of the board:
+"""What a README beside the board asks for by comments: the first look at the board, or one of its tables by its slug.
 
-<!-- table jsb-chung2014 -->
+<!-- board -->
 what stands here is replaced
+<!-- end -->
+<!-- table jsb-chung2014 -->
+and here
 <!-- end -->
 """
 
@@ -9,18 +12,21 @@ from __future__ import annotations
 
 import re
 
-from seqbench.leaderboard.columns import AGAINST, COLUMNS, filled
-from seqbench.leaderboard.markdown import escaped, grid
+from seqbench.leaderboard.columns import narrow
+from seqbench.leaderboard.markdown import escaped, first_look, grid
 from seqbench.leaderboard.rows import Board, Table
 from seqbench.task import SeqbenchError
 
-PLACE = re.compile(r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-SHOWN = ("rank", "unit", "hidden", "recurrent", "test", "n", "planned", "marks", *AGAINST)
-NEEDED = {"rank", "unit", "test"}
+PLACE = re.compile(r"(<!-- (?:board|table ([a-z0-9-]+)) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def with_table(text: str, board: Board) -> str:
-    """The README with its tables as the board has them.
+def with_board(text: str, board: Board, to: str) -> str:
+    """The README with its places filled as the board has it.
+
+    Args:
+        text: the README.
+        board: all tables.
+        to: the file of all tables, as seen from the README.
 
     Raises:
         SeqbenchError: it asks for a table that is not on the board.
@@ -28,6 +34,8 @@ def with_table(text: str, board: Board) -> str:
     tables = {table.slug: table for table in board.tables}
 
     def cut(match: re.Match[str]) -> str:
+        if match[2] is None:
+            return f"{match[1]}{first_look(board, to)}\n\n{match[3]}"
         if match[2] not in tables:
             raise SeqbenchError(f"README.md asks for the table {match[2]}: give one of {', '.join(tables)}")
         return f"{match[1]}{short(tables[match[2]])}\n{match[3]}"
@@ -38,11 +46,8 @@ def with_table(text: str, board: Board) -> str:
 def short(table: Table) -> str:
     """Units and floors, with the columns that a first look needs."""
     rows = [row for row in table.rows if row.kind != "published"]
-    columns = [column for column in COLUMNS if column.name in SHOWN]
-    told = filled(columns, rows)
-    columns = [column for column in columns if column in told or column.name in NEEDED]
     caption = (
         f"{table.heading}; test NLL in {table.task.unit}, mean ± 95% interval over seeds; {table.search}, the same for "
-        "all units. Units that cannot be told apart share a rank."
+        "all units. Units that share a letter cannot be told apart."
     )
-    return f"{escaped(caption)}\n\n{grid(columns, rows)}\n"
+    return f"{escaped(caption)}\n\n{grid(narrow(rows), rows)}\n"

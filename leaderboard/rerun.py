@@ -1,8 +1,14 @@
-"""`seqbench leaderboard verify --rerun ID`: trains a recorded run again by its config and compares what comes out."""
+"""`seqbench leaderboard verify --rerun ID` and `--spot`: train recorded runs again by their configs, and compare.
+
+A rerun trains the whole run, a spot check its first epochs, which takes seconds: on the same kind of device they come
+out to the digit, or nearly, and whoever makes a curve up cannot know them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +18,8 @@ from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
 AGREE = 1e-3  # nats, on the same kind of device
+FIRST = 3  # epochs of a spot check
+ROUNDED = 1e-5  # of the NLLs in a curve
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,75 @@ def rerun(records: Path, run: str, audit: Sequence[Check], train: Callable[[Reco
         rerun_at=again.environment.commit,
         agrees=abs(difference) <= AGREE,
     )
+
+
+@dataclass(frozen=True)
+class Spot:
+    """The first epochs of a recorded run, trained again.
+
+    Attributes:
+        run_id: which run.
+        epochs: how many.
+        difference: the largest between the recorded and the repeated training and validation NLLs; infinite where one
+            has a figure and the other has none.
+        recorded_on: device.
+        rerun_on: device.
+        agrees: whether the difference is within AGREE.
+    """
+
+    run_id: str
+    epochs: int
+    difference: float
+    recorded_on: str
+    rerun_on: str
+    agrees: bool
+
+    def __str__(self) -> str:
+        how = "to the digit" if self.difference <= ROUNDED else f"by {self.difference:.6f} nats"
+        where = (
+            self.rerun_on if self.rerun_on == self.recorded_on else f"{self.rerun_on}, recorded on {self.recorded_on}"
+        )
+        told = "agree" if self.agrees else "differ"
+        return f"{self.run_id}: the first {self.epochs} epochs {told} {how} ({where})"
+
+
+def spot(
+    records: Path, runs: Sequence[str], audit: Sequence[Check], train: Callable[[Record, int], Record]
+) -> Iterator[Spot]:
+    """Trains the first epochs of runs again and compares their curves.
+
+    Args:
+        records: the folder of records.
+        runs: their ids, or the first characters of them.
+        audit: the checks against the code of units and data, the config's classes among them.
+        train: gives the record of so many epochs of a run.
+
+    Raises:
+        SeqbenchError: no such run, or several; a record that is not sound; as `train` does.
+    """
+    for run in runs:
+        record = _find(records, run)
+        if found := next(problems(record, audit), None):
+            raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
+        shown = min(max(1, FIRST // record.curve.every), len(record.curve.valid))
+        again = train(record, shown * record.curve.every)
+        difference = max(
+            (_apart(one, other) for field in ("train", "valid") for one, other in _first(record, again, field, shown)),
+            default=math.inf,
+        )
+        where = record.environment.device, again.environment.device
+        yield Spot(record.run_id, shown * record.curve.every, difference, *where, difference <= AGREE)
+
+
+def _first(record: Record, again: Record, field: str, shown: int) -> Iterator[tuple[float | None, float | None]]:
+    one, other = getattr(record.curve, field)[:shown], getattr(again.curve, field)[:shown]
+    return itertools.zip_longest(one, other)
+
+
+def _apart(one: float | None, other: float | None) -> float:
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return round(abs(one - other), 9)
 
 
 def _find(records: Path, run: str) -> Record:

@@ -9,28 +9,30 @@ from functools import cached_property
 from typing import Literal
 
 from seqbench.leaderboard.published import Published
-from seqbench.leaderboard.statistics import DIGITS, Comparison, Estimate, estimate
+from seqbench.leaderboard.statistics import DIGITS, Comparison, Estimate, estimate, over_pieces, prediction
 from seqbench.record import Record, TaskRecord, came_to_its_end, counts, marks, rates_tried
 from seqbench.task import Score
 
 Kind = Literal["unit", "floor", "published"]
-Convention = Literal["nll", "nll_sequence", "nll_first"]
+Convention = Literal["nll", "nll_sequence"]
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 @dataclass(frozen=True)
 class Search:
-    """What was trained for the units of a table: all that any of them got, so that none has more than another.
+    """The plan of a table: what was trained for each of its complete units.
 
     Attributes:
         rates: learning rates tried.
         seeds: seeds at the best rate.
         finalists: rates with all of these seeds, of the unit that has most; the best by validation are chosen first.
+        departs: what the units' settings differ by from the table's protocol: dotted name -> expected, found.
     """
 
     rates: frozenset[float]
     seeds: frozenset[int]
     finalists: int = 1
+    departs: tuple[tuple[str, tuple[str, str]], ...] = ()
 
     def __str__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
@@ -54,12 +56,15 @@ class Row:
         anchor: unique on the page.
         runs: all runs at the best rate, ordered by seed; empty for floors and published results.
         searched: runs at other rates: what the best was chosen from, ordered by rate.
+        beyond: runs at rates or seeds that the table's plan does not have. They are listed, and count nowhere.
         floor: the score, for a floor.
         published: the result, for a published one.
         reference: for a unit, the published result to hold it against; None where there is none.
         search: what a complete unit of this table has.
-        rank: one more than the number of units that are better by more than chance; None for what is not ranked.
         task: of the row's table.
+        departs: what a unit's settings differ by from its table's protocol: dotted name -> expected, found.
+        best_floor: the lowest NLL that needs no model.
+        letters: of the groups of units that cannot be told apart; None for what is not ranked.
     """
 
     kind: Kind
@@ -72,8 +77,11 @@ class Row:
     published: Published | None = None
     reference: Published | None = None
     search: Search | None = None
-    rank: int | None = None
     task: TaskRecord | None = None
+    departs: tuple[tuple[str, tuple[str, str]], ...] = ()
+    best_floor: float | None = None
+    letters: str | None = None
+    beyond: tuple[Record, ...] = ()
 
     @property
     def tag(self) -> str:
@@ -84,6 +92,11 @@ class Row:
             return "floor"
         return f"incomplete: {', '.join(self.lacks)}" if self.lacks else ""
 
+    @property
+    def all_runs(self) -> tuple[Record, ...]:
+        """Counted or not, planned or not."""
+        return self.runs + self.searched + self.beyond
+
     @cached_property
     def counted(self) -> tuple[Record, ...]:
         """The runs that count in means: those that came to their end and were tested."""
@@ -92,7 +105,7 @@ class Row:
     @cached_property
     def lost(self) -> dict[str, int]:
         """How many runs do not count, by the reason."""
-        return dict(sorted(Counter(outcome(run) for run in self.runs + self.searched if not counts(run)).items()))
+        return dict(sorted(Counter(outcome(run) for run in self.all_runs if not counts(run)).items()))
 
     @cached_property
     def tried(self) -> frozenset[float]:
@@ -110,14 +123,31 @@ class Row:
 
     @cached_property
     def marks(self) -> list[str]:
-        """What a reader must know of a unit's runs that count: search or training was too short, or one diverged."""
-        return marks(self.counted, self.tried)
+        """What a reader must know of a unit's runs that count: search or training was too short, one diverged, or no
+        model is needed to do as well.
+        """
+        found = ["cut short: {1} of {0} epochs".format(*self.cut)] if self.cut else []
+        found += marks(self.counted, self.tried)
+        if self.test is not None and self.best_floor is not None and self.test.mean >= self.best_floor:
+            found.append("no better than a floor")
+        return found
+
+    @property
+    def cut(self) -> tuple[int, int] | None:
+        """The epochs that the protocol has and that the runs were given, where they were given fewer."""
+        epochs = dict(self.departs).get("trainer.max_epochs")
+        if epochs is None or "unset" in epochs or int(epochs[1]) >= int(epochs[0]):
+            return None
+        return int(epochs[0]), int(epochs[1])
 
     @cached_property
     def missing(self) -> list[str]:
         """What others of the table have and this unit was not trained with."""
         if self.search is None:
             return []
+        if self.departs != self.search.departs:
+            differing = dict(self.departs).keys() ^ dict(self.search.departs).keys() or dict(self.departs).keys()
+            return [f"other settings: {', '.join(sorted(name.rpartition('.')[2] for name in differing))}"]
         seeds = sorted(self.search.seeds - {run.seed for run in self.runs})
         rates = len(self.search.rates - self.tried)
         found = [f"no seed {', '.join(map(str, seeds))}"] if seeds else []
@@ -150,6 +180,20 @@ class Row:
         return None if value is None else Estimate(value, None, 1)
 
     @cached_property
+    def pieces(self) -> float | None:
+        """Half the interval of test NLL over seeds and over test pieces too."""
+        tests = [run.test for run in self.counted if run.test is not None]
+        if not tests:
+            return None
+        import numpy as np
+
+        return over_pieces(np.array([test.nats for test in tests]), np.array(tests[0].frames, dtype=float))
+
+    def single(self, convention: Convention) -> float | None:
+        """How far one more run's test NLL may lie from the mean: half its prediction interval."""
+        return prediction(getattr(run.test, convention) for run in self.counted)
+
+    @cached_property
     def test(self) -> Estimate | None:
         """Test NLL under the main convention."""
         return self.score("nll")
@@ -180,7 +224,7 @@ class Table:
 
     Attributes:
         task: name, digest and unit of the likelihood.
-        title: the task's name, with the digest where two states of the data stand on one board; and the protocol.
+        heading: what and how matched, as people say it: "JSB Chorales, 20k in the recurrent layer".
         slug: for file names and anchors: small letters, digits, hyphens.
         protocol: the name of the training protocol; "" where the runs name none.
         matching: what the units' sizes have in common.
@@ -190,18 +234,13 @@ class Table:
     """
 
     task: TaskRecord
-    title: str
+    heading: str
     slug: str
     protocol: str
     matching: str
     search: Search
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...] = ()
-
-    @property
-    def heading(self) -> str:
-        """What and how matched, e.g. "jsb, chung2014: 20,000 parameters in the recurrent layer"."""
-        return f"{self.title}: {self.matching}" if self.matching else self.title
 
     @cached_property
     def units(self) -> list[Row]:
@@ -211,7 +250,13 @@ class Table:
     @cached_property
     def ranked(self) -> list[Row]:
         """The complete units."""
-        return [row for row in self.units if row.rank is not None]
+        return [row for row in self.units if row.letters is not None]
+
+    def against(self, row: Row, other: Row) -> Comparison | None:
+        """Two ranked units, the first held against the second; None for a unit and itself."""
+        one, two = self.ranked.index(row), self.ranked.index(other)
+        found = self.pairs.get((min(one, two), max(one, two)))
+        return found if found is None or one < two else found.turned()
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], Comparison]:
@@ -221,7 +266,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Board:
-    """All tables, ordered by data set."""
+    """All tables, JSB first, and of one data set the one with the most units first."""
 
     tables: tuple[Table, ...]
 

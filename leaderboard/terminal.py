@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NAME_WIDTH = 18  # characters that a unit's name keeps in a narrow terminal
 # What a narrow terminal keeps longest; the rest goes first, from the right.
 FIRST = (
-    "unit", "test", "rank", "n", "planned", "lost", "marks", "valid", "rate", "recurrent", "verdict", "bits",
+    "unit", "test", "letters", "n", "planned", "lost", "marks", "valid", "rate", "recurrent", "verdict", "bits",
     "perplexity", "bits_character", "right", "seconds",
 )  # fmt: skip
 
@@ -66,4 +66,4 @@ def _cell(row: Row, column: Column) -> str:
 
 
 def _style(row: Row) -> str:
-    return "dim" if row.kind != "unit" or row.rank is None else ""
+    return "dim" if row.kind != "unit" or row.letters is None else ""

@@ -1,7 +1,7 @@
 """`seqbench leaderboard verify`: whether records can be believed.
 
-What a record says twice must agree, what follows from something else must follow, and nothing may have changed since it
-was submitted: SHA256SUMS beside the records, as sha256sum writes and checks it.
+What a record says twice must agree, what follows from something else must follow, records of a table must agree, and
+nothing may have changed since it was submitted: SHA256SUMS beside the records, as sha256sum writes and checks it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seqbench.leaderboard import history
+from seqbench.leaderboard.agreement import disagreements, settings
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
 from seqbench.leaderboard.build import find, read_one
 from seqbench.leaderboard.checks import Check, problems
+from seqbench.leaderboard.history import SUMS
 from seqbench.leaderboard.rows import clean
 from seqbench.task import SeqbenchError
 
-SUMS = "SHA256SUMS"
 NOT_AUDITED = "classes, data and parameter counts were not held against the code, as torch is missing"
 LARGEST = 32_000  # bytes; 500 epochs make 28,000
 
@@ -46,19 +48,25 @@ class Finding:
         return clean(": ".join(part for part in ("note" * self.note, self.file, self.field, self.problem) if part))
 
 
-def verify(records: Path, audit: Sequence[Check]) -> list[Finding]:
+def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> list[Finding]:
     """All that is wrong with a folder of records, and then the notes on it.
 
     Args:
-        records: the folder.
+        records: the folder. Files that lie in it by their run's name are published ones: their sums must be there, and
+            their commits in the repository.
+        since: a commit; what was published there must be as it was.
         audit: the checks against the code of units and data; none where that cannot be loaded, which a note tells.
 
     Raises:
-        SeqbenchError: there are none.
+        SeqbenchError: there are none, or no such commit.
     """
     sums = read_sums(records)
+    before = history.published(records, since) if since else {}
     findings, sources = [], []
     paths = find(records)
+    public = {str(path.relative_to(records)) for path in paths if path.name != "record.json"}
+    if public and not sums:
+        findings.append(Finding(SUMS, "", "is missing: restore it, no record was published without it"))
     for path in with_progress(paths, "verifying"):
         name = str(path.relative_to(records))
         try:
@@ -73,7 +81,10 @@ def verify(records: Path, audit: Sequence[Check]) -> list[Finding]:
             findings.append(Finding(name, "run_id", f"{record.run_id} is not what the file is named after"))
     gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
-    findings += together(sources) + of_units(sources)
+    told = [*history.kept(before, sums, since or ""), *disagreements(sources)]
+    own = [source for source in sources if source[0] in public]
+    told += [*settings(own), *history.commits(records, own)]
+    findings += [Finding(*one) for one in told] + together(sources) + of_units(sources)
     return findings if audit else [*findings, Finding("", "", NOT_AUDITED, note=True)]
 
 
@@ -107,10 +118,9 @@ def read_sums(records: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        lines = [line.partition("  ") for line in path.read_text(encoding="utf-8").splitlines()]
+        return history.parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SeqbenchError(f"{path} cannot be read ({error}): restore it") from error
-    return {name: told for told, _, name in lines}
 
 
 def add_sums(records: Path, names: Sequence[str]) -> None:
@@ -118,6 +128,11 @@ def add_sums(records: Path, names: Sequence[str]) -> None:
     sums = read_sums(records)
     for name in names if sums else sorted(path.name for path in records.glob("*.json")):
         sums[name] = _sha256(records / name)
+    write_sums(records, sums)
+
+
+def write_sums(records: Path, sums: dict[str, str]) -> None:
+    """SHA256SUMS, in the order of names."""
     text = "".join(f"{told}  {name}\n" for name, told in sorted(sums.items()))
     (records / SUMS).write_text(text, encoding="utf-8")
 

@@ -218,9 +218,22 @@ def _leaderboard(actions: Any) -> None:
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     verify = _command(actions, "verify", _leaderboard_verify, "check that records can be believed; 1 if not")
     verify.add_argument("--records", **records)
-    verify.add_argument("--rerun", metavar="ID", help="train a run again by its config and compare")
+    verify.add_argument(
+        "--since", metavar="COMMIT", help="what was published there must be as it was, e.g. origin/main"
+    )
+    again = verify.add_mutually_exclusive_group()
+    again.add_argument("--rerun", metavar="ID", help="train a run again by its config and compare")
+    again.add_argument(
+        "--spot", nargs="*", metavar="ID",
+        help="train the first three epochs of runs again and compare; without ID of all that are new since --since",
+    )  # fmt: skip
     submit = _command(actions, "submit", _leaderboard_submit, "publish a run's record, or all of a sweep")
     submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    how = submit.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
+    how.add_argument(
+        "--undo", action="store_true", help="take back what was submitted from RUN_DIR and is not committed"
+    )
     submit.add_argument("--records", **records)
     sample = _command(actions, "sample", _leaderboard_sample, "what the units sound like, for the page to play")
     sample.add_argument("runs", type=Path, metavar="RUNS", help="the folder that the records' runs were trained in")
@@ -228,7 +241,7 @@ def _leaderboard(actions: Any) -> None:
     sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
     sample.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
     sample.add_argument("--seconds", type=float, default=10.0, metavar="X", help="drawn after its start (default 10)")
-    diff = _command(actions, "diff", _leaderboard_diff, "what other records change on the board")
+    diff = _command(actions, "diff", _leaderboard_diff, "what the records of B add to the board of A")
     diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
     diff.add_argument("b", type=Path, metavar="B", help="another one")
 
@@ -404,7 +417,9 @@ def _leaderboard_build(options: argparse.Namespace) -> None:
 
 
 def _leaderboard_verify(options: argparse.Namespace) -> None:
-    audit = _audit(needed=bool(options.rerun))
+    audit = _audit(needed=bool(options.rerun) or options.spot is not None)
+    if options.spot is not None:
+        _leaderboard_spot(options, audit)
     if options.rerun:
         from seqbench.leaderboard.rerun import rerun
         from seqbench.search.repeat import repeat
@@ -414,9 +429,24 @@ def _leaderboard_verify(options: argparse.Namespace) -> None:
         sys.exit(not result.agrees)
     from seqbench.leaderboard.verify import verify
 
-    findings = verify(options.records, audit)
+    findings = verify(options.records, audit, options.since)
     _tell(findings, options.json, "no findings")
     sys.exit(not all(finding.note for finding in findings))
+
+
+def _leaderboard_spot(options: argparse.Namespace, audit: tuple[Any, ...]) -> None:
+    from seqbench.leaderboard.build import find
+    from seqbench.leaderboard.history import published
+    from seqbench.leaderboard.rerun import spot
+    from seqbench.search.repeat import repeat
+
+    before = published(options.records, options.since) if options.since else {}
+    known = {name.removesuffix(".json") for name in before}
+    there = [path.parent.name if path.name == "record.json" else path.stem for path in find(options.records)]
+    runs = options.spot or [run for run in there if run not in known]
+    found = list(spot(options.records, runs, audit, repeat))
+    _tell(found, options.json, "nothing new")
+    sys.exit(not all(one.agrees for one in found))
 
 
 def _audit(needed: bool = True) -> tuple[Any, ...]:
@@ -431,9 +461,14 @@ def _audit(needed: bool = True) -> tuple[Any, ...]:
 
 
 def _leaderboard_submit(options: argparse.Namespace) -> None:
-    from seqbench.leaderboard.submit import submit
+    from seqbench.leaderboard.history import committed
+    from seqbench.leaderboard.submit import submit, undo
 
-    _tell(submit(options.run_dir, options.records, _audit()), options.json, "nothing new")
+    if options.undo:
+        changes = undo(options.run_dir, options.records, committed(options.records))
+    else:
+        changes = submit(options.run_dir, options.records, _audit(), options.dry_run)
+    _tell(changes, options.json, "nothing new")
 
 
 def _leaderboard_sample(options: argparse.Namespace) -> None:

@@ -288,6 +288,20 @@ def _compile(trainer: L.Trainer, module: SequenceModel) -> None:
     torch.autograd.grad(nats.sum(), module.rows)
 
 
+class StopAfter(L.Callback):
+    """Ends a training after so many epochs, which are those that a longer one begins with.
+
+    Args:
+        epochs: how many.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epochs
+
+
 class LastCheckpoint(ModelCheckpoint):
     """last.ckpt, after every epoch.
 

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch import callbacks
 
+from seqbench.train.callbacks import StopAfter
 from seqbench.train.module import SequenceModel
 from seqbench.train.optim import ChungRMSProp
 
@@ -25,11 +26,11 @@ INCIDENTAL = {
     "benchmark", "inference_mode", "limit_predict_batches", "use_distributed_sampler", "sync_batchnorm",
     "gradient_clip_algorithm",
 }  # fmt: skip
-# Lightning's own: a callback of the user's that has such a name may do anything.
+# Those named here: a callback of the user's that has such a name may do anything.
 WATCHING = {
     callbacks.DeviceStatsMonitor, callbacks.LearningRateMonitor, callbacks.ModelCheckpoint, callbacks.ModelSummary,
     callbacks.RichModelSummary, callbacks.RichProgressBar,
-    callbacks.ThroughputMonitor, callbacks.Timer, callbacks.TQDMProgressBar,
+    callbacks.ThroughputMonitor, callbacks.Timer, callbacks.TQDMProgressBar, StopAfter,
 }  # fmt: skip
 PRECISIONS = {None: "32-true", 32: "32-true", 64: "64-true", 16: "16-mixed", "32": "32-true", "64": "64-true",
               "16": "16-mixed", "bf16": "bf16-mixed"}  # fmt: skip

@@ -126,6 +126,13 @@ def with_config(record: R.Record, section: str, **settings: Any) -> R.Record:
     return dataclasses.replace(changed, run_id=R.run_id(changed.task, changed.cell.name, config))
 
 
+def as_chung(record: R.Record) -> R.Record:
+    """The run under the settings and the name of Chung et al.'s protocol."""
+    schedule = {"class_path": "LinearLR", "init_args": {"end_factor": 0.01, "start_factor": 1.0, "total_iters": -1}}
+    record = with_config(record, "data", init_args={"batch_size": 1, "order": "shuffled"})
+    return with_config(with_config(record, "model", schedule=schedule), "run", protocol="chung2014")
+
+
 def with_size(record: R.Record, size: tuple[int | None, Any], **settings: Any) -> R.Record:
     """The run with other settings of the model that give this budget and what it counts."""
     changed = with_config(record, "model", **settings)

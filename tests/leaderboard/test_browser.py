@@ -65,7 +65,7 @@ def shown(text, part="unit"):
 def test_what_the_address_hides_is_hidden_in_all_figures(page, tmp_path):
     path, _ = page
     text = dom(path, "#hide=GRU,tanh", tmp_path)
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 11
     assert shown(text) == ({"LSTM"}, {"GRU", "tanh"})
     assert shown(text, "name") == ({"LSTM"}, {"GRU", "tanh"})
     assert 'class="live"' in text

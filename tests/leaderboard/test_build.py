@@ -54,7 +54,9 @@ def contents(out):
 
 def test_files(built):
     folder, _ = built
-    figures = {f"figures/{task}-{x}.svg" for task in ("jsb", "bach") for x in ("epoch", "seconds")}
+    figures = {
+        f"figures/{task}-{x}.svg" for task in ("jsb", "bach") for x in ("forest", "epoch", "seconds", "cost", "size")
+    }
     made = contents(folder / "out")
     assert made.keys() == FILES | figures
     assert all(len(made[name]) < 200_000 for name in figures)
@@ -120,17 +122,22 @@ def test_one_digit_of_a_record_makes_the_board_stale(runs, factory, tmp_path):
 
 def test_a_readme_beside_the_board_gets_the_table_that_it_asks_for(runs, factory, tmp_path):
     records, out, readme = factory.write(tmp_path / "records", *runs[:9]), tmp_path / "out", tmp_path / "README.md"
-    readme.write_text("# Mine\n\n<!-- table jsb -->\nstale\n<!-- end -->\n\nthe rest\n")
+    readme.write_text(
+        "# Mine\n\n<!-- board -->\nold\n<!-- end -->\n<!-- table jsb -->\nstale\n<!-- end -->\n\nthe rest\n"
+    )
     with pytest.raises(SeqbenchError, match=r"\.\./README\.md"):
         build(records, out, check=True)
     build(records, out)
     build(records, out, check=True)
     text = readme.read_text()
-    assert text.startswith("# Mine\n\n<!-- table jsb -->\njsb: 20,000 parameters")
+    assert text.startswith(
+        "# Mine\n\n<!-- board -->\n| unit | [JSB Chorales, 20k in the recurrent layer](out/README.md#jsb) |"
+    )
     assert text.endswith("<!-- end -->\n\nthe rest\n")
     assert "stale" not in text
-    assert re.search(r"^\| 1 \| LSTM \| 8\.4\d+ ± 0\.\d+ \|", text, re.MULTILINE)
-    readme.write_text(text.replace("| 3 | of 3 |", "| 4 | of 4 |", 1))
+    assert re.search(r"^\| a \| LSTM \| 8\.4\d+ ± 0\.\d+ \|", text, re.MULTILINE)
+    assert "- JSB Chorales, 20k in the recurrent layer: LSTM " in text
+    readme.write_text(text.replace("| a | LSTM |", "| b | LSTM |", 1))
     with pytest.raises(SeqbenchError, match=r": \.\./README\.md;"):
         build(records, out, check=True)
     readme.write_text("<!-- table gone -->\n<!-- end -->\n")
@@ -231,8 +238,8 @@ def test_whatever_a_record_says_is_escaped(factory, tmp_path):
         texts = [element.text or "" for element in ET.fromstring(made[name]).iter()]
         assert any(text.startswith("$\\frac$<script>") for text in texts)
     readme = made["deep/er/out/README.md"].decode().splitlines()
-    header = next(i for i, line in enumerate(readme) if line.startswith("| \\#"))
-    pipes = [line.replace("\\|", "").count("|") for line in readme[header:] if line.startswith("|")]
+    header = next(i for i, line in enumerate(readme) if line.startswith("| group |"))
+    pipes = [line.replace("\\|", "").count("|") for line in readme[header:] if line.startswith("|")][:3]
     assert len(set(pipes)) == 1
     page = Page(made["deep/er/out/index.html"].decode())
     assert SCRIPT in "".join(page.data)
@@ -260,9 +267,8 @@ def test_csv_and_json_hold_the_numbers_of_the_board(built):
         assert got["test_interval"] == ("" if row.test.interval is None else str(row.test.interval))
         if row.kind == "unit":
             assert int(got["n"]) == len(row.counted)
-            assert int(got["diverged"]) == sum(run.status == "diverged" for run in row.runs)
+            assert int(got["diverged"]) == sum(run.status == "diverged" for run in row.all_runs)
             assert float(got["test_sequence"]) == row.score("nll_sequence").mean
-            assert float(got["test_first"]) == row.score("nll_first").mean
 
 
 def test_every_column_is_in_every_format(built):
@@ -273,13 +279,16 @@ def test_every_column_is_in_every_format(built):
     print_board(board, console)
     terminal, page = console.file.getvalue(), (folder / "out/index.html").read_text()
     readme = (folder / "out/README.md").read_text().replace("\\", "")
-    # Of speech alone, of text alone, and of what was too short.
-    apart = {"bits", "perplexity", "bits_character", "right", "marks"}
+    # Of speech alone, of text alone, of what was too short, of what lacks something.
+    apart = {"bits", "perplexity", "bits_character", "right", "marks", "incomplete"}
     music = [column for column in MAIN if column.name not in apart]
     for column in music:
         assert all(word in terminal for word in column.header.split())
-        assert f"| {column.header} |" in readme
-    for column in (*music, *DETAIL):
+    tables = re.findall(r"^\|[^\n]*\|$", readme, re.MULTILINE)
+    assert max(line.count(" | ") for line in tables) <= 7, "eight columns"
+    for header in ("group", "unit", "test NLL", "± with pieces", "n"):
+        assert f"| {header} |" in readme
+    for column in (*music, *(column for column in DETAIL if column.name not in apart)):
         assert f">{column.header}</th>" in page
     assert {column.name for column in COLUMNS} == {column.name for column in (*music, *DETAIL)} | apart
     best = board.tables[0].units[0]
@@ -306,7 +315,7 @@ def test_details_hold_config_command_versions_and_each_seed(built, runs):
     text = "".join(Page((folder / "out/index.html").read_text()).data)
     for run in runs:
         assert run.run_id in text
-        assert run.command in text
+        assert run.command in text or run.status != "finished"
         if run.status == "finished":
             assert f"{run.test.nll:.4f}" in text
             assert f"{run.best_valid:.4f}" in text
@@ -328,25 +337,25 @@ def test_a_narrow_terminal_gets_whole_numbers(built):
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in console.file.getvalue()
-    assert any("1  LSTM" in line and "±" in line for line in lines)
+    assert any(re.search(r"\ba +LSTM", line) and "±" in line for line in lines)
 
 
 def test_one_record_makes_a_board(factory, tmp_path):
     board = build(factory.write(tmp_path / "records", factory.make("GRU", epochs=1)), tmp_path / "out")
     (table,) = board.tables
-    assert table.units[0].rank == 1
+    assert table.units[0].letters == "a"
     assert (tmp_path / "out/figures/jsb-epoch.svg").exists()
     assert "±" not in (tmp_path / "out/leaderboard.csv").read_text()
 
 
-def test_a_unit_that_only_diverged_is_shown_without_rank_or_figure(factory, tmp_path):
+def test_a_unit_that_only_diverged_is_shown_without_letter_or_figure(factory, tmp_path):
     board = build(factory.write(tmp_path / "records", factory.diverged("tanh")), tmp_path / "out")
     row = board.tables[0].units[0]
-    assert (row.rank, row.test) == (None, None)
+    assert (row.letters, row.test) == (None, None)
     assert contents(tmp_path / "out").keys() == FILES
     readme = (tmp_path / "out/README.md").read_text()
     assert "| *tanh* (incomplete: 1 diverged) | *–* |" in readme
-    assert "| *100* | *20,050* |" in readme
+    assert "| *20,050* |" in readme
     assert "1 diverged" in readme
     assert "figures/" not in readme
 
@@ -358,3 +367,35 @@ def test_building_imports_no_torch_and_starting_no_plotting():
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_page_says_first_who_is_ahead_and_by_how_much(built):
+    folder, board = built
+    text = (folder / "out/index.html").read_text()
+    first = board.tables[0]
+    assert first.task.name == "jsb"
+    best, second = first.ranked[:2]
+    found = first.against(second, best)
+    visible = " ".join("".join(Page(text[text.index("<body>") :]).data).split())
+    assert visible.startswith(f"seqbench leaderboard JSB Chorales, 20k in the recurrent layer: {best.name} ")
+    assert f"{found.difference:+.3f} ± {found.interval:.3f}" in visible[:300]
+    assert f"{best.test.mean:.3f} nats/frame" in visible[:300]
+    for name in ("jsb", "bach"):
+        assert re.search(rf'<li><a href="#{name}">', text)
+
+
+def test_many_units_stand_in_small_multiples_and_the_page_stays_small(factory, tmp_path):
+    units = ("V", "NIG", "NFG", "NOG", "NIAF", "NOAF", "NP", "CIFG", "FGR")
+    runs = [factory.make(unit, seed, 8.5 + n / 10, noise=0.01) for n, unit in enumerate(units) for seed in range(3)]
+    runs = [factory.with_config(run, "run", protocol="mine") for run in runs]
+    build(factory.write(tmp_path / "records", *runs), tmp_path / "out")
+    made = contents(tmp_path / "out")
+    drawn = {name for name in made if name.endswith(".svg")}
+    assert {name.rpartition("-")[2] for name in drawn} == {"forest.svg", "epoch.svg", "cost.svg", "size.svg"}
+    (panels,) = (made[name].decode() for name in drawn if name.endswith("epoch.svg"))
+    assert all(f">{unit}</text>" in panels for unit in units)
+    assert panels.count("#8f8d85") >= len(units), "the baseline is grey in every panel"
+    (forest,) = (made[name].decode() for name in drawn if name.endswith("forest.svg"))
+    assert all(f">{unit}</text>" in forest for unit in units[1:])
+    assert 'class="ground"' in forest
+    assert len(made["index.html"]) < 250_000

@@ -55,7 +55,7 @@ def diverging(factory, valid: float):
 
 def test_a_run_that_diverged_counts_with_its_best_epoch_and_is_marked(factory):
     row = diverging(factory, 8.3)
-    assert (row.rate, row.lacks, row.rank, len(row.counted)) == (1e-3, [], 1, 3)
+    assert (row.rate, row.lacks, row.letters, len(row.counted)) == (1e-3, [], "a", 3)
     assert row.test.mean == pytest.approx((8.0 + 8.0 + 8.3) / 3 + 0.1, abs=1e-3)
     shown = factory.cells(row)
     assert (shown["lost"], shown["marks"]) == ("", "rate at the edge, diverged after the best epoch in 1 of 3 runs")
@@ -81,15 +81,15 @@ def test_a_run_that_did_not_end_changes_nobodys_rank(factory, status, cell, rate
     complete = [*searched(factory, "GRU", 0.0), *searched(factory, "LSTM", 0.5)]
     stopped = at(factory, cell, 7.0, rate, seed, status=status, message="after 30 of 500 epochs")
     (before,), (after,) = factory.board_of(*complete).tables, factory.board_of(*complete, stopped).tables
-    assert {r.name: (r.rank, r.rate, r.test, r.lacks) for r in after.ranked} == {
-        r.name: (r.rank, r.rate, r.test, r.lacks) for r in before.ranked
+    assert {r.name: (r.letters, r.rate, r.test, r.lacks) for r in after.ranked} == {
+        r.name: (r.letters, r.rate, r.test, r.lacks) for r in before.ranked
     }
-    assert [r.rank for r in after.ranked] == [1, 2]
+    assert [r.name for r in after.ranked] == ["GRU", "LSTM"]
     assert str(after.search) == str(before.search)
     row = next(r for r in after.units if r.name == cell)
-    assert stopped in [dataclasses.replace(run, curve=stopped.curve) for run in row.runs + row.searched]
+    assert stopped in [dataclasses.replace(run, curve=stopped.curve) for run in row.all_runs]
     assert factory.cells(row)["lost"] == f"1 {status}"
-    assert row.rank == (None if cell == "NP" else 1)
+    assert (row.letters is None) == (cell == "NP")
 
 
 @pytest.mark.faults("A1")
@@ -104,7 +104,7 @@ def test_a_planned_seed_that_stopped_is_lacking(factory):
 def test_a_unit_of_which_nothing_finished_has_a_row(factory):
     runs = [factory.make("GRU", seed, rate=r, status="diverged", test=None) for r, seed in ((1, 0), (2, 0), (2, 1))]
     (row,) = factory.board_of(*runs).tables[0].units
-    assert (row.rate, row.test, row.rank, row.marks) == (2, None, None, [])
+    assert (row.rate, row.test, row.letters, row.marks) == (2, None, None, [])
     assert row.lacks == ["2 diverged"]
 
 
@@ -155,3 +155,71 @@ def test_a_rate_at_the_edge_of_those_tried_is_marked(factory):
     assert {row.name: row.marks for row in table.units} == {"GRU": ["rate at the edge"], "LSTM": []}
     (single,) = factory.board_of(factory.make("GRU")).tables[0].units
     assert single.marks == [], "one rate is no search"
+
+
+def as_seen(table, names):
+    """What a reader sees of some rows."""
+    seen = {r.name: (r.letters, r.rate, r.test, r.lacks, [run.run_id for run in r.runs]) for r in table.units}
+    return {name: seen[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("cell", "rate", "seed"), [("NP", 1e-3, 0), ("NP", 7e-3, 9), ("GRU", 7e-3, 0), ("GRU", 2e-3, 9), ("GRU", 7e-3, 9)]
+)
+def test_an_extra_run_that_came_to_its_end_changes_nobody(factory, cell, rate, seed):
+    """Of a new unit, at a rate that nobody else tried, of a seed that nobody else had; however good it is."""
+    complete = [*searched(factory, "GRU", 0.0), *searched(factory, "LSTM", 0.5)]
+    extra = at(factory, cell, 6.0, rate, seed)
+    (before,), (after,) = factory.board_of(*complete).tables, factory.board_of(*complete, extra).tables
+    names = ["GRU", "LSTM"]
+    assert as_seen(after, names) == as_seen(before, names)
+    assert after.search == before.search
+    assert after.comparisons == before.comparisons
+    row = next(r for r in after.units if r.name == cell)
+    assert extra.run_id in {run.run_id for run in row.all_runs}
+    if cell == "NP":
+        assert row.letters is None
+        assert row.tag.startswith("incomplete: ")
+    else:
+        assert factory.cells(row)["beyond"] == "1"
+
+
+def test_a_newcomer_with_a_larger_search_is_held_to_the_tables_plan(factory):
+    """Two more rates and two more seeds than a sweep has: the plan stays, and what goes beyond it is not counted."""
+
+    def swept(cell, level, rates, seeds):
+        found = [at(factory, cell, level + n / 10, (n + 1) * 1e-4) for n in range(rates)]
+        return found + [at(factory, cell, level, 1e-4, seed) for seed in range(1, seeds)]
+
+    complete = [*swept("GRU", 8.0, 10, 5), *swept("LSTM", 8.5, 10, 5)]
+    (before,), (after,) = (factory.board_of(*complete, *more).tables for more in ((), swept("NP", 8.2, 12, 7)))
+    assert str(after.search) == str(before.search)
+    assert {r.name for r in after.ranked} == {"GRU", "LSTM", "NP"}
+    row = next(r for r in after.ranked if r.name == "NP")
+    assert (row.rate, len(row.counted), len(row.beyond)) == (1e-4, 5, 4)
+
+
+def test_several_trials_do_not_outvote_a_complete_sweep(factory):
+    trials = [at(factory, cell, 7.0, 1e-3) for cell in ("NP", "NIG", "NOG", "CIFG")]
+    (table,) = factory.board_of(*searched(factory, "GRU", 0.0), *trials).tables
+    assert [r.name for r in table.ranked] == ["GRU"]
+    assert len(table.search.seeds) == 3
+
+
+def test_a_cut_run_under_a_papers_name_is_named_marked_and_not_ranked(factory):
+    def named(record, epochs):
+        return factory.as_chung(factory.with_config(record, "trainer", max_epochs=epochs))
+
+    whole = [named(factory.make(c, seed, 8.5), 500) for c in ("GRU", "LSTM") for seed in range(3)]
+    cut = [named(factory.make("tanh", seed, 8.0), 80) for seed in range(3)]
+    (table,) = factory.board_of(*whole, *cut).tables
+    rows = {row.name: row for row in table.units}
+    assert set(rows) == {"GRU", "LSTM", "tanh [max_epochs=80]"}
+    row = rows["tanh [max_epochs=80]"]
+    assert row.letters is None
+    assert row.tag == "incomplete: other settings: max_epochs"
+    shown = factory.cells(row)
+    assert (shown["marks"], shown["verdict"]) == ("cut short: 80 of 500 epochs", "none: cut short")
+    assert factory.cells(rows["GRU"])["verdict"] != "none: cut short"
+    (alone,) = factory.board_of(*cut).tables
+    assert [r.letters for r in alone.units] == ["a"], "a board of one's own, all of it cut alike, compares what it has"

@@ -1,0 +1,175 @@
+"""What must hold between the records of a table, and what a record made up from another contradicts.
+
+Each check yields (file, field, what is wrong). Bounds on what is only unlikely come from the 198 records of JSB and
+Piano-midi.de that were published first: how far honest runs come is given beside each.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from seqbench.leaderboard.board import Source, table_key
+from seqbench.leaderboard.protocols import departures, stated
+from seqbench.record import Record, counts, protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Told = Iterator[tuple[str, str, str]]  # file, field, what is wrong
+ENOUGH = 8  # runs of a table from which on what is usual can be said
+SAME = 0.05  # of the median pair's distance; honest pairs are at least 0.08 apart, copies at most 0.01
+LEAST = 0.002  # nats a frame; where all are copies
+FAR = 6.0  # robust deviations of test less validation NLL; honest runs are within 2.8 below the median
+SMOOTH = 1.0  # in ln; honest runs are within 0.72, a mean over five epochs is at 1.8
+LONG = 50  # epochs of a curve whose roughness is told
+CHUNK = 512  # records at once: 10,000 make a matrix of 400 MB otherwise
+
+
+def disagreements(sources: Sequence[Source]) -> Told:
+    """All of them, for records that can be read."""
+    tables: dict[Hashable, list[Source]] = defaultdict(list)
+    sets: dict[Hashable, list[Source]] = defaultdict(list)
+    for name, record in sources:
+        tables[table_key(record)].append((name, record))
+        if record.test is not None and len(record.test.nats) == len(record.test.frames):
+            sets[record.task.name, tuple(record.test.frames)].append((name, record))
+    for members in tables.values():
+        yield from constants(members)
+        yield from gaps(members)
+        yield from curves(members)
+    for members in sets.values():
+        yield from copies(members)
+
+
+def settings(sources: Sequence[Source]) -> Told:
+    """Under the name of a paper's protocol stand its settings; in one's own folder a row's name says what does not."""
+    for name, record in sources:
+        expected = stated(protocol(record))
+        for key, (whole, has) in departures(record, expected).items() if expected is not None else ():
+            yield name, f"config.{key}", f"{has}, but configs/{protocol(record)}.yaml has {whole}"
+
+
+def constants(members: Sequence[Source]) -> Told:
+    """Fields that all runs of a table, or all of a unit, have in common."""
+    shared: dict[str, Callable[[Record], Any]] = {
+        "task": lambda run: vars(run.task),
+        "scale": lambda run: run.scale,
+        "environment.precision": lambda run: run.environment.precision,
+        "curve.steps": lambda run: run.curve.steps,
+        "curve.every": lambda run: run.curve.every,
+    }
+    of_unit: dict[str, Callable[[Record], Any]] = {
+        "cell.hidden": lambda run: run.cell.hidden,
+        "parameters": lambda run: vars(run.parameters),
+    }
+    yield from _odd(members, shared, lambda run: (run.config["trainer"].get("precision"), _data(run)))
+    yield from _odd(members, of_unit, _unit)
+
+
+def _unit(run: Record) -> Hashable:
+    model = run.config["model"]
+    return run.cell.name, repr(run.cell.options), repr([model.get(key) for key in ("hidden", "layers", "layer_norm")])
+
+
+def _data(run: Record) -> str:
+    return json.dumps([run.config["data"], run.config["trainer"].get("limit_train_batches")], sort_keys=True)
+
+
+def _odd(
+    members: Sequence[Source], fields: dict[str, Callable[[Record], Any]], alike: Callable[[Record], Hashable]
+) -> Told:
+    """Records that have something else than most of those that are alike."""
+    groups: dict[Hashable, list[Source]] = defaultdict(list)
+    for name, record in members:
+        groups[alike(record)].append((name, record))
+    for group in groups.values():
+        for field, value in fields.items():
+            had = [json.dumps(value(record), sort_keys=True) for _, record in group]
+            usual, _ = Counter(had).most_common(1)[0]
+            for (name, _), one in zip(group, had, strict=True):
+                if one != usual:
+                    yield name, field, f"{one}, but other runs of its table have {usual}"
+
+
+def copies(members: Sequence[Source]) -> Told:
+    """Two runs whose test sequences have the same NLL, but for a shift and a scale: one was made of the other.
+
+    What a linear fit of one on the other leaves, a sequence, is held against what it leaves of the other pairs.
+    """
+    import numpy as np
+
+    if len(members) < 2 or len(members[0][1].test.frames if members[0][1].test else ()) < 4:
+        return
+    unit, spread = _directions([record for _, record in members])
+    sampled, pairs = [], []
+    for start in range(0, len(members), CHUNK):
+        some = slice(start, start + CHUNK)
+        alike = np.clip(unit[some] @ unit.T, -1, 1)
+        left = np.sqrt(1 - alike**2) * np.minimum(spread[some, None], spread[None])
+        later = np.triu(np.ones(left.shape, dtype=bool), start + 1)
+        sampled.append(left[later][:: 1 + len(members) // 64])
+        near = np.argwhere(later & (left < max(LEAST, SAME * float(np.median(left)))))
+        pairs += [(start + int(i), int(j), float(left[i, j])) for i, j in near]
+    bound = max(LEAST, SAME * float(np.median(np.concatenate(sampled))))
+    for i, j, distance in pairs:
+        if distance < bound and members[i][1].run_id != members[j][1].run_id:
+            told = f"sequence by sequence those of {members[i][0]} but for {distance:.4f} nats: one is a copy"
+            yield members[j][0], "test.nats", told
+
+
+def _directions(runs: Sequence[Record]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each run's NLL of the sequences, less their mean, as a unit vector; and its standard deviation."""
+    import numpy as np
+
+    tests = [run.test for run in runs if run.test is not None]
+    frames = np.array(tests[0].frames, dtype=np.float64)
+    nll = np.array([test.nats for test in tests]) / np.maximum(frames, 1)
+    nll -= nll.mean(1, keepdims=True)
+    norm = np.linalg.norm(nll, axis=1)
+    unit = nll / np.maximum(norm, 1e-12)[:, None]
+    return unit.astype(np.float32), (norm / math.sqrt(len(frames))).astype(np.float32)
+
+
+def gaps(members: Sequence[Source]) -> Told:
+    """A test NLL that is far lower beside the validation NLL than those of the table's other runs."""
+    import numpy as np
+
+    known = [(name, run.test.nll - run.valid.nll) for name, run in members if counts(run) and run.test and run.valid]
+    if len(known) < ENOUGH:
+        return
+    differences = np.array([difference for _, difference in known])
+    middle = float(np.median(differences))
+    usual = 1.4826 * float(np.median(np.abs(differences - middle)))
+    for name, difference in known:
+        if usual > 0 and difference < middle - FAR * usual:
+            told = f"is valid.nll {difference:+.3f}; of the table's runs it is {middle:+.3f} ± {usual:.3f}"
+            yield name, "test.nll", told
+
+
+def curves(members: Sequence[Source]) -> Told:
+    """A validation curve far smoother than those of the table's other runs; ln roughness is linear in ln rate."""
+    import numpy as np
+
+    known = [(name, record.rate, rough) for name, record in members if (rough := roughness(record)) is not None]
+    if len(known) < ENOUGH or len({rate for _, rate, _ in known}) < 3:
+        return
+    x, y = (np.log([one[k] for one in known]) for k in (1, 2))
+    left = y - np.polyval(np.polyfit(x, y, 1), x)
+    left -= np.median(left)
+    for (name, _, _), off in zip(known, left, strict=True):
+        if off < -SMOOTH:
+            yield name, "curve.valid", f"is {math.exp(-off):.1f} times smoother than the table's other curves"
+
+
+def roughness(record: Record) -> float | None:
+    """The median second difference of the first half of a validation curve; None where it is short or flat."""
+    valid = [v for v in record.curve.valid if v is not None]
+    if len(valid) < LONG:
+        return None
+    second = sorted(abs(a - 2 * b + c) for a, b, c in zip(valid, valid[1:], valid[2 : len(valid) // 2], strict=False))
+    return second[len(second) // 2] or 1e-9

@@ -1,0 +1,118 @@
+"""What a reader sees first: one grid, units against data sets, and one sentence a table, all from the tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seqbench.leaderboard.rows import Board, Row, Table
+
+MOST_NAMED = 3  # units of a kind in a sentence
+SYMBOLS = {  # a mark's first words -> what stands in the grid
+    "cut short": "¶",
+    "still learning": "†",
+    "rate at the edge": "‡",
+    "diverged after": "§",
+    "no better than a floor": "↓",
+}
+KEY = (
+    "The lowest NLL of each column, and the others' gaps to it with simultaneous 95% intervals, over seeds and test "
+    "pieces. Units that share a letter cannot be told apart. In brackets: incomplete, not compared."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A unit on a data set.
+
+    Attributes:
+        row: where the rest stands.
+        text: the NLL of the best and of what is not compared, the gap to the best of the others.
+        letters: of its groups; "" for what is not compared.
+        symbols: of its marks.
+    """
+
+    row: Row
+    text: str
+    letters: str
+    symbols: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.text, self.letters, self.symbols) if part)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Units, the first table's order first, against the tables that have units in common with the first."""
+
+    tables: list[Table]
+    lines: list[tuple[str, list[Cell | None]]]
+
+    @property
+    def legend(self) -> str:
+        """The key, and the symbols that occur."""
+        used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
+        return " ".join([KEY, *(f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used)])
+
+
+def _rest(words: str) -> str:
+    return " the best epoch" if words == "diverged after" else ""
+
+
+def grid(board: Board) -> Grid:
+    """The grid of a board."""
+    first = {row.unit for row in board.tables[0].units}
+    tables = [table for table in board.tables if first & {row.unit for row in table.units}]
+    order: dict[str, None] = {}
+    for table in tables:
+        order |= dict.fromkeys(row.unit for row in [*table.ranked, *table.units])
+    return Grid(tables, [(unit, [_cell(table, unit) for table in tables]) for unit in order])
+
+
+def _cell(table: Table, unit: str) -> Cell | None:
+    """The unit's best complete row; the best of the others where there is none."""
+    rows = sorted((row for row in table.units if row.unit == unit), key=lambda row: row.letters is None)
+    if not rows:
+        return None
+    row = rows[0]
+    marks = "".join(s for words, s in SYMBOLS.items() if any(mark.startswith(words) for mark in row.marks))
+    if row.letters is None:
+        return Cell(row, "(–)" if row.test is None else f"({row.test.mean:.3f})", "", marks)
+    assert row.test is not None
+    text = f"{row.test.mean:.3f}" if row is table.ranked[0] else gap(table, row)
+    return Cell(row, text, row.letters, marks)
+
+
+def gap(table: Table, row: Row) -> str:
+    """+0.070 ± 0.044: a ranked unit less the best one."""
+    found = table.against(row, table.ranked[0])
+    assert found is not None
+    return f"{found.difference:+.3f}" + ("" if found.interval is None else f" ± {found.interval:.3f}")
+
+
+def sentence(table: Table) -> str:
+    """Who is ahead, by how much, and who cannot be told apart from it."""
+    ranked = table.ranked
+    if not ranked:
+        return f"{table.heading}: no unit is complete."
+    best = ranked[0]
+    assert best.test is not None
+    lead = f"{table.heading}: {best.name} {{}} at {best.test.mean:.3f} {table.task.unit}"
+    if len(ranked) == 1:
+        return f"{lead.format('is the only complete unit,')}."
+    near: list[Row] = []
+    behind: list[Row] = []
+    for row in ranked[1:]:
+        found = table.against(row, best)
+        (behind if found is not None and found.significant else near).append(row)
+    if not near:
+        return f"{lead.format('is ahead')}; behind it {_named(table, behind)}."
+    apart = f"; behind it {_named(table, behind)}" if behind else ""
+    return f"{lead.format('has the lowest NLL')}, not told apart from {_named(table, near)}{apart}."
+
+
+def _named(table: Table, rows: Sequence[Row]) -> str:
+    named = [f"{row.name} ({gap(table, row)})" for row in rows[:MOST_NAMED]]
+    if more := len(rows) - MOST_NAMED:
+        named += [f"{more} more"] if more > 0 else []
+    return ", ".join(named[:-1]) + " and " * (len(named) > 1) + named[-1]

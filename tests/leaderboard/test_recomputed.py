@@ -1,0 +1,179 @@
+"""Every figure of the committed CSV and READMEs, computed again from the records by nothing of this suite's."""
+
+import csv
+import itertools
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+ROOT = Path(__file__).parents[2]
+BOARD = ROOT / "leaderboard"
+RECORDS = sorted((BOARD / "records").glob("*.json"))
+pytestmark = pytest.mark.skipif(not RECORDS, reason="leaderboard/records is empty: the board is being made anew")
+CHUNG = {("jsb", "GRU"): 8.54, ("jsb", "LSTM"): 8.67, ("jsb", "Tanh"): 9.10, ("piano_midi", "GRU"): 8.82,
+         ("piano_midi", "LSTM"): 9.03, ("piano_midi", "Tanh"): 9.03, ("nottingham", "GRU"): 3.23,
+         ("nottingham", "LSTM"): 3.20, ("nottingham", "Tanh"): 3.13, ("musedata", "GRU"): 5.99,
+         ("musedata", "LSTM"): 6.23, ("musedata", "Tanh"): 6.23}  # fmt: skip
+
+
+def size(cell):
+    if cell["budget"] is None:
+        return "hidden sizes as given"
+    where = "in all, output layer included" if cell["count"] == "total" else "in the recurrent layer"
+    return f"{cell['budget']:,} parameters {where}"
+
+
+def upper(D, s1, n1, s2, n2):
+    """P(|s1 t(n1) + s2 t(n2)| > D), by the trapezoidal rule."""
+    u = np.sinh(np.linspace(-12, 12, 8001))
+    return 2 * np.trapezoid(scipy.stats.t.pdf(u, n1) * scipy.stats.t.sf((D - s1 * u) / s2, n2), u)
+
+
+def half(level, s1, n1, s2, n2):
+    """Where that is a level, by bisection."""
+    low, high = 0.0, s1 * scipy.stats.t.ppf(1 - level / 2, n1) + s2 * scipy.stats.t.ppf(1 - level / 2, n2)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if upper(middle, s1, n1, s2, n2) > level else (low, middle)
+    return low
+
+
+def spread(values):
+    """Standard error, and half the 95% t-interval of the mean."""
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return error, error * scipy.stats.t.ppf(0.975, len(values) - 1)
+
+
+def shares(nats, frames):
+    ratio = nats.sum() / frames.sum()
+    return ratio + (nats - ratio * frames) / frames.mean()
+
+
+class Unit:
+    """The runs of a unit on a table, and those at its best rate."""
+
+    def __init__(self, runs):
+        self.all = runs
+        by_rate = defaultdict(list)
+        for run in runs:
+            if run["status"] in ("finished", "diverged") and run["best_valid"] is not None:
+                by_rate[run["rate"]].append(run)
+        self.rates = {run["rate"] for run in runs if run["status"] in ("finished", "diverged")}
+        self.rate = min(by_rate, key=lambda r: (-len(by_rate[r]), np.mean([run["best_valid"] for run in by_rate[r]])))
+        self.best = sorted((run for run in by_rate[self.rate] if run["test"]), key=lambda run: run["seed"])
+        self.nats = np.array([run["test"]["nats"] for run in self.best])
+        self.frames = np.array(self.best[0]["test"]["frames"], dtype=float)
+        self.nll = self.nats.sum(1) / self.frames.sum()
+        self.weighted = (self.nats / self.frames).mean(1)
+
+    def near(self, run):
+        best = run["best_valid"]
+        pairs = zip(run["curve"]["seconds"], run["curve"]["valid"], strict=True)
+        return next(s for s, v in pairs if v is not None and v <= best + 0.01 * abs(best))
+
+
+@pytest.fixture(scope="module")
+def tables():
+    found = defaultdict(lambda: defaultdict(list))
+    for path in RECORDS:
+        run = json.loads(path.read_text())
+        key = (run["task"]["name"], run["task"]["digest"], run["config"]["run"].get("protocol", ""), size(run["cell"]))
+        found[key][run["cell"]["name"]].append(run)
+    return {key: {name: Unit(runs) for name, runs in units.items()} for key, units in found.items()}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    with (BOARD / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == "unit"]
+
+
+def key_of(row):
+    return row["dataset"], row["digest"], row["protocol"], row["matching"]
+
+
+def test_every_figure_of_the_csv(tables, rows):
+    assert sorted((*key_of(row), row["unit"]) for row in rows) == sorted(
+        (*key, name) for key, units in tables.items() for name in units
+    )
+    for row in rows:
+        unit = tables[key_of(row)][row["unit"]]
+        runs, mean = unit.best, {}
+        splits = {split: [run[split] for run in runs] for split in ("train", "valid")}
+        values = {"test": unit.nll, "test_sequence": unit.weighted}
+        for split, scores in splits.items():
+            values |= {split: [s["nll"] for s in scores], f"{split}_sequence": [s["nll_sequence"] for s in scores]}
+        for name, found in values.items():
+            mean[name], (_, interval) = np.mean(found), spread(found)
+            mean[f"{name}_interval"] = interval
+        error = [spread(unit.nll)[0], spread(shares(unit.nats.mean(0), unit.frames))[0]]
+        mean["pieces"] = half(0.05, error[0], len(runs) - 1, error[1], len(unit.frames) - 1)
+        published = CHUNG.get((row["dataset"], row["unit"])) if "in the recurrent" in row["matching"] else None
+        single = np.sqrt(1 + 1 / len(runs)) * scipy.stats.t.ppf(0.975, len(runs) - 1)
+        verdicts = set()
+        for name, found in (("reference", unit.nll), ("reference_sequence", unit.weighted)):
+            if published is not None:
+                mean[name], mean[f"{name}_interval"] = np.mean(found) - published, single * np.std(found, ddof=1)
+                beyond = abs(mean[name]) > mean[f"{name}_interval"]
+                verdicts.add("undecided" if not beyond else "beaten" if mean[name] < 0 else "missed")
+        mean |= {
+            "n": len(runs), "hidden": runs[0]["cell"]["hidden"], "recurrent": runs[0]["parameters"]["recurrent"],
+            "total": runs[0]["parameters"]["total"], "rate": unit.rate, "rates": len(unit.rates), "runs": len(unit.all),
+            "epochs": np.mean([len(run["curve"]["valid"]) * run["curve"]["every"] for run in runs]),
+            "seconds": np.mean([run["seconds"] for run in runs]),
+            "near_best": np.mean([unit.near(run) for run in runs]),
+            "best_epoch": np.mean([run["best_epoch"] + 1 for run in runs]),
+            "throughput": np.mean([
+                run["curve"]["steps"] * len(run["curve"]["valid"]) * run["curve"]["every"] / run["curve"]["seconds"][-1]
+                for run in runs
+            ]),
+        }  # fmt: skip
+        for name, value in mean.items():
+            assert float(row[name]) == pytest.approx(value, rel=2e-3 if name == "pieces" else 1e-6, abs=2e-8), (
+                row,
+                name,
+            )
+        if published is None:
+            assert row["reference"] == row["verdict"] == ""
+        elif not row["verdict"].startswith("none"):
+            assert row["verdict"] == (verdicts.pop() if len(verdicts) == 1 else "undecided")
+
+
+def pairs(units):
+    """Difference and simultaneous half width of every two units of a table."""
+    level = 0.05 / max(1, len(units) * (len(units) - 1) // 2)
+    found = {}
+    for (a, one), (b, other) in itertools.combinations(units.items(), 2):
+        v = [spread(unit.nll)[0] ** 2 for unit in (one, other)]
+        degrees = int(sum(v) ** 2 / sum(w**2 / (len(one.best) - 1) for w in v) + 1e-9)
+        nats = one.nats.mean(0) - other.nats.mean(0)
+        width = half(level, np.sqrt(sum(v)), degrees, spread(shares(nats, one.frames))[0], len(one.frames) - 1)
+        found[a, b] = nats.sum() / one.frames.sum(), width
+    return found
+
+
+def test_letters_and_gaps_and_the_readmes(tables, rows):
+    texts = [(BOARD / "README.md").read_text(), (ROOT / "README.md").read_text()]
+    for key, units in tables.items():
+        told = {row["unit"]: set(row["letters"]) for row in rows if key_of(row) == key and row["letters"]}
+        ranked = {name: units[name] for name in sorted(told, key=lambda name: units[name].nll.mean())}
+        best = next(iter(ranked))
+        for (a, b), (difference, width) in pairs(ranked).items():
+            assert bool(told[a] & told[b]) == (abs(difference) <= width), (key, a, b)
+            if a == best:
+                shown = re.compile(r"\+(\d+\.\d{3}) ± (\d+\.\d{3})")
+                near = [(float(d), float(w)) for d, w in shown.findall(texts[0])]
+                assert any(abs(d + difference) < 6e-4 and abs(w - width) < 6e-4 for d, w in near), (key, b)
+        for name, unit in ranked.items():
+            shown = f"| {name} | {unit.nll.mean():.3f} ± {spread(unit.nll)[1]:.3f} |"
+            assert shown in texts[0]
+            assert shown in texts[1] or key[:1] + key[2:] != (
+                "jsb",
+                "chung2014",
+                "20,000 parameters in the recurrent layer",
+            )
