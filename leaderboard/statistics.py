@@ -230,10 +230,9 @@ def half_width(level: float, s1: Floats, n1: Ints, s2: Floats, n2: Ints) -> Floa
 @lru_cache
 def _nodes(degrees: int) -> tuple[Floats, Floats]:
     """Quantiles of t, and the weights that give twice the mean over them."""
-    import numpy as np
-    from scipy.special import stdtrit
+    from scipy.special import roots_legendre, stdtrit
 
-    x, weights = np.polynomial.legendre.leggauss(NODES)
+    x, weights = roots_legendre(NODES)
     return stdtrit(degrees, (x + 1) / 2), weights
 
 
