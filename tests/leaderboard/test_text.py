@@ -62,7 +62,7 @@ def test_units_are_ranked_by_the_tasks_own_score(factory, score, first):
     runs = [text_run(factory, "GRU", seed, 4.7, 0.22, score) for seed in (0, 1, 2)]
     runs += [text_run(factory, "LSTM", seed, 4.9, 0.26, score) for seed in (0, 1, 2)]
     (table,) = factory.board_of(*runs).tables
-    assert {row.name: row.rank for row in table.units} == {first: 1, ({"GRU", "LSTM"} - {first}).pop(): 2}
+    assert {row.name: row.letters for row in table.units} == {first: "a", ({"GRU", "LSTM"} - {first}).pop(): "b"}
     assert next(row.name for row in table.units) == first
     (comparison,) = table.comparisons
     assert comparison.difference == pytest.approx(-4.0 if score else -0.2, abs=0.02)
