@@ -1,22 +1,18 @@
-"""The command line. Listings start fast: Lightning is imported only by the commands that train."""
+"""The command line: what can be asked for. What is done then is in commands.py."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import datetime
 import errno
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from seqbench import commands
 from seqbench.task import SeqbenchError
-from seqbench.terminal import print_rows
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -86,7 +82,7 @@ def _run(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("seqbench", description="Recurrent units compared fairly on polyphonic music and raw speech.")
     parser.epilog = "After an error --debug (or SEQBENCH_DEBUG=1) shows where it comes from."
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     helps = {
         "fit": "train, then test the best weights: seqbench fit -c jsb -c chung2014 --model.cell GRU",
         "validate": "score a checkpoint on the validation split",
@@ -94,9 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         "predict": "write what a checkpoint expects of the test split",
     }
     for name in LIGHTNING:
-        commands.add_parser(name, help=helps[name], add_help=False)
+        subparsers.add_parser(name, help=helps[name], add_help=False)
 
-    cells = _command(commands, "cells", _cells, "units, their sizes and parameter counts at a budget")
+    cells = _command(subparsers, "cells", commands.cells, "units, their sizes and parameter counts at a budget")
     cells.add_argument("--input-size", type=_positive, default=88, metavar="I", help="inputs a step (default 88)")
     cells.add_argument("--budget", type=_positive, default=20_000, metavar="N", help="parameters (default 20000)")
     cells.add_argument(
@@ -105,54 +101,56 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     cells.add_argument("--outputs", type=_positive, metavar="K", help="outputs of the head (default: as inputs)")
 
-    show = _command(commands, "show", _show, "what a unit's step is compiled to, stage by stage (docs/compiler.md)")
+    show = _command(
+        subparsers, "show", commands.show, "what a unit's step is compiled to, stage by stage (docs/compiler.md)"
+    )
     show.add_argument("unit")
     show.add_argument("--as", dest="stage", choices=["expressions", "plan", "numba", "llvm", "triton"], default="plan")
 
-    _sweep_options(commands)
+    _sweep_options(subparsers)
 
     solved = _command(
-        commands, "solved", _solved, "long lags: how many runs solved their task, after how many sequences"
+        subparsers, "solved", commands.solved, "long lags: how many runs solved their task, after how many sequences"
     )
     solved.add_argument("dir", type=Path, metavar="DIR", help="a folder of runs")
 
     importance = _command(
-        commands, "importance", _importance, "which hyper-parameter matters: functional ANOVA of trials"
+        subparsers, "importance", commands.importance, "which hyper-parameter matters: functional ANOVA of trials"
     )
     importance.add_argument("dir", type=Path, metavar="DIR", help="a sweep with --trials")
     importance.add_argument("--into", type=Path, metavar="FILE", help="draw marginals and maps into FILE.svg")
 
-    extract = _command(commands, "extract", _extract, "a solo checkpoint of one replica of a group's")
+    extract = _command(subparsers, "extract", commands.extract, "a solo checkpoint of one replica of a group's")
     extract.add_argument("checkpoint", type=Path)
     extract.add_argument("--replica", type=int, required=True, metavar="K", help="counted from 0, as the group began")
     extract.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
 
-    _sample_options(commands)
-    _explain_options(commands)
+    _sample_options(subparsers)
+    _explain_options(subparsers)
 
-    data = commands.add_parser("data", help="data sets: list, prepare, floors")
+    data = subparsers.add_parser("data", help="data sets: list, prepare, floors")
     actions = data.add_subparsers(required=True, metavar="list|prepare|floors")
-    _command(actions, "list", _data_list, "the data sets")
+    _command(actions, "list", commands.data_list, "the data sets")
     for action in (
-        _command(actions, "prepare", _data_prepare, "fetch, parse and check one"),
-        _command(actions, "floors", _data_floors, "what no model is needed for"),
+        _command(actions, "prepare", commands.data_prepare, "fetch, parse and check one"),
+        _command(actions, "floors", commands.data_floors, "what no model is needed for"),
     ):
         action.add_argument("name")
         action.set_defaults(passes_on=True)
         action.usage = f"{action.prog} NAME [--json] [the data set's own flags, as --data.root DIR]"
 
-    bench = _command(commands, "bench", _bench, "check and time every way to run a layer: about 3 minutes")
+    bench = _command(subparsers, "bench", commands.bench, "check and time every way to run a layer: about 3 minutes")
     bench.add_argument("--cells", metavar="A,B", help="units (default: all)")
     bench.add_argument("--device", choices=["cpu", "cuda"], help="default: all there are")
     bench.add_argument("--into", type=Path, metavar="FILE", help="write the tables into a Markdown file too")
 
-    board = commands.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
+    board = subparsers.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
     return parser
 
 
-def _sample_options(commands: Any) -> None:
-    sample = _command(commands, "sample", _sample, "hear what a trained model makes: MIDI and audio files")
+def _sample_options(subparsers: Any) -> None:
+    sample = _command(subparsers, "sample", commands.sample, "hear what a trained model makes: MIDI and audio files")
     sample.add_argument("checkpoint", type=Path)
     sample.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0 (default: each)")
     sample.add_argument("--length", type=_positive, metavar="N", help="frames or steps to draw (default: 20 seconds)")
@@ -166,10 +164,12 @@ def _sample_options(commands: Any) -> None:
     sample.add_argument("--out", type=Path, metavar="DIR", help="default: samples, in the run's folder")
 
 
-def _sweep_options(commands: Any) -> None:
+def _sweep_options(subparsers: Any) -> None:
     from seqbench.search.asked import shard, share
 
-    sweep = _command(commands, "sweep", _sweep, "the same search for every unit; status DIR tells how far one is")
+    sweep = _command(
+        subparsers, "sweep", commands.sweep, "the same search for every unit; status DIR tells how far one is"
+    )
     sweep.usage = "seqbench sweep -c DATA -c PROTOCOL --cells A,B [options] [any flag of fit]"
     sweep.epilog = "seqbench sweep status DIR [--json]: for each unit and rate what is done, epoch, best, time left."
     sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
@@ -199,9 +199,9 @@ def _sweep_options(commands: Any) -> None:
     sweep.set_defaults(passes_on=True)
 
 
-def _explain_options(commands: Any) -> None:
+def _explain_options(subparsers: Any) -> None:
     text = "what a checkpoint's unit holds of each moment, and how long: pictures and a page"
-    explain = _command(commands, "explain", _explain, text)
+    explain = _command(subparsers, "explain", commands.explain, text)
     explain.add_argument("checkpoint", type=Path)
     explain.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
@@ -212,11 +212,11 @@ def _explain_options(commands: Any) -> None:
 
 def _leaderboard(actions: Any) -> None:
     records: Any = {"type": Path, "default": Path("leaderboard/records"), "metavar": "DIR"}
-    build = _command(actions, "build", _leaderboard_build, "write README.md, CSV, figures and index.html")
+    build = _command(actions, "build", commands.leaderboard_build, "write README.md, CSV, figures and index.html")
     build.add_argument("--records", **records)
     build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
-    verify = _command(actions, "verify", _leaderboard_verify, "check that records can be believed; 1 if not")
+    verify = _command(actions, "verify", commands.leaderboard_verify, "check that records can be believed; 1 if not")
     verify.add_argument("--records", **records)
     verify.add_argument(
         "--since", metavar="COMMIT", help="what was published there must be as it was, e.g. origin/main"
@@ -227,7 +227,7 @@ def _leaderboard(actions: Any) -> None:
         "--spot", nargs="*", metavar="ID",
         help="train the first three epochs of runs again and compare; without ID of all that are new since --since",
     )  # fmt: skip
-    submit = _command(actions, "submit", _leaderboard_submit, "publish a run's record, or all of a sweep")
+    submit = _command(actions, "submit", commands.leaderboard_submit, "publish a run's record, or all of a sweep")
     submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     how = submit.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
@@ -235,13 +235,13 @@ def _leaderboard(actions: Any) -> None:
         "--undo", action="store_true", help="take back what was submitted from RUN_DIR and is not committed"
     )
     submit.add_argument("--records", **records)
-    sample = _command(actions, "sample", _leaderboard_sample, "what the units sound like, for the page to play")
+    sample = _command(actions, "sample", commands.leaderboard_sample, "what the units sound like, for the page to play")
     sample.add_argument("runs", type=Path, metavar="RUNS", help="the folder that the records' runs were trained in")
     sample.add_argument("--records", **records)
     sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
     sample.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
     sample.add_argument("--seconds", type=float, default=10.0, metavar="X", help="drawn after its start (default 10)")
-    diff = _command(actions, "diff", _leaderboard_diff, "what the records of B add to the board of A")
+    diff = _command(actions, "diff", commands.leaderboard_diff, "what the records of B add to the board of A")
     diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
     diff.add_argument("b", type=Path, metavar="B", help="another one")
 
@@ -250,12 +250,14 @@ def _status_parser() -> argparse.ArgumentParser:
     parser = _Parser("seqbench sweep status", description="How far a sweep is.")
     parser.add_argument("dir", type=Path)
     parser.add_argument("--json", action="store_true", help="machine-readable")
-    parser.set_defaults(run=_sweep_status)
+    parser.set_defaults(run=commands.sweep_status)
     return parser
 
 
-def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+def _command(
+    subparsers: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)
     return parser
@@ -265,233 +267,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
-
-
-def _cells(options: argparse.Namespace) -> None:
-    from seqbench.cells import cells, installed
-    from seqbench.model.budget import count_parameters, hidden_for_budget
-
-    rows = []
-    outputs = options.outputs or options.input_size
-    for name, kind in (cells() | installed()).items():
-        cell = kind()
-        hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count)
-        counts = count_parameters(cell, options.input_size, hidden, outputs)
-        rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
-    print_rows(rows, options.json)
-
-
-def _show(options: argparse.Namespace) -> None:
-    from seqbench.cells import find
-    from seqbench.kernels.show import shown
-
-    text = shown(find(options.unit)(), options.stage)
-    print(json.dumps({"unit": options.unit, options.stage: text}) if options.json else text)
-
-
-def _sweep(options: argparse.Namespace) -> None:
-    from seqbench.search import asked, sweep
-    from seqbench.search.status import status
-
-    engine, plan = asked.engine(options), asked.design(options)
-    complete = sweep.sweep(plan, options.out, engine, options.shard)
-    print_rows(sweep.results(options.out), options.json)
-    if not complete:
-        raise SeqbenchError(f"Some runs are missing: {options.out}/logs tell why; the same command tries them again")
-    state = status(options.out)
-    if left := state["planned"] - state["done"] - state["diverged"]:
-        print(f"{left} runs are other shards', or wait for them: give the same command after them", file=sys.stderr)
-
-
-def _sweep_status(options: argparse.Namespace) -> None:
-    from seqbench.search.status import STATES, status
-
-    state = status(options.dir)
-    if options.json:
-        print_rows(state, True)
-        return
-
-    def counts(row: dict[str, Any]) -> str:
-        return ", ".join(f"{row[name]} {name}" for name in STATES if row[name])
-
-    print_rows([_status_row(row, counts(row)) for row in state["runs"]], False)
-    print(f"{state['planned']} runs: {counts(state)}")
-
-
-def _status_row(row: dict[str, Any], counts: str) -> dict[str, Any]:
-    left = row["seconds_left"]
-    return {
-        "unit": row["unit"],
-        "rate": "best" if row["rate"] is None else f"{row['rate']:.4g}",
-        "runs": counts,
-        "epoch": "-" if row["epoch"] is None else f"{row['epoch']}/{row['of'] or '?'}",
-        "best valid": "-" if row["best"] is None else row["best"],
-        "left": "-" if left is None else str(datetime.timedelta(seconds=left)),
-    }
-
-
-def _solved(options: argparse.Namespace) -> None:
-    from seqbench.search.solved import rows
-
-    told = rows(options.dir)
-    if not options.json:
-        told = [{name: "-" if value is None else value for name, value in row.items()} for row in told]
-    print_rows(told, options.json)
-
-
-def _importance(options: argparse.Namespace) -> None:
-    from seqbench.search.importance import effects, measured
-
-    found = measured(options.dir)
-    if options.into:
-        from seqbench.search.marginals import draw
-
-        draw(found, options.into)
-    print_rows([dataclasses.asdict(one) for one in found] if options.json else effects(found), options.json)
-
-
-def _extract(options: argparse.Namespace) -> None:
-    from seqbench.train.extract import extract
-
-    path = extract(options.checkpoint, options.replica, options.run_dir)
-    print_rows({"checkpoint": str(path), "config": str(path.parent.parent / "config.yaml")}, options.json)
-
-
-def _sample(options: argparse.Namespace) -> None:
-    from seqbench.train.sampling import sample
-
-    rows = sample(
-        options.checkpoint, options.out, replica=options.replica, length=options.length, prime_with=options.prime,
-        prime_length=options.prime_length, temperature=options.temperature, seed=options.seed, kind=options.format,
-    )  # fmt: skip
-    print_rows(rows, options.json)
-
-
-def _explain(options: argparse.Namespace) -> None:
-    from seqbench.explain.command import write_explained
-
-    where = options.checkpoint, options.sequence, options.out
-    print_rows(write_explained(*where, options.replica, options.layer, options.cell), options.json)
-
-
-def _data_list(options: argparse.Namespace) -> None:
-    from seqbench.datamodules import listing
-
-    print_rows(listing.rows(), options.json)
-
-
-def _data_prepare(options: argparse.Namespace) -> None:
-    from seqbench.datamodules import listing
-
-    print_rows(listing.prepare(options.name, **listing.parsed(options.name, options.rest)), options.json)
-
-
-def _data_floors(options: argparse.Namespace) -> None:
-    from seqbench.datamodules import listing
-
-    floors = listing.floors(options.name, **listing.parsed(options.name, options.rest))
-    print_rows(floors if options.json else [{"floor": name, **score} for name, score in floors.items()], options.json)
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from seqbench.bench.report import bench
-
-    devices = [options.device] if options.device else []
-    names = options.cells.split(",") if options.cells else None
-    bench(devices, names, options.json, options.into)
-
-
-def _leaderboard_build(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from seqbench.leaderboard.build import build
-    from seqbench.leaderboard.plain import as_json
-    from seqbench.leaderboard.terminal import print_board
-
-    board = build(options.records, options.out, options.check)
-    if options.json:
-        print_rows(as_json(board), True)
-    else:
-        print_board(board, Console())
-        print("up to date" if options.check else options.out / "index.html")
-
-
-def _leaderboard_verify(options: argparse.Namespace) -> None:
-    audit = _audit(needed=bool(options.rerun) or options.spot is not None)
-    if options.spot is not None:
-        _leaderboard_spot(options, audit)
-    if options.rerun:
-        from seqbench.leaderboard.rerun import rerun
-        from seqbench.search.repeat import repeat
-
-        result = rerun(options.records, options.rerun, audit, repeat)
-        _tell([result], options.json)
-        sys.exit(not result.agrees)
-    from seqbench.leaderboard.verify import verify
-
-    findings = verify(options.records, audit, options.since)
-    _tell(findings, options.json, "no findings")
-    sys.exit(not all(finding.note for finding in findings))
-
-
-def _leaderboard_spot(options: argparse.Namespace, audit: tuple[Any, ...]) -> None:
-    from seqbench.leaderboard.build import find
-    from seqbench.leaderboard.history import published
-    from seqbench.leaderboard.rerun import spot
-    from seqbench.search.repeat import repeat
-
-    before = published(options.records, options.since) if options.since else {}
-    known = {name.removesuffix(".json") for name in before}
-    there = [path.parent.name if path.name == "record.json" else path.stem for path in find(options.records)]
-    runs = options.spot or [run for run in there if run not in known]
-    found = list(spot(options.records, runs, audit, repeat))
-    _tell(found, options.json, "nothing new")
-    sys.exit(not all(one.agrees for one in found))
-
-
-def _audit(needed: bool = True) -> tuple[Any, ...]:
-    """The checks of records against the code of units and data; none where torch is missing and they can be spared."""
-    if find_spec("torch") is not None:
-        from seqbench.train.audit import CHECKS
-
-        return CHECKS
-    if needed:
-        raise SeqbenchError("Records are held against units and data here, which need torch: pip install torch")
-    return ()
-
-
-def _leaderboard_submit(options: argparse.Namespace) -> None:
-    from seqbench.leaderboard.history import committed
-    from seqbench.leaderboard.submit import submit, undo
-
-    if options.undo:
-        changes = undo(options.run_dir, options.records, committed(options.records))
-    else:
-        changes = submit(options.run_dir, options.records, _audit(), options.dry_run)
-    _tell(changes, options.json, "nothing new")
-
-
-def _leaderboard_sample(options: argparse.Namespace) -> None:
-    from seqbench.leaderboard.sampling import sample
-    from seqbench.train.excerpts import Excerpts
-
-    make = Excerpts(options.runs, options.sequence, options.seconds)
-    _tell(sample(options.records, options.out, make), options.json)
-    print("now give seqbench leaderboard build", file=sys.stderr)
-
-
-def _leaderboard_diff(options: argparse.Namespace) -> None:
-    from seqbench.leaderboard.diff import diff
-
-    _tell(diff(options.a, options.b), options.json, "no differences")
-
-
-def _tell(items: list[Any], as_json: bool, nothing: str = "") -> None:
-    """Dataclasses, a line each; or JSON."""
-    if as_json:
-        print_rows([dataclasses.asdict(item) for item in items], True)
-    else:
-        print("\n".join(map(str, items)) or nothing)
 
 
 if __name__ == "__main__":
