@@ -2,8 +2,8 @@
 
 Hutter, Hoos & Leyton-Brown 2014 (ICML), with which Greff et al. 2015 weighed hyper-parameters. A tree is constant on
 boxes, so its marginals over some variables, the others averaged out over their whole ranges, are exact sums over its
-leaves. The forest is scikit-learn's. That is told from trees to intervals, as optuna's evaluator, which tells main
-effects alone, does not; fanova and DeepCAVE are not kept up with the Pythons that this suite runs on.
+leaves. The forest is scikit-learn's. DeepCAVE cannot be installed on Python 3.11, and optuna's evaluator tells main
+effects alone.
 D variables in [0, 1], L leaves, S segments of a variable.
 """
 

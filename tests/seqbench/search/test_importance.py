@@ -44,7 +44,8 @@ def test_shares_are_the_known_variances_within_two_percent(trees):
 
 def test_marginals_are_the_means_over_all_others(trees):
     points = (np.arange(GRID) + 0.5) / GRID
-    assert marginals(trees, (0,)).mean(0) == pytest.approx(2 * points + 0.5, abs=0.1)
+    inner = slice(2, -2)  # a box at the edge of the range has the mean over all of it
+    assert marginals(trees, (0,)).mean(0)[inner] == pytest.approx((2 * points + 0.5)[inner], abs=0.06)
     surface = marginals(trees, (1, 0)).mean(0)
     expected = made_up(np.array([[b, a, 0, 0] for a in points for b in points])).reshape(GRID, GRID)
     assert np.abs(surface - expected).mean() < 0.06
