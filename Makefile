@@ -43,10 +43,10 @@ pythons:  ## the fast tests under each of Python 3.11, 3.12 and 3.13 that uv or 
 	[ -z "$$missing" ] || echo "not installed, so not tried: Python$$missing"
 
 fuzz: setup  ## five minutes (FUZZ_SECONDS=N) of made-up configs, records, recordings and .mat files: nothing may break
-	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
+	$(BIN)/python -P tests/fuzz.py $(FUZZ_SECONDS)
 
 repeats: setup  ## a quarter of an hour: runs killed, repeated and trained in company must be the same to the bit
-	$(BIN)/python tests/repeats.py
+	$(BIN)/python -P tests/repeats.py
 
 lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/ruff check

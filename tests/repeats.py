@@ -204,7 +204,11 @@ def killed(number: int, group: Group, design: Design, whole: Path, place: Path) 
     random.seed(number)
     kills = until_over(group, design, out, float((whole / "seconds").read_text()))
     (place / "kills").write_text(str(kills))
-    left = [path for path in out.glob("*/checkpoints/*") if path.name != "last.ckpt" and path.suffix != ".tmp"]
+    left = [
+        path
+        for path in out.glob("*/checkpoints/*")
+        if path.name not in ("best.ckpt", "last.ckpt") and path.suffix != ".tmp"
+    ]
     return difference(figures(records(out)), figures(records(whole / "out"))) or "".join(map(str, left))
 
 
@@ -367,6 +371,7 @@ def main() -> NoReturn:
     """Exits 1 where anything differs; its folder is left then."""
     counts = [int(word) for word in sys.argv[1:]] or [100, 200, 50]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)  # threads of OpenMP that are there already would be waited for in a fork, for ever
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     folder, found = Path(tempfile.mkdtemp(prefix="repeats-")), 0

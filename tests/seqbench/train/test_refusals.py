@@ -66,10 +66,13 @@ def test_a_finished_run_is_not_overwritten_unasked(fit, refusal, capsys):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_config_parses(seqbench, monkeypatch, path):
-    """With a partner of the other kind: a data set needs a protocol."""
-    kind = "protocol" if "model" in yaml.safe_load(path.read_text()) else "data"
-    partner = CONFIGS / ("synthetic.yaml" if kind == "protocol" else "chung2014.yaml")
-    both = [partner, path] if kind == "protocol" else [path, partner]
+    """With a partner of the other kind: a data set needs a protocol, and one in streams needs one with a window."""
+    config = yaml.safe_load(path.read_text())
+    kind = "protocol" if "model" in config else "data"
+    data = config.get("data", {})
+    streams = "window" in data.get("init_args", {}) or "PennTreebank" in data.get("class_path", "")
+    partners = ("ptb.yaml", "zaremba2014_small.yaml") if streams else ("synthetic.yaml", "chung2014.yaml")
+    both = [CONFIGS / partners[0], path] if kind == "protocol" else [path, CONFIGS / partners[1]]
     files = [flag for file in both for flag in ("-c", str(file))]
     monkeypatch.setattr(SeqbenchCLI, "instantiate_classes", lambda self: sys.exit(0))
     with pytest.raises(SystemExit) as stop:
