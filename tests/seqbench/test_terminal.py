@@ -66,7 +66,7 @@ def test_a_progress_bar_keeps_its_epoch_and_the_time_left(fit, monkeypatch, colu
 def test_an_ascii_terminal_gets_question_marks(monkeypatch, seqbench):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    monkeypatch.setattr(cli, "_data_list", lambda options: print("Schäfer…"))
+    monkeypatch.setattr(commands, "data_list", lambda options: print("Schäfer…"))
     seqbench("data", "list")
     sys.stdout.flush()
     assert written.getvalue() == b"Sch?fer?\n"
@@ -99,7 +99,7 @@ def broken(capsys, monkeypatch, error, *flags):
     def fail(options):
         raise error
 
-    monkeypatch.setattr(cli, "_data_list", fail)
+    monkeypatch.setattr(commands, "data_list", fail)
     monkeypatch.setattr(sys, "argv", ["seqbench", "data", "list", *flags])
     with pytest.raises(SystemExit) as stop:
         cli.main()
