@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seqbench import cli
+from seqbench import cli, commands
 from seqbench.train import callbacks
 
 pytestmark = pytest.mark.faults("E12")
