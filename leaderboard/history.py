@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from seqbench.leaderboard.board import Source
 from seqbench.task import SeqbenchError
 
 SUMS = "SHA256SUMS"
+COMMIT = re.compile(r"[0-9a-f]{7,64}")
 Told = Iterator[tuple[str, str, str]]  # file, field, what is wrong
 
 
@@ -17,10 +19,12 @@ def commits(records: Path, sources: Sequence[Source]) -> Told:
     """Published records whose commit is not in the repository that they lie in; nothing where that cannot be told."""
     if _git(records, "rev-parse", "--is-shallow-repository") != "false":
         return
-    named = sorted({record.environment.commit for _, record in sources})
-    asked = "".join(f"{commit or 'none'}^{{commit}}\n" for commit in named)
+    given = {record.environment.commit for _, record in sources}
+    named = sorted(commit for commit in given if COMMIT.fullmatch(commit))  # a line each, and no option of git's
+    asked = "".join(f"{commit}^{{commit}}\n" for commit in named)
     answers = (_git(records, "cat-file", "--batch-check", given=asked) or "").splitlines()
-    unknown = {commit for commit, answer in zip(named, answers, strict=False) if answer.endswith("missing")}
+    missing = {commit for commit, answer in zip(named, answers, strict=False) if answer.endswith("missing")}
+    unknown = missing | given.difference(named)
     for name, record in sources:
         if record.environment.commit in unknown:
             yield name, "environment.commit", f"{record.environment.commit!r:.50} is no commit of this repository"

@@ -64,6 +64,8 @@ class Watch:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.allowed:
             return
+        if event == "subprocess.Popen" and arguments[0] == "git":  # which is asked for what was published
+            return
         if event in STARTING:
             self.found.append(f"{event} {arguments[0]!r}")
         elif event in CHANGING or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING):

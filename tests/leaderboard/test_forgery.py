@@ -191,7 +191,7 @@ def test_sums_that_are_gone(tmp_path):
     assert wrong(records) == ["SHA256SUMS: is missing: restore it, no record was published without it"]
 
 
-@pytest.mark.parametrize("commit", ["f" * 12, "", "no commit at all"])
+@pytest.mark.parametrize("commit", ["f" * 12, "", "no commit at all", "HEAD\nHEAD", "--help"])
 def test_a_commit_that_nobody_knows(tmp_path, commit):
     records, _ = repository(tmp_path)
     path = min(records.glob("*.json"))
