@@ -328,7 +328,8 @@ def load(path: Path) -> Record:
 
     Raises:
         SeqbenchError: no regular file or a large one, not JSON, a field twice, NaN or infinity, a missing field that
-            has no default, an unknown one, a wrong type, another schema version.
+            has no default, an unknown one, a wrong type, another schema version, a test score whose parts are not
+            of the same sequences.
     """
     try:
         value = json.loads(_text(path), parse_constant=_refuse_constant, object_pairs_hook=_object)
@@ -341,6 +342,10 @@ def load(path: Path) -> Record:
         record = typing.cast(Record, decode(Record, value, "record"))
         if not all(isinstance(record.config.get(section), dict) for section in SECTIONS):
             raise ValueError(f"record.config: expected the sections {', '.join(SECTIONS)}")
+        if (test := record.test) and len(
+            {len(part) for part in (test.nats, test.frames, test.first) if part is not None}
+        ) > 1:
+            raise ValueError("record.test: nats, frames and first are not of the same sequences")
     except (ValueError, OverflowError, RecursionError) as error:
         raise SeqbenchError(f"{path}: {error}") from error
     return record

@@ -83,6 +83,7 @@ def test_links_are_not_followed_out_of_the_folder(factory, tmp_path):
         (lambda text: text.replace('"noise":0.075', r'"noise":"\ud800"'), "is no text"),
         (lambda text: text.replace('"device":"', r'"device":"\udfff'), "is no text"),
         (lambda text: text.replace('"seed":0', '"seed":' + "9" * 30), "more than 64 bits"),
+        (lambda text: text.replace('"nats":[', '"nats":[1.0,'), "not of the same sequences"),
         (lambda text: text.encode("utf-16"), "not a readable record"),
         (lambda text: text[:-200], "not a readable record"),
         (lambda text: "[" + text + "]", "schema 'list'"),
