@@ -119,7 +119,7 @@ def _sections(config: Path) -> dict[str, Any]:
     """A config file's content; nothing where there is no such file, which the parser tells.
 
     Raises:
-        SeqbenchError: it is not UTF-8, no YAML, empty, has no sections, or is endless.
+        SeqbenchError: it is not UTF-8, no YAML, empty, has no sections, is endless, or has a NUL character.
     """
     try:
         sections = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -138,6 +138,8 @@ def _sections(config: Path) -> dict[str, Any]:
         value = waiting.pop()
         count += 1
         waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if isinstance(value, str) and "\0" in value:  # no path, name or number has it
+            raise SeqbenchError(f"{config} has a NUL character in {value[:40]!r}: take it out")
     if count > MOST:
         raise SeqbenchError(f"{config} has more than {MOST:,} values, or refers to itself: write them out")
     return sections
