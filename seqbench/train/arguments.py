@@ -119,7 +119,8 @@ def _sections(config: Path) -> dict[str, Any]:
     """A config file's content; nothing where there is no such file, which the parser tells.
 
     Raises:
-        SeqbenchError: it is not UTF-8, no YAML, empty, has no sections, is endless, or has a NUL character.
+        SeqbenchError: it is not UTF-8, no YAML, empty, has no sections or one without options, is endless, or
+            has a NUL character.
     """
     try:
         sections = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -133,6 +134,9 @@ def _sections(config: Path) -> dict[str, Any]:
         raise SeqbenchError(f"{config} is empty: leave it out, or write data, model, trainer or run into it")
     if not isinstance(sections, dict):
         raise SeqbenchError(f"{config} has no sections: write data:, model:, trainer: or run: above its values")
+    for name in ("model", "trainer", "run"):
+        if not isinstance(sections.get(name) or {}, dict):
+            raise SeqbenchError(f"{config}: {name} is {str(sections[name])[:40]!r}: write its options below it")
     waiting, count = [sections], 0
     while waiting and count <= MOST:
         value = waiting.pop()

@@ -80,6 +80,7 @@ def test_an_ascii_terminal_gets_question_marks(monkeypatch, seqbench):
         (b'trainer: "a\\0b"\n', "mine.yaml has a NUL character in 'a\\x00b'"),
         (b"# nothing yet\n", "mine.yaml is empty"),
         (b"GRU", "mine.yaml has no sections"),
+        (b"run: 5", "mine.yaml: run is '5': write its options below it"),
         (b"- GRU", "mine.yaml has no sections"),
         (b"model: {cell: GRU", "mine.yaml is no YAML"),
         (b"model:\n\tcell: GRU", "mine.yaml is no YAML"),
