@@ -77,7 +77,7 @@ def test_an_ascii_terminal_gets_question_marks(monkeypatch, seqbench):
     [
         ("model: {cell: GRU}".encode("utf-16"), "mine.yaml is not in UTF-8"),
         (b"", "mine.yaml is empty"),
-        (b'trainer: "a\\0b"\n', "mine.yaml has a NUL character in 'a\\x00b'"),
+        (b'trainer: {precision: "a\\0b"}\n', "mine.yaml has a NUL character in 'a\\x00b'"),
         (b"# nothing yet\n", "mine.yaml is empty"),
         (b"GRU", "mine.yaml has no sections"),
         (b"run: 5", "mine.yaml: run is '5': write its options below it"),
