@@ -167,6 +167,16 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         if not self.splits:
             self.splits = self.store()
 
+    def ready(self) -> Self:
+        """Itself, downloaded if need be, its splits in memory.
+
+        Raises:
+            SeqbenchError: what `store` raises.
+        """
+        self.prepare_data()
+        self.setup()
+        return self
+
     def move(self, split: Split, device: torch.device) -> None:
         """Puts a split's frames on a device, where `gather` then works; nothing happens if they are there."""
         self.splits[split] = self.splits[split].to(device)

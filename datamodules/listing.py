@@ -128,10 +128,7 @@ def loaded(name: str, **options: Any) -> SequenceData:
     Raises:
         SeqbenchError: an unknown name, or what `SequenceData.store` raises.
     """
-    data = dataset(name, **options)
-    data.prepare_data()
-    data.setup()
-    return data
+    return dataset(name, **options).ready()
 
 
 def _listed() -> dict[str, dict[str, Any]]:

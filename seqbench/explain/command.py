@@ -40,9 +40,7 @@ def write_explained(
     model = load_model(checkpoint, **({} if unit is None else {"cell": cells.find(unit)}))
     if replica is None and model.R > 1:
         raise SeqbenchError(f"{checkpoint} holds a group: give one of its replicas, --replica 0 to {model.R - 1}")
-    data = load_data(checkpoint)
-    data.prepare_data()
-    data.setup()
+    data = load_data(checkpoint).ready()
     test = DataSet(data).test
     if not 0 <= sequence < len(test):
         raise SeqbenchError(f"There is no test sequence {sequence}: {data.name} has 0 to {len(test) - 1}")

@@ -72,6 +72,15 @@ def step_seconds(data: SequenceData[Any]) -> float:
     return data.step_seconds
 
 
+def steps_of(data: SequenceData[Any], seconds: float) -> int:
+    """How many steps last so long, one at least.
+
+    Raises:
+        SeqbenchError: neither music nor speech.
+    """
+    return max(1, round(seconds / step_seconds(data)))
+
+
 def prime(data: SequenceData[Any], sequence: int, steps: int | None) -> Tensor:
     """The beginning of a test sequence as inputs [P, I]; the data set needs `setup`.
 
@@ -89,7 +98,7 @@ def prime(data: SequenceData[Any], sequence: int, steps: int | None) -> Tensor:
     batch = data.gather("test", torch.tensor([[sequence]]))
     scored = int(batch.mask.sum())
     if steps is None:
-        steps = max(1, min(round(SECONDS / step_seconds(data)), scored // 2))
+        steps = min(steps_of(data, SECONDS), max(1, scored // 2))
     if not 1 <= steps <= max(1, scored):
         raise SeqbenchError(f"Test sequence {sequence} of {data.name} primes with 1 to {scored} steps, not {steps}")
     return batch.x[:steps, 0, 0].float().cpu()

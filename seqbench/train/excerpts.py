@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqbench.datamodules.base import SequenceData
 from seqbench.sample.ancestral import draw
-from seqbench.sample.rendering import Rendering, prime, render, step_seconds
+from seqbench.sample.rendering import Rendering, prime, render, steps_of
 from seqbench.task import SeqbenchError
 from seqbench.train.loading import load_data, load_model
 from seqbench.train.recorder import read_checkpoint
@@ -50,7 +50,7 @@ class Excerpts:
         path, replica = self.places[run_id]
         data = _data(path)
         given = prime(data, self.sequence, None)
-        steps = max(1, round(self.seconds / step_seconds(data)))
+        steps = steps_of(data, self.seconds)
         if what == "sample":
             rendering = render(data, given, draw(load_model(path), replica, steps, prime=given).y, RATE)
         else:
@@ -67,7 +67,4 @@ class Excerpts:
 
 @lru_cache(maxsize=1)
 def _data(path: Path) -> SequenceData[Any]:
-    data = load_data(path)
-    data.prepare_data()
-    data.setup()
-    return data
+    return load_data(path).ready()

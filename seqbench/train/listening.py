@@ -11,7 +11,7 @@ from seqbench.datamodules.base import SequenceData
 from seqbench.datamodules.rolls import PianoRolls
 from seqbench.datamodules.speech import Speech
 from seqbench.sample.ancestral import draw
-from seqbench.sample.rendering import prime, render, step_seconds
+from seqbench.sample.rendering import prime, render, steps_of
 from seqbench.task import SeqbenchError
 from seqbench.train.module import SequenceModel
 
@@ -34,7 +34,7 @@ def listen(writers: Mapping[int, SummaryWriter], model: SequenceModel, data: Seq
     if not isinstance(data, PianoRolls | Speech):
         return
     given = prime(data, 0, None)
-    steps = max(1, min(round(SECONDS / step_seconds(data)), STEPS))
+    steps = min(steps_of(data, SECONDS), STEPS)
     for slot, writer in writers.items():
         try:
             drawn = draw(model, model.slots.index(slot), steps, prime=given)

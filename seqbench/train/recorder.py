@@ -37,7 +37,7 @@ from seqbench.train.keeping import WholeCheckpoints, claim, is_whole
 from seqbench.train.listening import listen
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
-from seqbench.train.solo import best_checkpoint
+from seqbench.train.solo import best_checkpoint, of_replica
 
 
 class Recorder(L.Callback):
@@ -78,15 +78,12 @@ class Recorder(L.Callback):
         self.cell = rec.CellRecord(type(cell).__name__, cell.options(), model.hidden, *model.matched)
         self.seeds, self.rates = model.seeds, model.rates
         self.identity = identity(self.config)
-        self.configs = [self._of_replica(s, r) for s, r in zip(self.seeds, self.rates, strict=True)]
+        self.configs = [of_replica(self.identity, s, r) for s, r in zip(self.seeds, self.rates, strict=True)]
         self.run_ids = [rec.run_id(self.task, self.cell.name, config) for config in self.configs]
         if len(set(self.run_ids)) < len(self.run_ids):
             raise SeqbenchError("Two replicas have the same seed and rate: each must differ in one of them")
         group = "group-" + rec.run_id(self.task, self.cell.name, self.identity)
         self.group_folder = self.folder / (self.run_ids[0] if len(self.run_ids) == 1 else group)
-
-    def _of_replica(self, seed: int, rate: float) -> dict[str, Any]:
-        return self.identity | {"model": self.identity["model"] | {"seed": seed, "rate": rate}}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage != TrainerFn.FITTING or not self._leaves_records(trainer):
@@ -119,8 +116,7 @@ class Recorder(L.Callback):
 
     def _configs(self) -> list[dict[str, Any]]:
         """The resolved configuration of each replica alone."""
-        replicas = zip(self.seeds, self.rates, strict=True)
-        return [self.config | {"model": self.config["model"] | {"seed": s, "rate": r}} for s, r in replicas]
+        return [of_replica(self.config, s, r) for s, r in zip(self.seeds, self.rates, strict=True)]
 
     def _make_folders(self) -> None:
         # Checked here, as Lightning's ModelCheckpoint succeeds without saving where it cannot write.

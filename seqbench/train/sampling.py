@@ -14,7 +14,7 @@ from seqbench.datamodules.base import SequenceData
 from seqbench.datamodules.rolls import PianoRolls
 from seqbench.files import write_file
 from seqbench.sample.ancestral import draw
-from seqbench.sample.rendering import Format, prime, render, step_seconds
+from seqbench.sample.rendering import Format, prime, render, step_seconds, steps_of
 from seqbench.task import SeqbenchError
 from seqbench.train.events import run_name
 from seqbench.train.loading import load_data, load_model
@@ -65,7 +65,7 @@ def sample(
     folder = out or checkpoint.parent.parent / "samples"
     rows = []
     for k in replicas:
-        steps = length or max(1, round(SECONDS / second))
+        steps = length or steps_of(data, SECONDS)
         drawn = draw(model, k, steps, seed, given, temperature, _watched)
         rendering = render(data, given, drawn.y)
         stem = run_name(type(model.cell).__name__, model.rates[k], model.seeds[k])
@@ -85,8 +85,7 @@ def sample(
 def _given(data: SequenceData[Any], sequence: int | None, steps: int | None) -> Tensor | None:
     """The prime; loads the data only where something depends on it."""
     if sequence is not None or not isinstance(data, PianoRolls):  # speech: what its samples were divided by
-        data.prepare_data()
-        data.setup()
+        data.ready()
     return None if sequence is None else prime(data, sequence, steps)
 
 

@@ -24,12 +24,15 @@ def replica_state(state: dict[str, Any], k: int) -> dict[str, Any]:
     return cut(state, k, len(state["best"])) | {"curve": curve}
 
 
+def of_replica(config: dict[str, Any], seed: int, rate: float) -> dict[str, Any]:
+    """A group's configuration, whole or as its identity, as that of one replica."""
+    return config | {"model": config["model"] | {"seed": seed, "rate": rate}}
+
+
 def settings(own: dict[str, Any], k: int) -> dict[str, Any]:
     """What a Recorder has added to a group's checkpoint, for its replica k alone."""
     run_id, seed, rate = own["runs"][k]
-    config, identity = (
-        own[name] | {"model": own[name]["model"] | {"seed": seed, "rate": rate}} for name in ("config", "identity")
-    )
+    config, identity = (of_replica(own[name], seed, rate) for name in ("config", "identity"))
     return own | {"config": config, "identity": identity, "slots": [0], "runs": [[run_id, seed, rate]]}
 
 
