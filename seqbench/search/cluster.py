@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import tarfile
 import tempfile
 import traceback
@@ -43,8 +44,13 @@ def ray(
         import ray as cluster
     except ImportError as error:
         raise SeqbenchError("The Ray engine needs Ray: pip install 'seqbench[ray]'") from error
-    _connect(cluster)
-    carry_out(groups, design, out, Tasks(cluster, design, out, cpus, gpus), watch)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(cluster)
+        carry_out(groups, design, out, Tasks(cluster, design, out, cpus, gpus), watch)
+    finally:
+        # Ray's own, which ends a process with status 15, would outlive the sweep.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _connect(cluster: Any) -> None:

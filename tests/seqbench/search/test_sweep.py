@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -294,8 +295,10 @@ class TestRay:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def test_the_same_records_but_for_times(self, undisturbed, tmp_path):
+    def test_the_same_records_but_for_times_and_signals_as_before(self, undisturbed, tmp_path):
+        before = signal.getsignal(signal.SIGTERM)
         assert sweep.sweep(design(), tmp_path, cluster.ray)
+        assert signal.getsignal(signal.SIGTERM) == before
         assert without_times(records(tmp_path)) == without_times(records(undisturbed))
         assert list(tmp_path.glob("*/*/events.out.tfevents.*"))
 
