@@ -36,6 +36,11 @@ class Memory:
     value: np.ndarray
     gates: dict[str, np.ndarray]
 
+    def part(self, steps: slice) -> Memory:
+        """Those steps of it, whose weights are those of the whole."""
+        gates = {name: gate[steps] for name, gate in self.gates.items()}
+        return Memory(self.keep[steps], self.write[steps], self.content[steps], self.value[steps], gates)
+
     def weights(self, unit: int) -> np.ndarray:
         """w_j^t of one hidden unit, [T, T]: row j the context, column t the time, 0 where t < j."""
         T = len(self.keep)

@@ -5,6 +5,7 @@ T time, H hidden, G gates.  One replica, one sequence: its axes are left out.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from seqbench.cells import Cell, State
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression
 from seqbench.model.affine import project
+from seqbench.model.embedding import embed
 from seqbench.model.recurrence import initial_state
 from seqbench.model.stack import in_layer
 from seqbench.train.module import SequenceModel
@@ -44,6 +46,13 @@ class Layer:
     def H(self) -> int:  # noqa: N802 - the field's name for it
         """Hidden units."""
         return self.states[0].shape[-1]
+
+    def part(self, steps: slice) -> Layer:
+        """Those steps of it."""
+        found = copy.copy(self)
+        first, end, _ = steps.indices(len(self.a))
+        found.a, found.states = self.a[steps], tuple(state[first : end + 1] for state in self.states)
+        return found
 
     def values(self, expressions: Sequence[Expression]) -> list[Tensor]:
         """What each comes to at all times, [T, H]."""
@@ -81,6 +90,8 @@ class Layer:
 @torch.no_grad()
 def run_layers(model: SequenceModel, x: Tensor, replica: int, layer: int) -> Layer:
     """That layer of a model, counted from 0, after it and all below it have run over x [T, I]."""
+    if model.task.vocabulary:
+        x = embed(x.long()[:, None, None], model.w["E"][replica : replica + 1])[:, 0, 0]
     x = x.double()
     names = model.cell.layer(1, 1).keys()
     for below in range(layer + 1):
