@@ -134,7 +134,8 @@ def sizes(record: Record) -> Problems:
     if cell["class_path"] not in known("model.cell"):
         return  # told by `classes`
     inputs = model["embedding"] if record.task.vocabulary else record.task.input_size
-    shape = (record.task.head, inputs, record.task.target_size, model["layers"], record.task.vocabulary)
+    layers = model["layers"], model["bidirectional"]
+    shape = (record.task.head, inputs, record.task.target_size, *layers, record.task.vocabulary)
     budget = (model["budget"], model["count"]) if model["hidden"] is None else None
     options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
     expected = _sizes(cell["class_path"], options, shape, budget, record.cell.hidden)
@@ -150,13 +151,18 @@ def sizes(record: Record) -> Problems:
 
 @lru_cache
 def _sizes(
-    unit: str, options: str, shape: tuple[str, int | None, int, int, int], budget: tuple[int, Any] | None, hidden: int
+    unit: str,
+    options: str,
+    shape: tuple[str, int | None, int, int, bool, int],
+    budget: tuple[int, Any] | None,
+    hidden: int,
 ) -> dict[str, Any]:
     """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
     cell = cells()[unit](**json.loads(options))
-    head, inputs, targets, layers, vocabulary = shape
+    head, inputs, targets, layers, bidirectional, vocabulary = shape
     outputs = head_for(Task("", 1, targets, cast(Any, head), "", "")).outputs
-    sizes = {"outputs": outputs, "layers": layers, "vocabulary": vocabulary}
+    sizes: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional}
+    sizes |= {"outputs": outputs, "vocabulary": vocabulary}
     counts = count_parameters(cell, inputs, hidden, **sizes)
     matched = None if budget is None else hidden_for_budget(cell, inputs, budget=budget[0], count=budget[1], **sizes)
     return {
