@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from seqbench.explain.gradient import gradient_norms
-from seqbench.explain.memory import Held, Memory, held, memory_of
+from seqbench.explain.memory import Held, Memory, both_ways, held, held_both_ways, memory_of
 from seqbench.explain.values import run_layers
 from seqbench.task import SeqbenchError, Task
 from seqbench.train.module import SequenceModel
@@ -29,9 +29,11 @@ class Explained:
         x: [T, I], the sequence, or that part of it that is looked at.
         start: which step of the sequence is the first of these.
         tokens: [T], of text the token that each step reads; None: inputs are numbers.
-        norms: [T, T] float32: row j the context, column t the time, 0 where t < j. With a gated memory the L2 norm over
-            the hidden units of the weight w_j^t (Levy et al. 2018), without one the norm of dh_t/dh_j.
-        memory: gates, content and weights by hidden unit; None for a unit without such a memory.
+        bidirectional: whether the layer has read the sequence from its end, too.
+        norms: [T, T] float32: row j the context, column t the time; one way, 0 where t < j. With a gated memory the L2
+            norm over the hidden units of the weight w_j^t (Levy et al. 2018), without one the norm of dh_t/dh_j.
+        memory: gates, content and weights by hidden unit, of both directions those forwards before those backwards;
+            None for a unit without such a memory.
         held: half-lives and what else follows from the weights, over the whole sequence; its ages are of these steps.
             None likewise.
     """
@@ -41,6 +43,7 @@ class Explained:
     x: np.ndarray
     start: int
     tokens: list[str] | None
+    bidirectional: bool
     norms: np.ndarray
     memory: Memory | None
     held: Held | None
@@ -49,6 +52,17 @@ class Explained:
     def times(self) -> int | list[str]:
         """What `heat` names steps by."""
         return self.tokens or self.start
+
+    def name(self, unit: int) -> str:
+        """Of a hidden unit with a memory; its number is of its direction."""
+        assert self.memory is not None
+        forwards = self.memory.keep.shape[1] - self.memory.backwards
+        return str(unit) if unit < forwards else f"{unit - forwards} backwards"
+
+    @property
+    def units(self) -> list[str]:
+        """Their names in this order."""
+        return [self.name(unit) for unit in self.order]
 
     @property
     def order(self) -> np.ndarray:
@@ -91,12 +105,17 @@ def explain(
     if not 0 <= first < end <= len(x):
         raise SeqbenchError(f"There are no steps {first}:{end}: the sequence has 0:{len(x)}")
     part = slice(first, end)
-    ran = run_layers(model, torch.as_tensor(x), replica, layer)
-    memory = memory_of(ran)
-    name, shown = type(model.cell).__name__, tokens and tokens[part]
-    if memory is None:
-        return Explained(name, model.task, x[part], first, shown, gradient_norms(ran.part(part)), None, None)
-    whole = held(memory)
-    norms, ages = whole.norms[part, part], whole.ages[part]
-    found = replace(whole, norms=norms, ages=ages)
-    return Explained(name, model.task, x[part], first, shown, norms, memory.part(part), found)
+    ways = run_layers(model, torch.as_tensor(x), replica, layer)
+    about = type(model.cell).__name__, model.task, x[part], first, tokens and tokens[part], len(ways) == 2
+    found = [memory for way in ways if (memory := memory_of(way)) is not None]
+    if not found:
+        norms = gradient_norms(ways[0].part(part))
+        if len(ways) == 2:
+            behind = gradient_norms(ways[1].part(slice(len(x) - end, len(x) - first)))
+            norms = np.hypot(norms, behind[::-1, ::-1])
+        return Explained(*about, norms, None, None)
+    memory, whole = found[0], held(found[0])
+    if len(ways) == 2:
+        memory, whole = both_ways(*found), held_both_ways(whole, held(found[1]))
+    shown = replace(whole, norms=whole.norms[part, part], ages=whole.ages[part])
+    return Explained(*about, shown.norms, memory.part(part), shown)

@@ -80,20 +80,14 @@ def weights(found: Explained, seconds: float | None) -> Picture:
             "(Levy et al. 2018)."
         )
         norm = LogNorm(most * 1e-3, most, clip=True) if len(found.norms) > LONG else None
-    long = len(found.norms) > LONG
+    if found.bidirectional:
+        caption += " Above the diagonal what was read before, below it what the other direction has read behind."
+    long = len(found.norms) > LONG and not found.bidirectional
     caption += " Below: the same by how long ago j was." * long
     sheet = _Sheet("weights", caption, [STRIP, side, *[2.2] * long], extra=0.3 * long)
     sheet.strip(found, seconds)
     axes = sheet.axes()
-    drawn = sheet.heat(
-        axes,
-        found.norms,
-        rows=("context", found.times),
-        columns=("time", found.times),
-        what=what,
-        norm=norm,
-        triangle=True,
-    )
+    drawn = sheet.heat(axes, found.norms, **_both_sides(found), what=what, norm=norm)
     sheet.scale(drawn)
     _tell_times(axes, found, "time t, steps")
     axes.set_ylabel("context j" if found.tokens else "context j, steps")
@@ -138,7 +132,7 @@ def dimensions(found: Explained, seconds: float | None) -> Picture:
     )
     sheet = _Sheet("dimensions", caption, [STRIP, height, height], extra=0.35)
     sheet.strip(found, seconds)
-    axes, units = sheet.axes(), [str(unit) for unit in found.order]
+    axes, units = sheet.axes(), found.units
     ages = found.held.ages.T[found.order]
     drawn = sheet.heat(
         axes, ages, rows=("unit", units), columns=("time", found.times), what="mean age, steps", most=_most(H),
@@ -178,12 +172,12 @@ def samples(found: Explained) -> Picture:
     for n, unit in enumerate(chosen):
         axes = sheet.axes(left=LEFT + (n % 3) * (side + 0.35), width=side, down=n % 3 == 0)
         values = np.abs(found.memory.weights(int(unit)))
-        what = f"w_j^t of unit {unit}"
+        what = f"w_j^t of unit {found.name(unit)}"
         sheet.heat(
-            axes, values, **_both_sides(found), what=what, most=160, triangle=True,
+            axes, values, **_both_sides(found), what=what, most=160,
             norm=Normalize(0, float(values.max()) or 1),
         )  # fmt: skip
-        axes.set_title(f"unit {unit}: {_steps(found.held.half_lives[unit])}", fontsize=8, pad=3)
+        axes.set_title(f"unit {found.name(unit)}: {_steps(found.held.half_lives[unit])}", fontsize=8, pad=3)
         axes.tick_params(labelsize=7, labelleft=n % 3 == 0)
         if found.tokens:
             axes.set_xticks([])
@@ -233,7 +227,7 @@ def gates(found: Explained, seconds: float | None) -> Picture:
     height = min(max(0.03 * len(found.order), 1.2), 3)
     sheet = _Sheet("gates", caption, [STRIP, *[height] * len(known)])
     sheet.strip(found, seconds)
-    units = [str(unit) for unit in found.order]
+    units = found.units
     for name, gate in known.items():
         axes = sheet.axes()
         drawn = sheet.heat(
@@ -313,7 +307,11 @@ def three_digits(value: float) -> str:
 
 def _both_sides(found: Explained) -> dict[str, Any]:
     """What rows and columns of a picture of context and time are, for `heat`."""
-    return {"rows": ("context", found.times), "columns": ("time", found.times)}
+    return {
+        "rows": ("context", found.times),
+        "columns": ("time", found.times),
+        "triangle": not found.bidirectional,
+    }
 
 
 def _tell_times(axes: Axes, found: Explained, label: str) -> None:

@@ -85,3 +85,33 @@ def test_the_command_draws_a_texts_first_steps_or_those_asked_for(fit, seqbench,
     assert [drawn.count(f">{word}</text>") for word in ("cat", "sat", "on", "mat", "dog", "lay")] == [0, 0, 2, 2, 2, 0]
     assert "give A:B" in refusal(*command, "part", "--steps", "9:3")
     assert "the sequence has 0:" in refusal(*command, "part", "--steps", "3:9000")
+
+
+@pytest.mark.parametrize("unit", ["LSTM", "Tanh"])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_both_directions_are_two_triangles(unit, layer):
+    """Below the diagonal: what a model whose directions are exchanged holds of the sequence from its end."""
+    task = Task("made_up", 1, 26, "Categorical", "nats/character", "", vocabulary=26, looks_ahead=True)
+    both, exchanged = model(unit, task, bidirectional=True), model(unit, task, bidirectional=True)
+    with torch.no_grad():
+        for name, weight in both.w.items():
+            if name not in ("E", "V", "c"):
+                other = name.removesuffix("_reverse") if name.endswith("_reverse") else f"{name}_reverse"
+                reads_both = name.startswith("W_l1")  # one after the other, exchanged
+                exchanged.w[other].copy_(weight.roll(7, 1) if reads_both else weight)
+            else:
+                exchanged.w[name].copy_(weight)
+    ids = np.random.default_rng(0).integers(0, 26, (12, 1))
+    found, turned = explain(both, ids, 0, layer), explain(exchanged, ids[::-1].copy(), 0, layer)
+    assert np.allclose(found.norms, turned.norms[::-1, ::-1], rtol=1e-5)
+    assert (np.triu(found.norms, 1) > 0).any()
+    assert (np.tril(found.norms, -1) > 0).any()
+    part = explain(both, ids, 0, layer, (3, 8))
+    assert np.allclose(part.norms, found.norms[3:8, 3:8], rtol=1e-5)
+    if unit == "LSTM":
+        squares = sum(found.memory.weights(k) ** 2 for k in range(14))
+        assert np.allclose(found.norms**2, squares, rtol=1e-4)
+        assert sorted(found.units, key=lambda name: (len(name), name))[-1] == "6 backwards"
+        half = [found.held.half_lives, np.roll(turned.held.half_lives, 7)]
+        assert np.allclose(*half)
+    assert next(pictures(found, None)).name == "weights"
