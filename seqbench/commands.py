@@ -22,11 +22,11 @@ def cells(options: argparse.Namespace) -> None:
     from seqbench.model.budget import count_parameters, hidden_for_budget
 
     rows = []
-    outputs = options.outputs or options.input_size
+    outputs, shape = options.outputs or options.input_size, {"bidirectional": options.bidirectional}
     for name, kind in (cells() | installed()).items():
         cell = kind()
-        hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count)
-        counts = count_parameters(cell, options.input_size, hidden, outputs)
+        hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count, **shape)
+        counts = count_parameters(cell, options.input_size, hidden, outputs, **shape)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
     print_rows(rows, options.json)
 

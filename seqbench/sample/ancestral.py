@@ -76,8 +76,13 @@ def draw(
         watch: goes through the steps, as a progress bar does.
 
     Raises:
-        SeqbenchError: a length or temperature that is not positive, or a network whose outputs are not finite.
+        SeqbenchError: a length or temperature that is not positive, a task that looks ahead, or a network whose outputs
+            are not finite.
     """
+    if network.task.looks_ahead:
+        raise SeqbenchError(
+            f"{network.task.name} is read whole before anything is guessed: it has no next step to draw"
+        )
     if length < 1 or not temperature > 0:
         raise SeqbenchError(
             f"length {length}, temperature {temperature}: give 1 step or more and a positive temperature"
