@@ -55,7 +55,7 @@ class Task:
     name: str
     input_size: int
     target_size: int
-    head: Literal["Bernoulli", "GaussianMixture", "Categorical", "Certain", "Grammar", "Gaussian"]
+    head: Literal["Bernoulli", "GaussianMixture", "Categorical", "Certain", "Grammar", "Gaussian", "Biaffine"]
     unit: str
     digest: str
     next_frame: bool = False

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seqbench import cells
 from seqbench.cells import Cell, State
 from seqbench.kernels.sequence import RecurrenceName, decide
-from seqbench.model.heads import at_least_float32
+from seqbench.model.head import at_least_float32
 from seqbench.model.stack import run_stack, stack_weights
 from seqbench.model.weights import initial_weights
 from seqbench.task import SeqbenchError

@@ -18,7 +18,7 @@ from seqbench.cells import Cell, State
 from seqbench.kernels.sequence import Recurrence
 from seqbench.model.affine import project
 from seqbench.model.draws import uniform
-from seqbench.model.heads import Head
+from seqbench.model.head import Head, StepHead
 from seqbench.model.stack import run_stack
 from seqbench.task import SeqbenchError, Task, draw_words
 
@@ -74,15 +74,19 @@ def draw(
         watch: goes through the steps, as a progress bar does.
 
     Raises:
-        SeqbenchError: a length or temperature that is not positive, or a network whose outputs are not finite.
+        SeqbenchError: a length or temperature that is not positive, a task whose targets are of whole sequences, or a
+            network whose outputs are not finite.
     """
+    head = network.head
+    if not isinstance(head, StepHead):
+        raise SeqbenchError(f"The targets of {network.task.name} are of whole sequences: no next step can be drawn")
     if length < 1 or not temperature > 0:
         raise SeqbenchError(
             f"length {length}, temperature {temperature}: give 1 step or more and a positive temperature"
         )
     w = SimpleNamespace(**{name: weight[replica : replica + 1].detach().cpu() for name, weight in network.w.items()})
     x = _inputs(network.task, prime, w.W)
-    y, nats = torch.empty(length, network.head.target_size), torch.empty(length, dtype=torch.float64)
+    y, nats = torch.empty(length, head.target_size), torch.empty(length, dtype=torch.float64)
     state: State | None = None
     with torch.inference_mode():
         for t in watch(range(length)):
@@ -93,9 +97,9 @@ def draw(
                 out = w.c[None]
             if t % BLOCK == 0:
                 words = [draw_words(seed, "sample", step) for step in range(t, t + BLOCK)]
-                uniforms = uniform(network.head.draws, words)
-            drawn = network.head.draw(out, uniforms[t % BLOCK].view(1, 1, 1, -1), temperature)
-            y[t], nats[t] = drawn[0, 0, 0], network.head.nats(out, drawn)[0, 0, 0]
+                uniforms = uniform(head.draws, words)
+            drawn = head.draw(out, uniforms[t % BLOCK].view(1, 1, 1, -1), temperature)
+            y[t], nats[t] = drawn[0, 0, 0], head.nats(out, drawn)[0, 0, 0]
             x = following(x, drawn, network.task)
     if not nats.isfinite().all():
         raise SeqbenchError("The network's outputs are not finite: this replica has diverged, take another")
