@@ -130,8 +130,9 @@ class EnglishWebTreebank(SequenceData[Sequences]):
     def task(self) -> Task:
         digest = hashlib.sha256(" ".join(("dependencies 1", *SHA256.values())).encode()).hexdigest()
         return Task(
-            self.name, 2, self.relations, "Biaffine", "nats/word", digest, vocabulary=self.vocabulary, score="labelled"
-        )
+            self.name, 2, self.relations, "Biaffine", "nats/word", digest,
+            vocabulary=self.vocabulary, score="labelled", looks_ahead=True,
+        )  # fmt: skip
 
     def prepare_data(self) -> None:
         for split in SPLITS:

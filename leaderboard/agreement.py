@@ -73,7 +73,8 @@ def constants(members: Sequence[Source]) -> Told:
 
 def _unit(run: Record) -> Hashable:
     model = run.config["model"]
-    return run.cell.name, repr(run.cell.options), repr([model.get(key) for key in ("hidden", "layers", "layer_norm")])
+    shape = [model.get(key) for key in ("hidden", "layers", "layer_norm", "bidirectional")]
+    return run.cell.name, repr(run.cell.options), repr(shape)
 
 
 def _data(run: Record) -> str:

@@ -95,6 +95,7 @@ class TaskRecord:
     carried: bool = False  # states go on from batch to batch
     score: str = ""  # the count that units are ranked by; "": nats
     solved: float = 0.0  # share of right guesses on test that makes it solved; 0: it is scored alone
+    looks_ahead: bool = False  # all of a sequence may be read before anything of it is guessed
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class Task:
             but begin at zero in every epoch and every pass over a split.
         score: What units are ranked by: one of the head's counts, by its name, of which a larger share is better; "":
             nats, of which fewer are.
+        looks_ahead: True where all of a sequence may be read before anything of it is guessed, so that layers may be
+            bidirectional: no target is an input of a later step.
         solved: The share of the head's guesses on the test split that makes the task solved; 0: it is scored alone. A
             replica is done once all guesses on the validation split are right.
     """
@@ -63,6 +65,7 @@ class Task:
     carried: bool = False
     score: str = ""
     solved: float = 0.0
+    looks_ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Batch:
         mask: [T, R, B] bool, True where the frame is scored.
         index: [R, B] int64, which sequence of its split; -1 an empty slot.
         steps: [R, B] int64, always on the CPU: after so many frames of each sequence none is scored; what need not be
-            computed follows from it. None: unknown.
+            computed follows from it, and where a sequence that is read backwards begins. None: unknown, so all T.
     """
 
     x: Tensor

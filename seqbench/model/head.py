@@ -14,7 +14,6 @@ from torch import Tensor
 
 from seqbench.cells import Weight
 from seqbench.model.affine import project
-from seqbench.task import Task
 
 
 class Head(ABC):
@@ -29,8 +28,9 @@ class Head(ABC):
 
     counts: tuple[str, ...] = ()
 
-    def __init__(self, task: Task) -> None:
-        self.target_size = task.target_size
+    def __init__(self, target_size: int) -> None:
+        """Args: target_size: as in seqbench.task.Task."""
+        self.target_size = target_size
 
     @property
     @abstractmethod

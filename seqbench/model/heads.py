@@ -279,7 +279,7 @@ class Gaussian(StepHead):
 
 def head_for(task: Task) -> Head:
     """The head that a task names."""
-    return HEADS[task.head](task)
+    return HEADS[task.head](task.target_size)
 
 
 KINDS = (Bernoulli, GaussianMixture, Categorical, Certain, Grammar, Gaussian, Biaffine)

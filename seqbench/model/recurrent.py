@@ -6,6 +6,7 @@ T time, R replicas, B batch, I inputs, H hidden.
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from seqbench import cells
 from seqbench.cells import Cell, State
-from seqbench.kernels.sequence import RecurrenceName, decide
+from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.head import at_least_float32
-from seqbench.model.stack import run_stack, stack_weights
+from seqbench.model.recurrence import run_layer
+from seqbench.model.stack import directions, run_stack, stack_weights
 from seqbench.model.weights import initial_weights
 from seqbench.task import SeqbenchError
 
@@ -24,8 +26,8 @@ class Recurrent(nn.Module):
     """Layers of one unit over time, compiled as in `seqbench fit`: the fastest way there is for unit, device and dtype.
 
     Attributes:
-        w: the weights by name: W, b and the unit's own (seqbench/cells), those of higher layers with _l1, _l2, ...;
-            with replicas each has an axis R in front.
+        w: the weights by name: W, b and the unit's own (seqbench/cells), those of higher layers with _l1, _l2, ...,
+            those that read backwards with _reverse at the end; with replicas each has an axis R in front.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Recurrent(nn.Module):
         *,
         layers: int = 1,
         layer_norm: bool = False,
+        bidirectional: bool = False,
         replicas: int | None = None,
         seed: int = 0,
         recurrence: RecurrenceName | None = None,
@@ -48,6 +51,8 @@ class Recurrent(nn.Module):
             hidden_size: H.
             layers: how many, each reading the one below.
             layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/model/stack.py).
+            bidirectional: whether each layer reads from a sequence's end backwards too, by weights of its own; it hands
+                up both h of a step, 2H.
             replicas: R, so many independent layers side by side, replica k with the weights that seed + k alone has.
             seed: of the initial weights.
             recurrence: how it runs over time (seqbench/kernels/sequence.py); None: the fastest way there is.
@@ -61,14 +66,17 @@ class Recurrent(nn.Module):
         cell = cells.find(cell) if isinstance(cell, str) else cell
         self.cell = cell() if isinstance(cell, type) else cell
         self.input_size, self.hidden_size, self.layers = input_size, hidden_size, layers
-        self.layer_norm, self.replicas, self.recurrence = layer_norm, replicas, recurrence
-        spec = stack_weights(self.cell, input_size, hidden_size, layers)
+        self.layer_norm, self.bidirectional = layer_norm, bidirectional
+        self.replicas, self.recurrence = replicas, recurrence
+        spec = stack_weights(self.cell, input_size, hidden_size, layers, bidirectional)
         drawn = initial_weights(spec, list(range(seed, seed + (replicas or 1))))
         self.w = nn.ParameterDict({name: v if replicas else v.squeeze(0) for name, v in drawn.items()})
 
     def extra_repr(self) -> str:
+        both = ", bidirectional=True" if self.bidirectional else ""
         replicas = f", replicas={self.replicas}" if self.replicas else ""
-        return f"{type(self.cell).__name__}, {self.input_size}, {self.hidden_size}, layers={self.layers}{replicas}"
+        sizes = f"{self.input_size}, {self.hidden_size}, layers={self.layers}"
+        return f"{type(self.cell).__name__}, {sizes}{both}{replicas}"
 
     def forward(self, x: Tensor, state: State | None = None, steps: Tensor | None = None) -> tuple[Tensor, State]:
         """The hidden states of the highest layer, and the last state.
@@ -81,7 +89,8 @@ class Recurrent(nn.Module):
         Returns:
             h [T, B, H] and the state of all layers, lowest first: tensors [B, H], a unit's h before its other states;
             with replicas h [T, R, B, H] and [R, B, H]. Given steps, h is 0 behind a sequence's end, and the state is
-            that at its end.
+            that at its end. If bidirectional, h is [T, B, 2H], forwards before backwards, as are each layer's states;
+            backwards a sequence begins at its end, and the last state is that at its first step.
 
         Raises:
             SeqbenchError: x, state or steps do not fit.
@@ -91,11 +100,15 @@ class Recurrent(nn.Module):
         self._check(x, first, steps)
         x = x.unsqueeze(1) if x.ndim == 3 else x
         w = SimpleNamespace(**{name: v.unsqueeze(0) if alone else v for name, v in self.w.items()})
-        h, last = self._run(x, w, first) if steps is None else self._run_to_each_end(x, w, first, steps)
+        recurrence = decide(self.cell, self.hidden_size, w.W, self.recurrence)
+        options: dict[str, Any] = {"layer_norm": self.layer_norm, "bidirectional": self.bidirectional, "state": first}
+        if steps is not None:
+            options |= {"steps": steps[None], "run": run_to_each_end}
+        h, last = run_stack(self.cell, x, w, recurrence, self.layers, **options)
         return (h.squeeze(1), tuple(s.squeeze(0) for s in last)) if alone else (h, last)
 
     def _check(self, x: Tensor, state: State | None, steps: Tensor | None) -> None:
-        R, wanted = self.replicas or 1, self.layers * self.cell.states
+        R, wanted = self.replicas or 1, self.layers * len(directions(self.bidirectional)) * self.cell.states
         fits = x.ndim == 3 or (x.ndim == 4 and self.replicas == x.shape[1])
         if not fits or x.shape[-1] != self.input_size or not len(x):
             axes = "[T, B, I]" if self.replicas is None else f"[T, B, I] or [T, {R}, B, I]"
@@ -106,26 +119,29 @@ class Recurrent(nn.Module):
         if steps is not None and (steps.shape != (B,) or bool(((steps < 0) | (steps > len(x))).any())):
             raise SeqbenchError(f"steps must be one number from 0 to T = {len(x)} for each of {B} sequences")
 
-    def _run(self, x: Tensor, w: SimpleNamespace, state: State | None) -> tuple[Tensor, State]:
-        recurrence = decide(self.cell, self.hidden_size, w.W, self.recurrence)
-        return run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm, state=state)
 
-    def _run_to_each_end(
-        self, x: Tensor, w: SimpleNamespace, state: State | None, steps: Tensor
-    ) -> tuple[Tensor, State]:
-        """From one sequence's end to the next, each time with those that go on: the ways over time know no ends."""
-        (T, _, B, _), R = x.shape, len(w.W)
-        if state is None:
-            zeros = at_least_float32(w.W).new_zeros(R, B, self.hidden_size)
-            state = (zeros,) * (self.layers * self.cell.states)
-        order = steps.to(x.device).argsort(descending=True, stable=True)
-        x, state = x.index_select(2, order), tuple(s.index_select(1, order) for s in state)
-        falling, parts, start = steps[order.to(steps.device)].tolist(), [], 0
-        for end in sorted(set(falling) - {0}):
-            n = sum(length >= end for length in falling)
-            h, last = self._run(x[start:end, :, :n], w, tuple(s[:, :n] for s in state))
-            state = tuple(torch.cat([new, s[:, n:]], 1) for new, s in zip(last, state, strict=True))
-            parts.append(F.pad(h, (0, 0, 0, B - n)))
-            start = end
-        h, back = torch.cat([*parts, state[0].new_zeros(T - start, R, B, self.hidden_size)]), order.argsort()
-        return h.index_select(2, back), tuple(s.index_select(1, back) for s in state)
+def run_to_each_end(
+    cell: Cell, x: Tensor, w: SimpleNamespace, recurrence: Recurrence, state: State | None, steps: Tensor
+) -> tuple[Tensor, State]:
+    """As `run_layer`, but by every recurrence h is 0 behind each sequence's end, and the last state is that at its end.
+
+    From one sequence's end to the next, each time with those that go on: the ways over time know no ends.
+
+    Args:
+        steps: [1, B].
+    """
+    (T, _, B, _), R = x.shape, len(w.W)
+    if state is None:
+        zeros = at_least_float32(w.W).new_zeros(R, B, w.W.shape[-1] // cell.gates)
+        state = (zeros,) * cell.states
+    order = steps[0].to(x.device).argsort(descending=True, stable=True)
+    x, state = x.index_select(2, order), tuple(s.index_select(1, order) for s in state)
+    falling, parts, start = steps[0, order.to(steps.device)].tolist(), [], 0
+    for end in sorted(set(falling) - {0}):
+        n = sum(length >= end for length in falling)
+        h, last = run_layer(cell, x[start:end, :, :n], w, recurrence, tuple(s[:, :n] for s in state))
+        state = tuple(torch.cat([new, s[:, n:]], 1) for new, s in zip(last, state, strict=True))
+        parts.append(F.pad(h, (0, 0, 0, B - n)))
+        start = end
+    h, back = torch.cat([*parts, state[0].new_zeros(T - start, R, B, state[0].shape[-1])]), order.argsort()
+    return h.index_select(2, back), tuple(s.index_select(1, back) for s in state)

@@ -169,7 +169,8 @@ def group_size(command: list[str], units: list[str], rates: list[float], out: Pa
 def replica_bytes(cli: Any) -> int:
     """What one replica's longest training batch takes, about: what autograd keeps of each step, in float32."""
     model, data = cli.model, cli.datamodule
-    per_frame = KEPT_PER_STATE * (model.cell.gates + model.cell.states) * model.hidden * model.layers
+    handed_up = (1 + model.bidirectional) * model.hidden
+    per_frame = KEPT_PER_STATE * (model.cell.gates + model.cell.states) * handed_up * model.layers
     per_frame += KEPT_PER_OUTPUT * model.head.outputs + 2 * model.task.input_size
     return 4 * data.longest * data.batch_size * per_frame
 

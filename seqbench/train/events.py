@@ -16,7 +16,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from seqbench.train.module import SequenceModel
 from seqbench.train.optim import ChungRMSProp
 
-SHOWN = ("rate", "seed", "layers", "layer_norm", "noise", "dropout")  # of a configuration's model
+SHOWN = ("rate", "seed", "layers", "layer_norm", "bidirectional", "noise", "dropout")  # of a configuration's model
 METRICS = ("valid/nll", "test/nll")
 
 

@@ -28,12 +28,12 @@ from seqbench.model.draws import noisy
 from seqbench.model.embedding import embed, embedding_weights
 from seqbench.model.head import StepHead
 from seqbench.model.heads import head_for
-from seqbench.model.stack import recurrent_matrices, run_stack, stack_weights
+from seqbench.model.stack import handed_up, recurrent_matrices, run_stack, stack_weights
 from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
 from seqbench.task import Batch, SeqbenchError, Task
 from seqbench.train.metrics import NLL, Wrong
 from seqbench.train.optim import ChungRMSProp, PerReplica
-from seqbench.train.options import check_dropout, check_inputs, check_sizes
+from seqbench.train.options import check_directions, check_dropout, check_inputs, check_sizes
 from seqbench.train.schedule import made_schedule
 
 
@@ -77,6 +77,7 @@ class SequenceModel(L.LightningModule):
         hidden: int | None = None,
         layers: int = 1,
         layer_norm: bool = False,
+        bidirectional: bool = False,
         noise: float = 0.0,
         input_noise: float = 0.0,
         dropout: float = 0.0,
@@ -100,6 +101,8 @@ class SequenceModel(L.LightningModule):
             hidden: hidden size, instead of a budget.
             layers: recurrent layers, all of the same size; the budget is for all of them together.
             layer_norm: whether what a layer hands up is normalised over its hidden units (seqbench/model/stack.py).
+            bidirectional: whether each layer also reads from a sequence's end backwards, by weights of its own; the
+                budget is for both. Only where the task may look ahead.
             noise: standard deviation of the weight noise on the recurrent layers' matrices, drawn anew for every
                 training batch.
             input_noise: standard deviation of the noise on what the first layer reads of a training batch.
@@ -118,7 +121,7 @@ class SequenceModel(L.LightningModule):
         """
         super().__init__()
         self.cell, self.task, self.optimizer, self.schedule = cell, task, optimizer or ChungRMSProp, schedule
-        self.layers, self.layer_norm = layers, layer_norm
+        self.layers, self.layer_norm, self.bidirectional = layers, layer_norm, bidirectional
         self.wanted_recurrence = recurrence
         self.recurrence: Recurrence | None = None
         self._seeds, self._rates = replicas(seed, rate)
@@ -128,18 +131,21 @@ class SequenceModel(L.LightningModule):
             {"noise": noise, "input_noise": input_noise, "initial_sd": initial_sd, "initial_range": initial_range},
         )
         check_inputs(task, embedding, input_noise)
+        check_directions(task, bidirectional)
         if initial_sd is not None and initial_range is not None:
             raise SeqbenchError("First weights are normal by initial_sd or uniform by initial_range: give one of them")
         self.head, self.input_noise = head_for(task), input_noise
-        inputs = embedding if task.vocabulary else task.input_size
-        shape = {"outputs": self.head.outputs, "layers": layers, "vocabulary": task.vocabulary}
+        inputs, ids = (embedding, task.input_size) if task.vocabulary else (task.input_size, 1)
+        shape: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional}
+        shape |= {"head": self.head, "vocabulary": task.vocabulary, "ids": ids}
         self.hidden = hidden or hidden_for_budget(cell, inputs, budget=budget, count=count, **shape)
         self.matched = (None, None) if hidden else (budget, count)
         self.parameters_per_run = count_parameters(cell, inputs, self.hidden, **shape)
         inputs = inputs or self.hidden
-        self.spec = stack_weights(cell, inputs, self.hidden, layers) | self.head.weights(self.hidden)
+        self.spec = stack_weights(cell, inputs * ids, self.hidden, layers, bidirectional)
+        self.spec |= self.head.weights(handed_up(self.hidden, bidirectional))
         self.spec |= embedding_weights(task.vocabulary, inputs)
-        recurrent = recurrent_matrices(cell, self.hidden, layers)
+        recurrent = recurrent_matrices(cell, self.hidden, layers, bidirectional)
         check_dropout(type(cell).__name__, len(recurrent), dropout, upward_dropout)
         self.upward_dropout = upward_dropout
         self.layout = Layout(self.spec)
@@ -206,13 +212,13 @@ class SequenceModel(L.LightningModule):
         """A group that had been compacted is loaded as small as it was saved."""
         self.keep(torch.tensor(checkpoint["seqbench"]["slots"]))
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None = None, steps: Tensor | None = None) -> tuple[Tensor, State]:
         """x [T, R or 1, B, I] -> what the head reads [T, R, B, outputs], and the last states, lowest layer first.
 
-        state: the first states, as they are returned; zeros if None.
+        state: the first states, as they are returned; zeros if None.  steps: as a Batch has them.
         """
         w, recurrence = SimpleNamespace(**self.w), self.decide()
-        h, states = self.hidden_states(x, w, recurrence, state)
+        h, states = self.hidden_states(x, w, recurrence, state, steps)
         return project(h, w.V, w.c, recurrence.compiled), states
 
     def hidden_states(
@@ -228,7 +234,8 @@ class SequenceModel(L.LightningModule):
         if self.task.vocabulary:
             x = embed(x, w.E)
             x = up(x, 0) if up else x
-        return run_stack(self.cell, x, w, recurrence, self.layers, self.layer_norm, steps, state, up)
+        options = (self.layers, self.layer_norm, steps, state, up, self.bidirectional)
+        return run_stack(self.cell, x, w, recurrence, *options)
 
     def forget(self) -> None:
         """The next batch goes on where none ended, as in every epoch and every pass over a split."""
@@ -269,7 +276,7 @@ class SequenceModel(L.LightningModule):
         return self._summed(self._carried_on(batch, w, up), w, batch)
 
     def _carried_on(self, batch: Batch, w: SimpleNamespace, up: UpwardDropout | None = None) -> Tensor:
-        """Hidden states [T, R, B, H], from those that the batch before ended with where batches go on."""
+        """Hidden states [T, R, B, D*H], from those that the batch before ended with where batches go on."""
         h, states = self.hidden_states(batch.x, w, self.decide(), self._carried, batch.steps, up)
         self.carry(states)
         return h

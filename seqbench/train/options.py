@@ -29,6 +29,24 @@ def check_inputs(task: Task, embedding: int | None, input_noise: float) -> None:
         raise SeqbenchError(f"The inputs of {task.name} are numbers, not ids: leave out --model.embedding")
 
 
+def check_directions(task: Task, bidirectional: bool) -> None:
+    """Of layers that read from both ends.
+
+    Raises:
+        SeqbenchError: they would read what the task asks for, or there is no end to read from.
+    """
+    if bidirectional and not task.looks_ahead:
+        raise SeqbenchError(
+            f"{task.name} must not look ahead: read backwards, its inputs tell its targets. Leave out "
+            "--model.bidirectional"
+        )
+    if bidirectional and task.carried:
+        raise SeqbenchError(
+            f"Batches of {task.name} go on where the one before ended, so none has an end to read backwards from: "
+            "leave out --model.bidirectional"
+        )
+
+
 def check_dropout(unit: str, recurrent_matrices: int, dropout: float, upward_dropout: float) -> None:
     """Of recurrent weights, and of what a layer hands up.
 

@@ -184,8 +184,8 @@ def test_a_changed_default_would_rename_every_run():
     """So none may change: a new behaviour needs a new option."""
     assert defaults(SequenceModel) == {
         "seed": 0, "rate": 3e-4, "budget": 20_000, "count": "recurrent", "hidden": None, "layers": 1,
-        "layer_norm": False, "noise": 0.0, "input_noise": 0.0, "dropout": 0.0, "upward_dropout": 0.0,
-        "initial_sd": None, "initial_range": None, "embedding": None,
+        "layer_norm": False, "bidirectional": False, "noise": 0.0, "input_noise": 0.0, "dropout": 0.0,
+        "upward_dropout": 0.0, "initial_sd": None, "initial_range": None, "embedding": None,
         "recurrence": None, "optimizer": None, "schedule": None,
     }  # fmt: skip
     assert defaults(ChungRMSProp) == {"lr": 1.0, "rho": 0.95, "floor": 0.01, "momentum": 0.9, "norm": 1.0}
