@@ -114,6 +114,9 @@ class EnglishWebTreebank(SequenceData[Sequences]):
 
     A sequence is a sentence with its root, so one step longer than it has words; its words are scored. Arguments are
     those of SequenceData; 90 sentences have about 1,500 words.
+
+    Attributes:
+        names: what the ids stand for, known after `setup`.
     """
 
     name = "ewt"
@@ -125,6 +128,7 @@ class EnglishWebTreebank(SequenceData[Sequences]):
     file = "text/ud_ewt_v1.3/en-ud-train.conllu"
     vocabulary = 8872  # 8,852 words and 17 parts of speech; unknown words, and the root's two
     relations = 47
+    names: Names
 
     @property
     def task(self) -> Task:
@@ -140,8 +144,8 @@ class EnglishWebTreebank(SequenceData[Sequences]):
 
     def store(self) -> dict[Split, Sequences]:
         trees = {split: read(_text(split)) for split in SPLITS}
-        names = Names.of(trees["train"])
-        return {split: numbered(sentences, names) for split, sentences in trees.items()}
+        self.names = Names.of(trees["train"])
+        return {split: numbered(sentences, self.names) for split, sentences in trees.items()}
 
     def gather(self, split: Split, index: Tensor) -> Batch:
         frames, present, lengths = self.splits[split].gather(index)
