@@ -155,30 +155,28 @@ class EnglishWebTreebank(SequenceData[Sequences]):
         return Batch(x, y, mask, index.to(frames.device), lengths)
 
     def floors(self) -> dict[str, Score]:
-        """Needs `setup`. Frequencies are the train split's, each event with one more than was seen.
+        """Needs `setup`. Frequencies are the train split's; what is guessed is the likeliest.
 
-        "chance": all other words of the sentence and the root alike as heads; a relation by how frequent it is.
+        "word before": the word before is the head as often as in train (before the first word is the root), all others
+            alike; a relation by how frequent it is with the word's part of speech.
         "parts of speech": a head j of word i by how often two words of their parts of speech, so far apart (up to 10),
-            are dependent and head, over all such pairs, as a share of all heads the sentence offers; a relation by how
+            are dependent and head, of all such pairs, as a share of what all of the sentence have; a relation by how
             frequent it is between two such parts of speech, the head before or after.
         """
         cpu = torch.device("cpu")
         train, test = (_pairs(self.splits[split].to(cpu)) for split in ("train", "test"))
-        ones = np.ones(self.relations)
-        shares = np.bincount(train.relation[train.arc], minlength=self.relations) + ones
-        chance = np.log(test.candidates) - np.log(shares / shares.sum())[test.relation[test.arc]]
         kinds = int(max(train.kind.max(), test.kind.max())) + 1
         arcs, seen = (np.bincount(kind, minlength=kinds) for kind in (train.kind[train.arc], train.kind))
-        weight = ((arcs + 1) / (seen + 2))[test.kind]
-        sums = np.bincount(test.word, weight)
-        # of two parts of speech and the direction
-        sides = [pairs.kind // (2 * FARTHEST + 1) * 2 + pairs.after for pairs in (train, test)]
-        table = np.zeros((int(max(side.max() for side in sides)) + 1, self.relations))
-        np.add.at(table, (sides[0][train.arc], train.relation[train.arc]), 1)
-        table = (table + shares / shares.sum()) / (table.sum(1, keepdims=True) + 1)
-        labels = table[sides[1][test.arc], test.relation[test.arc]]
-        tagged = -np.log(weight[test.arc] / sums) - np.log(labels)
-        return {"chance": _score(chance, test.words), "parts of speech": _score(tagged, test.words)}
+        near = train.before[train.arc].mean()
+        others = np.maximum(test.candidates - 1, 1)[test.word]
+        weights = {
+            "word before": (np.where(test.before, near, (1 - near) / others), train.tag, test.tag),
+            "parts of speech": (((arcs + 1) / (seen + 2))[test.kind], train.side, test.side),
+        }
+        return {
+            name: _scored(test, weight, of_test, _relations(train, of_train, int(of_test.max()), self.relations))
+            for name, (weight, of_train, of_test) in weights.items()
+        }
 
 
 class _Pairs(NamedTuple):
@@ -186,46 +184,73 @@ class _Pairs(NamedTuple):
 
     Attributes:
         word: [pairs], its number in the split.
-        kind: [pairs], an id of both parts of speech and how far they are apart.
-        after: [pairs] bool, whether the head comes after the word.
+        tag: [pairs], an id of its part of speech.
+        side: [pairs], of both parts of speech, and of which comes first.
+        kind: [pairs], of both parts of speech and how far they are apart.
+        before: [pairs] bool, whether it is the place before the word.
         arc: [pairs] bool, whether it is the head.
         relation: [pairs], of the word to its own head.
         candidates: [words of the split], how many pairs each word has.
+        counted: [words of the split] bool, whether it is no punctuation by its characters.
         words: [sentences].
     """
 
     word: np.ndarray
+    tag: np.ndarray
+    side: np.ndarray
     kind: np.ndarray
-    after: np.ndarray
+    before: np.ndarray
     arc: np.ndarray
     relation: np.ndarray
     candidates: np.ndarray
+    counted: np.ndarray
     words: np.ndarray
 
 
 def _pairs(split: Sequences) -> _Pairs:
-    rows = split.frames.numpy()
-    tags = rows[:-1, 1] - rows[0, 1]  # the root's is 0
+    rows = split.frames.numpy()[:-1]
+    tags = rows[:, 1] - rows[0, 1]  # the root's is 0
     kinds = int(tags.max()) + 1
     parts: list[tuple[np.ndarray, ...]] = []
     done = 0
     for start, length in zip(split.starts.tolist(), split.lengths.tolist(), strict=True):
         i, j = (place.ravel() for place in np.mgrid[1:length, :length])
         i, j = i[i != j], j[i != j]
-        own = rows[start : start + length]
+        own, tag = rows[start : start + length], tags[start : start + length]
+        both = tag[i] * kinds + tag[j]
         apart = np.clip(j - i, -FARTHEST, FARTHEST) + FARTHEST
-        tag = tags[start : start + length]
-        kind = (tag[i] * kinds + tag[j]) * (2 * FARTHEST + 1) + apart
-        parts.append((done + i - 1, kind, j > i, own[i, 2] == j, own[i, 3]))
+        kind = both * (2 * FARTHEST + 1) + apart
+        parts.append((done + i - 1, tag[i], 2 * both + (j > i), kind, j == i - 1, own[i, 2] == j, own[i, 3]))
         done += length - 1
-    word, kind, after, arc, relation = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return _Pairs(word, kind, after, arc, relation, np.bincount(word), split.lengths.numpy() - 1)
+    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    counted = rows[rows[:, 0] != ROOT, 4] & MARKS == 0
+    return _Pairs._make([*columns, np.bincount(columns[0]), counted, split.lengths.numpy() - 1])
 
 
-def _score(nats: np.ndarray, words: np.ndarray) -> Score:
-    """From nats of all words, sentence by sentence."""
-    means = [part.mean() for part in np.split(nats, words.cumsum()[:-1])]
-    return Score(nll=round(float(nats.mean()), 9), nll_sequence=round(float(np.mean(means)), 9), nll_first=None)
+def _relations(train: _Pairs, like: np.ndarray, most: int, relations: int) -> np.ndarray:
+    """ln of a distribution [what a pair is like, K], up to `most`, from what pairs are like [pairs]: train's counts, and
+    one more, shared out as all of train's are (each of these with one more than was seen).
+    """
+    shares = np.bincount(train.relation[train.arc], minlength=relations) + 1.0
+    table = np.zeros((max(int(like.max()), most) + 1, relations))
+    np.add.at(table, (like[train.arc], train.relation[train.arc]), 1)
+    return np.log((table + shares / shares.sum()) / (table.sum(1, keepdims=True) + 1))
+
+
+def _scored(test: _Pairs, weight: np.ndarray, like: np.ndarray, relations: np.ndarray) -> Score:
+    """Of heads by their weights [pairs] within a sentence, and of relations by what a pair is like [pairs]."""
+    right = test.relation[test.arc]
+    nats = np.log(np.bincount(test.word, weight)) - np.log(weight[test.arc]) - relations[like[test.arc], right]
+    ends = test.candidates.cumsum()
+    guess = np.array([a + weight[a:b].argmax() for a, b in zip(ends - test.candidates, ends, strict=True)])
+    labelled = test.arc[guess] & (relations[like[guess]].argmax(1) == right)
+    means = [part.mean() for part in np.split(nats, test.words.cumsum()[:-1])]
+    return Score(
+        nll=round(float(nats.mean()), 9),
+        nll_sequence=round(float(np.mean(means)), 9),
+        nll_first=None,
+        right=round(100 * float(labelled[test.counted].mean()), 9),
+    )
 
 
 def _text(split: Split) -> str:

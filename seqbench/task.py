@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Score:
     nll: float
     nll_sequence: float
     nll_first: float | None  # None where the task scores no frame without input
+    # Of a floor, in percent, where the task ranks by a count: how much is right of what counts.
+    right: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def small() -> EnglishWebTreebank:
     def tree(n: int, tags: str) -> list[Word]:
         root = draw(n)
         heads = [0 if i == root else 1 + (i + 1 + draw(n - 1)) % n for i in range(n)]
-        return [Word("ab"[draw(2)], tags[draw(len(tags))], head, "xyz"[draw(3)], 0) for head in heads]
+        return [Word("ab"[draw(2)], tags[draw(len(tags))], head, "xyz"[draw(3)], draw(2)) for head in heads]
 
     trees = {"train": [tree(n, "NV") for n in (2, 5, 9, 15, 4, 2)], "test": [tree(n, "NVA") for n in (3, 17, 2)]}
     names = Names(["<unknown>", "<root>", "a", "b"], ["<root>", "A", "N", "V"], ["x", "y", "z"])
@@ -130,27 +130,39 @@ def test_floors_are_those_of_their_equations_by_dictionaries():
             seen.update(kind(tags, i, j) for j in range(len(tags)) if j != i)
             arcs[kind(tags, i, word.head)] += 1
             labels[side(tags, i, word.head), word.relation] += 1
+            labels[word.tag, word.relation] += 1
             relations[word.relation] += 1
+    trees = data.trees["train"]
     share = {r: (relations[r] + 1) / (sum(relations.values()) + 3) for r in "xyz"}
+    near = sum(word.head == i for tree in trees for i, word in enumerate(tree)) / sum(map(len, trees))
 
-    def of_pair(pair, relation: str) -> float:
-        total = sum(labels[pair, r] for r in "xyz")
-        return (labels[pair, relation] + share[relation]) / (total + 1)
+    def of(like, relation: str) -> float:
+        return (labels[like, relation] + share[relation]) / (sum(labels[like, r] for r in "xyz") + 1)
 
-    chance, by_tags, means = [], [], []
+    found = {"word before": ([], [], []), "parts of speech": ([], [], [])}  # nats, sentences' means, right guesses
     for tree in data.trees["test"]:
         tags = tagged(tree)
         for i, word in enumerate(tree, 1):
-            weights = {j: (arcs[k] + 1) / (seen[k] + 2) for j in range(len(tags)) if j != i for k in [kind(tags, i, j)]}
-            pair = side(tags, i, word.head)
-            assert sum(of_pair(pair, r) for r in "xyz") == pytest.approx(1)
-            chance.append(math.log(len(tree)) - math.log(share[word.relation]))
-            by_tags.append(-math.log(weights[word.head] / sum(weights.values()) * of_pair(pair, word.relation)))
-        means.append(sum(by_tags[-len(tree) :]) / len(tree))
-    floors = data.floors()
-    assert floors["chance"].nll == pytest.approx(sum(chance) / len(chance), abs=1e-8)
-    assert floors["parts of speech"].nll == pytest.approx(sum(by_tags) / len(by_tags), abs=1e-8)
-    assert floors["parts of speech"].nll_sequence == pytest.approx(sum(means) / len(means), abs=1e-8)
+            heads = [j for j in range(len(tags)) if j != i]
+            by_tags = {j: (arcs[k] + 1) / (seen[k] + 2) for j in heads for k in [kind(tags, i, j)]}
+            before = {j: near if j == i - 1 else (1 - near) / max(1, len(tree) - 1) for j in heads}
+            for name, weights in (("word before", before), ("parts of speech", by_tags)):
+                nats, _, right = found[name]
+                like = {j: tags[i] if name == "word before" else side(tags, i, j) for j in heads}
+                assert sum(of(like[word.head], r) for r in "xyz") == pytest.approx(1)
+                p = weights[word.head] / sum(weights.values()) * of(like[word.head], word.relation)
+                nats.append(-math.log(p))
+                guess = max(heads, key=weights.__getitem__)
+                relation = max("xyz", key=lambda r, of_guess=like[guess]: of(of_guess, r))
+                if not word.punctuation:
+                    right.append((guess, relation) == (word.head, word.relation))
+        for nats, means, _ in found.values():
+            means.append(sum(nats[-len(tree) :]) / len(tree))
+    for name, score in data.floors().items():
+        nats, means, right = found[name]
+        assert score.nll == pytest.approx(sum(nats) / len(nats), abs=1e-8)
+        assert score.nll_sequence == pytest.approx(sum(means) / len(means), abs=1e-8)
+        assert score.right == pytest.approx(100 * sum(right) / len(right))
 
 
 # What a parser says, from gold heads and relations of a sentence of n words.
