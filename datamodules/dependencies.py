@@ -228,8 +228,8 @@ def _pairs(split: Sequences) -> _Pairs:
 
 
 def _relations(train: _Pairs, like: np.ndarray, most: int, relations: int) -> np.ndarray:
-    """ln of a distribution [what a pair is like, K], up to `most`, from what pairs are like [pairs]: train's counts, and
-    one more, shared out as all of train's are (each of these with one more than was seen).
+    """ln of a distribution [what a pair is like, K], up to `most`, from what pairs are like [pairs]: train's counts,
+    and one more, shared out as all of train's are (each of these with one more than was seen).
     """
     shares = np.bincount(train.relation[train.arc], minlength=relations) + 1.0
     table = np.zeros((max(int(like.max()), most) + 1, relations))
