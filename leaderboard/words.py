@@ -40,8 +40,9 @@ def facts(table: Table) -> str:
     if task.vocabulary:
         shape = f"ids below {task.vocabulary:,} by an embedding, {task.target_size:,} classes"
     carried = ", states carried from batch to batch" if task.carried else ""
+    ahead = ", all of a sequence read before anything of it is guessed" if task.looks_ahead else ""
     ranked = f"; ordered by the share of {task.score} that are right, higher is better" if task.score else ""
-    line = clean(f"{shape}, {task.head}{carried}, NLL in {task.unit}, data digest {task.digest[:12]}{ranked}")
+    line = clean(f"{shape}, {task.head}{carried}{ahead}, NLL in {task.unit}, data digest {task.digest[:12]}{ranked}")
     return f"{line}. {FLAWS[task.name]}" if task.name in FLAWS else line
 
 

@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the recurrent layer's parameters, or the output layer's too (default recurrent)",
     )  # fmt: skip
     cells.add_argument("--outputs", type=_positive, metavar="K", help="outputs of the head (default: as inputs)")
+    cells.add_argument(
+        "--bidirectional", action="store_true",
+        help="of a layer that reads from both ends; the hidden size is a direction's, the budget for both",
+    )  # fmt: skip
 
     show = _command(
         subparsers, "show", commands.show, "what a unit's step is compiled to, stage by stage (docs/compiler.md)"

@@ -23,11 +23,11 @@ def cells(options: argparse.Namespace) -> None:
     from seqbench.model.heads import Bernoulli
 
     rows = []
-    head = Bernoulli(options.outputs or options.input_size)
+    head, shape = Bernoulli(options.outputs or options.input_size), {"bidirectional": options.bidirectional}
     for name, kind in (cells() | installed()).items():
         cell = kind()
-        hidden = hidden_for_budget(cell, options.input_size, head, options.budget, options.count)
-        counts = count_parameters(cell, options.input_size, hidden, head)
+        hidden = hidden_for_budget(cell, options.input_size, head, options.budget, options.count, **shape)
+        counts = count_parameters(cell, options.input_size, hidden, head, **shape)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
     print_rows(rows, options.json)
 

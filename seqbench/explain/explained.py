@@ -59,10 +59,13 @@ def explain(model: SequenceModel, x: np.ndarray, replica: int = 0, layer: int | 
         layer: counted from 0, the lowest; None: the highest.
 
     Raises:
-        SeqbenchError: no such replica or layer, x is no sequence of the model's inputs, or the inputs are words.
+        SeqbenchError: no such replica or layer, x is no sequence of the model's inputs, the inputs are words, or the
+            layers are bidirectional.
     """
     if model.task.vocabulary:
         raise SeqbenchError(f"The inputs of {model.task.name} are ids of words, over which no picture is drawn")
+    if model.bidirectional:
+        raise SeqbenchError("Bidirectional layers hold the future too: pictures are drawn of the past alone")
     layer = model.layers - 1 if layer is None else layer
     for what, given, count in (("replica", replica, model.R), ("layer", layer, model.layers)):
         if not 0 <= given < count:

@@ -46,6 +46,11 @@ class Biaffine(Head):
         return 2 * (self.ARC + self.RELATION)
 
     @property
+    def kept(self) -> int:
+        """With r' L, by which each relation is scored."""
+        return self.outputs + self.target_size * (self.RELATION + 1)
+
+    @property
     def uniform(self) -> float:
         """ln K for the relation, and as much for the head: as of a sentence of K words."""
         return 2 * math.log(self.target_size)

@@ -38,6 +38,11 @@ class Head(ABC):
         """Columns of V, the affine map h_t V + c that all else is made of."""
 
     @property
+    def kept(self) -> int:
+        """Numbers that it makes of a step, so that memory can be told beforehand."""
+        return self.outputs
+
+    @property
     @abstractmethod
     def uniform(self) -> float:
         """Nats of a step where nothing is known of the target: what a model that has diverged is far above."""

@@ -74,12 +74,15 @@ def draw(
         watch: goes through the steps, as a progress bar does.
 
     Raises:
-        SeqbenchError: a length or temperature that is not positive, a task whose targets are of whole sequences, or a
-            network whose outputs are not finite.
+        SeqbenchError: a length or temperature that is not positive, a task that looks ahead, or a network whose outputs
+            are not finite.
     """
+    if network.task.looks_ahead:
+        raise SeqbenchError(
+            f"{network.task.name} is read whole before anything is guessed: it has no next step to draw"
+        )
     head = network.head
-    if not isinstance(head, StepHead):
-        raise SeqbenchError(f"The targets of {network.task.name} are of whole sequences: no next step can be drawn")
+    assert isinstance(head, StepHead)  # as of every task that does not look ahead
     if length < 1 or not temperature > 0:
         raise SeqbenchError(
             f"length {length}, temperature {temperature}: give 1 step or more and a positive temperature"

@@ -56,6 +56,13 @@ def test_music_has_neither(factory):
         assert {shown["perplexity"], shown["bits_character"], shown["right"]} <= {"", "–"}
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_board_says_where_a_task_may_look_ahead(factory, ahead):
+    run = factory.make("GRU")
+    (table,) = factory.board_of(dataclasses.replace(run, task=dataclasses.replace(run.task, looks_ahead=ahead))).tables
+    assert ("read before anything of it is guessed" in facts(table)) == ahead
+
+
 @pytest.mark.parametrize(("score", "first"), [("", "GRU"), ("guesses", "LSTM")])
 def test_units_are_ranked_by_the_tasks_own_score(factory, score, first):
     """The GRU has fewer nats, the LSTM more right guesses."""

@@ -9,11 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from seqbench.datamodules.dependencies import EnglishWebTreebank
 from seqbench.model.affine import project
 from seqbench.model.heads import head_for
-from seqbench.task import SeqbenchError, Task
-from seqbench.train.module import SequenceModel
+from seqbench.task import Task
 
 T, R, B, H, K = 9, 2, 4, 7, 5
 STEPS = torch.tensor([[9, 5, 1, 0], [3, 8, 7, 2]])  # of each replica's sequences; 0: an empty slot
@@ -126,12 +124,3 @@ def test_first_nats_are_those_of_one_who_knows_nothing_about_relations():
     wanted = (math.log(K) + STEPS.clamp_min(1).double().log()).expand(T, R, B)
     torch.testing.assert_close(nats[present], wanted[present])
     assert HEAD.weights(H)["relation"].init == "zeros"
-
-
-def test_nothing_can_be_drawn_of_a_tree_step_by_step():
-    from seqbench.cells import find
-    from seqbench.sample.ancestral import draw
-
-    model = SequenceModel(find("Tanh")(), EnglishWebTreebank().task, hidden=2)
-    with pytest.raises(SeqbenchError, match="no next step can be drawn"):
-        draw(model, 0, 3)

@@ -12,9 +12,7 @@ from seqbench import record
 from seqbench.cells import find
 from seqbench.datamodules import dependencies
 from seqbench.datamodules.dependencies import EnglishWebTreebank
-from seqbench.datamodules.penn import PennTreebank
 from seqbench.model.embedding import embed
-from seqbench.task import SeqbenchError
 from seqbench.train.fitting import run
 from seqbench.train.loading import load_model
 from seqbench.train.module import SequenceModel
@@ -125,8 +123,3 @@ def test_a_word_and_its_part_of_speech_stand_side_by_side():
     E = model.w["E"]
     read = embed(torch.tensor([7, 8860]).view(1, 1, 1, 2), E)
     assert torch.equal(read[0, :, 0], torch.cat([E[:, 7], E[:, 8860]], -1))
-
-
-def test_text_may_not_look_ahead():
-    with pytest.raises(SeqbenchError, match="bidirectional"):
-        SequenceModel(find("Tanh")(), PennTreebank().task, hidden=5, bidirectional=True)
