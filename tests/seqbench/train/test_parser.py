@@ -12,7 +12,9 @@ from seqbench import record
 from seqbench.cells import find
 from seqbench.datamodules import dependencies
 from seqbench.datamodules.dependencies import EnglishWebTreebank
+from seqbench.leaderboard.checks import problems
 from seqbench.model.embedding import embed
+from seqbench.train import audit
 from seqbench.train.fitting import run
 from seqbench.train.loading import load_model
 from seqbench.train.module import SequenceModel
@@ -67,6 +69,7 @@ def test_it_learns_and_its_record_counts_what_it_predicts(tmp_path):
     assert written.test.counts["labelled"].share > 90
     assert written.test.nll < min(floor.nll for floor in written.floors.values())
     assert written.floors["parts of speech"].right is not None
+    assert not [*audit.classes(written), *audit.task(written), *audit.sizes(written), *problems(written, ())]
     (checkpoint,) = tmp_path.glob("*/checkpoints/best.ckpt")
     model = load_model(checkpoint)
     data = EnglishWebTreebank().ready()
