@@ -162,6 +162,10 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         """How long a step lasts; None where nobody knows."""
         return None
 
+    def spelled(self, x: Tensor) -> list[str] | None:
+        """The token that inputs [T, I] are at each step; None where they are numbers. Needs the set's files."""
+        return None
+
     def setup(self, stage: str | None = None) -> None:
         """Loads all splits, once, whatever the stage."""
         if not self.splits:

@@ -154,6 +154,9 @@ class EnglishWebTreebank(SequenceData[Sequences]):
         mask[0] = False  # nobody asks for the root's head
         return Batch(x, y, mask, index.to(frames.device), lengths)
 
+    def spelled(self, x: Tensor) -> list[str]:
+        return [self.names.words[id_] for id_ in x[:, 0].long().tolist()]
+
     def floors(self) -> dict[str, Score]:
         """Needs `setup`. Frequencies are the train split's; what is guessed is the likeliest.
 

@@ -8,6 +8,7 @@ the Linguistic Data Consortium's (LDC99T42): it is fetched, never shipped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor
@@ -38,6 +39,7 @@ class PennTreebank(Text):
     file = "text/ptb/ptb.train.txt"
     unit = "nats/word"
     vocabulary = 10_000
+    between = " "
 
     @property
     def digest(self) -> str:
@@ -51,9 +53,13 @@ class PennTreebank(Text):
         """A split's tokens."""
         return words(text)
 
+    @cached_property
+    def known(self) -> Sequence[str]:
+        return by_frequency(self.split_up(_text("train")))
+
     def tokens(self) -> dict[Split, Tensor]:
         splits: dict[Split, Sequence[str]] = {split: self.split_up(_text(split)) for split in SPLITS}
-        return numbered(splits, by_frequency(splits["train"]), unknown=0)  # there is none that train has not
+        return numbered(splits, self.known, unknown=0)  # there is none that train has not
 
 
 class PennTreebankCharacters(PennTreebank):
@@ -64,6 +70,7 @@ class PennTreebankCharacters(PennTreebank):
     counts: ClassVar[dict[str, int]] = {"train": 250_860, "valid": 394, "test": 443}
     unit = "nats/character"
     vocabulary = 50
+    between = ""
 
     def split_up(self, text: str) -> Sequence[str]:
         return "".join(f"{line.strip()}\n" for line in text.splitlines())

@@ -97,6 +97,20 @@ class Text(SequenceData[Streams]):
     def digest(self) -> str:
         """sha256 over all that decides the tokens."""
 
+    @property
+    @abstractmethod
+    def known(self) -> Sequence[str]:
+        """[V], the tokens by their ids.
+
+        Raises:
+            SeqbenchError: as `tokens`.
+        """
+
+    @property
+    @abstractmethod
+    def between(self) -> str:
+        """What stands between two tokens of a text."""
+
     @abstractmethod
     def tokens(self) -> dict[Split, Tensor]:
         """All splits, [F] int64 below V, by falling frequency in train.
@@ -109,6 +123,20 @@ class Text(SequenceData[Streams]):
     def task(self) -> Task:
         V = self.vocabulary
         return Task(self.name, 1, V, "Categorical", self.unit, self.digest, vocabulary=V, carried=True)
+
+    def spelled(self, x: Tensor) -> list[str]:
+        known = self.known
+        return [known[id_] for id_ in x.flatten().long().tolist()]
+
+    def written(self, ids: Tensor) -> str:
+        """Tokens [T, 1] as they stood in a text."""
+        return self.between.join(self.spelled(ids)).replace(" <eos> ", "\n").removesuffix(" <eos>")
+
+    @property
+    def start(self) -> Tensor:
+        """[1, 1], the end of a line, after which another begins."""
+        known = list(self.known)
+        return torch.tensor([[known.index(end) for end in ("<eos>", "\n") if end in known]])
 
     def store(self) -> dict[Split, Streams]:
         ids = self.tokens()

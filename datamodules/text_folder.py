@@ -71,6 +71,14 @@ class TextFolder(Text):
         return len(self._read[0])
 
     @property
+    def known(self) -> Sequence[str]:
+        return self._read[0]
+
+    @property
+    def between(self) -> str:
+        return " " if self.level == "words" else ""
+
+    @property
     def digest(self) -> str:
         known, splits = self._read
         texts = (hashlib.sha256("\0".join(splits[split]).encode()).hexdigest() for split in SPLITS)

@@ -208,6 +208,9 @@ def _explain_options(subparsers: Any) -> None:
     explain = _command(subparsers, "explain", commands.explain, text)
     explain.add_argument("checkpoint", type=Path)
     explain.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
+    explain.add_argument(
+        "--steps", type=_span, metavar="A:B", help="a part of it, B left out (default: all, or a text's first 40)"
+    )
     explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
     explain.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0")
     explain.add_argument("--layer", type=int, metavar="L", help="counted from 0 (default: the highest)")
@@ -271,6 +274,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of steps: give A:B, as 0:40")
+    return int(first), int(end)
 
 
 if __name__ == "__main__":

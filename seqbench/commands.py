@@ -119,7 +119,7 @@ def explain(options: argparse.Namespace) -> None:
     from seqbench.explain.command import write_explained
 
     where = options.checkpoint, options.sequence, options.out
-    print_rows(write_explained(*where, options.replica, options.layer, options.cell), options.json)
+    print_rows(write_explained(*where, options.replica, options.layer, options.cell, options.steps), options.json)
 
 
 def data_list(options: argparse.Namespace) -> None:

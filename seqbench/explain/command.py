@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from seqbench import cells
@@ -13,13 +14,22 @@ from seqbench.datamodules.arrays import DataSet
 from seqbench.explain.explained import Explained, explain
 from seqbench.explain.figures import pictures, three_digits
 from seqbench.explain.page import page, png, svg
+from seqbench.explain.strip import TOKENS
 from seqbench.files import write_file
 from seqbench.task import SeqbenchError
 from seqbench.train.loading import load_data, load_model
 
+SHOWN = 40  # steps of a text whose sequences are longer than can be read
+
 
 def write_explained(
-    checkpoint: Path, sequence: int, out: Path, replica: int | None, layer: int | None, unit: str | None
+    checkpoint: Path,
+    sequence: int,
+    out: Path,
+    replica: int | None,
+    layer: int | None,
+    unit: str | None,
+    steps: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Writes NAME.svg and NAME.png of every picture, and index.html.
 
@@ -30,6 +40,7 @@ def write_explained(
         replica: of a group, counted from 0; None: there is but one.
         layer: counted from 0; None: the highest.
         unit: the class of a unit that is not of the suite, by import path.
+        steps: the first to look at, and the one behind the last; None: all, or the first 40 of a long text.
 
     Returns:
         What was explained, in figures, and the page's path.
@@ -44,16 +55,22 @@ def write_explained(
     test = DataSet(data).test
     if not 0 <= sequence < len(test):
         raise SeqbenchError(f"There is no test sequence {sequence}: {data.name} has 0 to {len(test) - 1}")
-    found = explain(model, test[sequence], replica or 0, layer)
+    x = test[sequence]
+    tokens = data.spelled(torch.as_tensor(x))
+    if steps is None and tokens is not None and len(x) > TOKENS:
+        steps = 0, SHOWN
+    found = explain(model, x, replica or 0, layer, steps, tokens)
     told = _told(found, data.step_seconds)
     title = f"{found.unit} {model.hidden} on {data.name}, test sequence {sequence}"
+    title += f", steps {steps[0]} to {steps[1] - 1}" if steps else ""
     _write(out, found, data.step_seconds, title, told)
     return {"unit": found.unit, "data": data.name, "sequence": sequence} | told | {"page": str(out / "index.html")}
 
 
 def _told(found: Explained, seconds: float | None) -> dict[str, Any]:
     """Figures, None where there is nothing to tell."""
-    told: dict[str, Any] = {"steps": len(found.x), "seconds": None if seconds is None else len(found.x) * seconds}
+    told: dict[str, Any] = {"steps": len(found.x)}
+    told |= {} if seconds is None else {"seconds": len(found.x) * seconds}
     if found.held is None:
         return told | {"memory": "none: norms of dh_t/dh_j"}
     lives = found.held.half_lives[~np.isnan(found.held.half_lives)]
@@ -80,4 +97,4 @@ def _write(out: Path, found: Explained, seconds: float | None, title: str, told:
 
 
 def _shown(value: Any) -> str:
-    return "unknown" if value is None else three_digits(value) if isinstance(value, float) else str(value)
+    return "none, they keep more" if value is None else three_digits(value) if isinstance(value, float) else str(value)

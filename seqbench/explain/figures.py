@@ -13,7 +13,7 @@ import numpy as np
 
 from seqbench.explain.explained import Explained
 from seqbench.explain.heat import MOST, Heat, heat
-from seqbench.explain.strip import strip_of
+from seqbench.explain.strip import strip, token_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,30 +80,34 @@ def weights(found: Explained, seconds: float | None) -> Picture:
             "(Levy et al. 2018)."
         )
         norm = LogNorm(most * 1e-3, most, clip=True) if len(found.norms) > LONG else None
-    long = len(found.norms) > LONG
+    if found.bidirectional:
+        caption += " Above the diagonal what was read before, below it what the other direction has read behind."
+    long = len(found.norms) > LONG and not found.bidirectional
     caption += " Below: the same by how long ago j was." * long
     sheet = _Sheet("weights", caption, [STRIP, side, *[2.2] * long], extra=0.3 * long)
     sheet.strip(found, seconds)
     axes = sheet.axes()
-    drawn = sheet.heat(axes, found.norms, rows=("context", 0), columns=("time", 0), what=what, norm=norm, triangle=True)
+    drawn = sheet.heat(axes, found.norms, **_both_sides(found), what=what, norm=norm)
     sheet.scale(drawn)
-    axes.set_xlabel("time t, steps")
-    axes.set_ylabel("context j, steps")
+    _tell_times(axes, found, "time t, steps")
+    axes.set_ylabel("context j" if found.tokens else "context j, steps")
+    if found.tokens:
+        axes.set_yticks(*token_ticks(found.tokens), fontsize=8)
     if long:
-        _by_lag(sheet, found.norms, what, norm)
+        _by_lag(sheet, found, what, norm)
     return sheet.picture
 
 
-def _by_lag(sheet: _Sheet, norms: np.ndarray, what: str, norm: Any) -> None:
+def _by_lag(sheet: _Sheet, found: Explained, what: str, norm: Any) -> None:
     """Of a long piece the diagonal's neighbourhood, where most happens, on a logarithmic scale of t - j."""
-    lags, places, labels = _lags(len(norms))
-    ago = np.full((len(lags), len(norms)), np.nan)
+    lags, places, labels = _lags(len(found.norms))
+    ago = np.full((len(lags), len(found.norms)), np.nan)
     for row, lag in zip(ago, lags, strict=True):
-        row[lag:] = np.diagonal(norms, lag)
+        row[lag:] = np.diagonal(found.norms, lag)
     axes, names = sheet.axes(), [f"{lag} steps ago" for lag in lags]
-    sheet.scale(sheet.heat(axes, ago, rows=("", names), columns=("time", 0), what=what, norm=norm))
+    sheet.scale(sheet.heat(axes, ago, rows=("", names), columns=("time", found.times), what=what, norm=norm))
     axes.set_yticks(places, labels)
-    axes.set_xlabel("time t, steps")
+    _tell_times(axes, found, "time t, steps")
     axes.set_ylabel("t - j, steps")
 
 
@@ -128,17 +132,17 @@ def dimensions(found: Explained, seconds: float | None) -> Picture:
     )
     sheet = _Sheet("dimensions", caption, [STRIP, height, height], extra=0.35)
     sheet.strip(found, seconds)
-    axes, units = sheet.axes(), [str(unit) for unit in found.order]
+    axes, units = sheet.axes(), found.units
     ages = found.held.ages.T[found.order]
     drawn = sheet.heat(
-        axes, ages, rows=("unit", units), columns=("time", 0), what="mean age, steps", most=_most(H),
+        axes, ages, rows=("unit", units), columns=("time", found.times), what="mean age, steps", most=_most(H),
         norm=LogNorm(0.1, max(float(ages.max()), 1), clip=True),
     )  # fmt: skip
     sheet.scale(drawn)
-    axes.set_xlabel("time, steps")
+    _tell_times(axes, found, "time, steps")
     axes.set_ylabel("hidden units")
     axes.set_yticks([])
-    axes, (lags, places, labels) = sheet.axes(), _lags(len(found.norms))
+    axes, (lags, places, labels) = sheet.axes(), _lags(len(found.held.remaining))
     left = found.held.remaining.T[found.order][:, lags]
     drawn = sheet.heat(
         axes, left, rows=("unit", units), columns=("after", [f"{lag} steps" for lag in lags]), what="share left",
@@ -168,13 +172,16 @@ def samples(found: Explained) -> Picture:
     for n, unit in enumerate(chosen):
         axes = sheet.axes(left=LEFT + (n % 3) * (side + 0.35), width=side, down=n % 3 == 0)
         values = np.abs(found.memory.weights(int(unit)))
-        what = f"w_j^t of unit {unit}"
+        what = f"w_j^t of unit {found.name(unit)}"
         sheet.heat(
-            axes, values, rows=("context", 0), columns=("time", 0), what=what, most=160, triangle=True,
+            axes, values, **_both_sides(found), what=what, most=160,
             norm=Normalize(0, float(values.max()) or 1),
         )  # fmt: skip
-        axes.set_title(f"unit {unit}: {_steps(found.held.half_lives[unit])}", fontsize=8, pad=3)
+        axes.set_title(f"unit {found.name(unit)}: {_steps(found.held.half_lives[unit])}", fontsize=8, pad=3)
         axes.tick_params(labelsize=7, labelleft=n % 3 == 0)
+        if found.tokens:
+            axes.set_xticks([])
+            axes.set_yticks([])
     return sheet.picture
 
 
@@ -220,17 +227,23 @@ def gates(found: Explained, seconds: float | None) -> Picture:
     height = min(max(0.03 * len(found.order), 1.2), 3)
     sheet = _Sheet("gates", caption, [STRIP, *[height] * len(known)])
     sheet.strip(found, seconds)
-    units = [str(unit) for unit in found.order]
+    units = found.units
     for name, gate in known.items():
         axes = sheet.axes()
         drawn = sheet.heat(
-            axes, gate.T[found.order], rows=("unit", units), columns=("time", 0), what=name, most=_most(len(units))
+            axes,
+            gate.T[found.order],
+            rows=("unit", units),
+            columns=("time", found.times),
+            what=name,
+            most=_most(len(units)),
         )
         drawn.image.set_clim(0, max(1, gate.max()))
         sheet.scale(drawn)
+        _tell_times(axes, found, "")
         axes.set_ylabel("hidden units")
         axes.set_yticks([])
-    axes.set_xlabel("time, steps")
+    _tell_times(axes, found, "time, steps")
     return sheet.picture
 
 
@@ -259,7 +272,7 @@ class _Sheet:
     def strip(self, found: Explained, seconds: float | None) -> None:
         """The sequence itself, with its seconds above."""
         axes = self.axes()
-        drawn = strip_of(found.task)(axes, found.x, found.task)
+        drawn = strip(axes, found)
         if drawn is not None:
             self.picture.heats.append(drawn)
         axes.tick_params(labelbottom=False)
@@ -290,6 +303,22 @@ def _most(H: int) -> int:
 def three_digits(value: float) -> str:
     """Or more, where there are more before the point."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
+def _both_sides(found: Explained) -> dict[str, Any]:
+    """What rows and columns of a picture of context and time are, for `heat`."""
+    return {
+        "rows": ("context", found.times),
+        "columns": ("time", found.times),
+        "triangle": not found.bidirectional,
+    }
+
+
+def _tell_times(axes: Axes, found: Explained, label: str) -> None:
+    """Below the axes; tokens stand above."""
+    if found.tokens:
+        axes.set_xticks([])
+    axes.set_xlabel(label.removesuffix(", steps") if found.tokens else label)
 
 
 def _tell_seconds(axes: Axes, seconds: float | None, label: str) -> None:

@@ -52,7 +52,7 @@ def heat(
     """Draws a matrix; a long one in blocks, each as its largest value.
 
     Args:
-        axes: their limits become those of the matrix, cell n around n.
+        axes: their limits become those of the matrix, cell n around n, or around n and the first.
         values: [rows, columns], NaN where there is nothing.
         rows: what a row is, and the number of the first or a text for each.
         columns: likewise.
@@ -70,15 +70,15 @@ def heat(
     if triangle:
         blocks = np.ma.masked_where(edges[1][1:] <= edges[0][:-1, None], blocks)
     norm = norm or Normalize(0, float(blocks.max()) or 1)
-    (R, C), first = values.shape, rows[1] if isinstance(rows[1], int) else 0
+    (R, C), (first, left) = values.shape, (start if isinstance(start, int) else 0 for _, start in (rows, columns))
     bottom, top = (first - 0.5, first + R - 0.5) if up else (first + R - 0.5, first - 0.5)
     if blocks.size <= IN_VECTORS:
-        x, y = edges[1] - 0.5, first + edges[0] - 0.5
+        x, y = left + edges[1] - 0.5, first + edges[0] - 0.5
         image: Any = axes.pcolormesh(x, y, blocks, cmap=colours, norm=norm, linewidth=0, snap=True)
-        axes.set_xlim(-0.5, C - 0.5)
+        axes.set_xlim(left - 0.5, left + C - 0.5)
         axes.set_ylim(bottom, top)
     else:
-        extent = (-0.5, C - 0.5, bottom, top)
+        extent = (left - 0.5, left + C - 0.5, bottom, top)
         image = axes.imshow(
             blocks[::-1] if up else blocks, cmap=colours, norm=norm, extent=extent, aspect="auto", interpolation="none"
         )

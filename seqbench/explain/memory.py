@@ -28,6 +28,8 @@ class Memory:
         content: [T, H]
         value: [T, H], the memory m_t as the unit itself computed it.
         gates: [T, H] each, by name: "write", "keep", "read", "reset", those that the unit has.
+        backwards: how many of the H hidden units, the last ones, read the sequence from its end: their contexts are
+            later than the time.
     """
 
     keep: np.ndarray
@@ -35,17 +37,26 @@ class Memory:
     content: np.ndarray
     value: np.ndarray
     gates: dict[str, np.ndarray]
+    backwards: int = 0
+
+    def part(self, steps: slice) -> Memory:
+        """Those steps of it, whose weights are those of the whole."""
+        gates = {name: gate[steps] for name, gate in self.gates.items()}
+        parts = self.keep[steps], self.write[steps], self.content[steps], self.value[steps]
+        return Memory(*parts, gates, self.backwards)
 
     def weights(self, unit: int) -> np.ndarray:
-        """w_j^t of one hidden unit, [T, T]: row j the context, column t the time, 0 where t < j."""
-        T = len(self.keep)
+        """w_j^t of one hidden unit, [T, T]: row j the context, column t the time, 0 where t < j, or backwards t > j."""
+        T, forwards = len(self.keep), self.keep.shape[1] - self.backwards
+        way = slice(None, None, 1 if unit < forwards else -1)
+        keep, write = self.keep[way, unit], self.write[way, unit]
         found = np.zeros((T, T), self.keep.dtype)
         held = np.zeros(T, self.keep.dtype)
         for t in range(T):
-            held[:t] *= self.keep[t, unit]
-            held[t] = self.write[t, unit]
+            held[:t] *= keep[t]
+            held[t] = write[t]
             found[: t + 1, t] = held[: t + 1]
-        return found
+        return found[way, way]
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,33 @@ def memory_of(layer: Layer) -> Memory | None:
     if isinstance(layer.cell, LinearCell):
         return _linear(layer)
     return None
+
+
+def both_ways(forwards: Memory, backwards: Memory) -> Memory:
+    """The memories of a layer's two directions as one, of the second as it ran: from the sequence's end."""
+
+    def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.concatenate([one, other[::-1]], 1)
+
+    gates = {name: joined(gate, backwards.gates[name]) for name, gate in forwards.gates.items()}
+    return Memory(
+        joined(forwards.keep, backwards.keep),
+        joined(forwards.write, backwards.write),
+        joined(forwards.content, backwards.content),
+        joined(forwards.value, backwards.value),
+        gates,
+        backwards.keep.shape[1],
+    )
+
+
+def held_both_ways(forwards: Held, backwards: Held) -> Held:
+    """Likewise; the norms are over the hidden units of both: contexts before the time, and behind it."""
+    return Held(
+        np.hypot(forwards.norms, backwards.norms[::-1, ::-1]),
+        np.concatenate([forwards.remaining, backwards.remaining], 1),
+        np.concatenate([forwards.half_lives, backwards.half_lives]),
+        np.concatenate([forwards.ages, backwards.ages[::-1]], 1),
+    )
 
 
 def _traced(layer: Layer, gated: Gated) -> Memory:

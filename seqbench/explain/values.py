@@ -5,6 +5,7 @@ T time, H hidden, G gates.  One replica, one sequence: its axes are left out.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -14,8 +15,9 @@ from torch import Tensor
 from seqbench.cells import Cell, State
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression
 from seqbench.model.affine import project
+from seqbench.model.embedding import embed
 from seqbench.model.recurrence import initial_state
-from seqbench.model.stack import in_layer
+from seqbench.model.stack import directions, in_layer
 from seqbench.train.module import SequenceModel
 
 
@@ -44,6 +46,13 @@ class Layer:
     def H(self) -> int:  # noqa: N802 - the field's name for it
         """Hidden units."""
         return self.states[0].shape[-1]
+
+    def part(self, steps: slice) -> Layer:
+        """Those steps of it."""
+        found = copy.copy(self)
+        first, end, _ = steps.indices(len(self.a))
+        found.a, found.states = self.a[steps], tuple(state[first : end + 1] for state in self.states)
+        return found
 
     def values(self, expressions: Sequence[Expression]) -> list[Tensor]:
         """What each comes to at all times, [T, H]."""
@@ -79,14 +88,22 @@ class Layer:
 
 
 @torch.no_grad()
-def run_layers(model: SequenceModel, x: Tensor, replica: int, layer: int) -> Layer:
-    """That layer of a model, counted from 0, after it and all below it have run over x [T, I]."""
+def run_layers(model: SequenceModel, x: Tensor, replica: int, layer: int) -> list[Layer]:
+    """That layer of a model, counted from 0, after it and all below it have run over x [T, I].
+
+    One way, or forwards and backwards: the second has run over the sequence from its end.
+    """
+    if model.task.vocabulary:
+        x = embed(x.long()[:, None, None], model.w["E"][replica : replica + 1])[:, 0, 0]
     x = x.double()
     names = model.cell.layer(1, 1).keys()
     for below in range(layer + 1):
-        w = {name: model.w[in_layer(below, name)][replica : replica + 1].double() for name in names}
-        found = Layer(model.cell, x, SimpleNamespace(**w))
-        x = found.states[0][1:]
+        found = []
+        for reverse in directions(model.bidirectional):
+            w = {name: model.w[in_layer(below, name, reverse)][replica : replica + 1].double() for name in names}
+            found.append(Layer(model.cell, x.flip(0) if reverse else x, SimpleNamespace(**w)))
+        hs = [part.states[0][1:] for part in found]
+        x = torch.cat([hs[0], *(h.flip(0) for h in hs[1:])], -1)
         if model.layer_norm:
             x = torch.nn.functional.layer_norm(x, x.shape[-1:])
     return found

@@ -18,6 +18,7 @@ from seqbench.cells import Cell, State
 from seqbench.kernels.sequence import Recurrence
 from seqbench.model.affine import project
 from seqbench.model.draws import uniform
+from seqbench.model.embedding import embed
 from seqbench.model.head import Head, StepHead
 from seqbench.model.stack import run_stack
 from seqbench.task import SeqbenchError, Task, draw_words
@@ -69,7 +70,8 @@ def draw(
         length: T.
         seed: of the random numbers.
         prime: [P, I], inputs that the network is given first; what is drawn comes after the last of them. None: for
-            music nothing, so frame 1 is drawn from the initial state; for speech a step of the mean, which is silence.
+            music nothing, so frame 1 is drawn from the initial state; for speech a step of the mean, which is silence;
+            for text the token of id 0.
         temperature: 1 is the network's own distribution; see its head.
         watch: goes through the steps, as a progress bar does.
 
@@ -89,12 +91,13 @@ def draw(
         )
     w = SimpleNamespace(**{name: weight[replica : replica + 1].detach().cpu() for name, weight in network.w.items()})
     x = _inputs(network.task, prime, w.W)
-    y, nats = torch.empty(length, head.target_size), torch.empty(length, dtype=torch.float64)
+    y, nats = [], torch.empty(length, dtype=torch.float64)
     state: State | None = None
     with torch.inference_mode():
         for t in watch(range(length)):
             if len(x):
-                h, state = run_stack(network.cell, x, w, LOOP, network.layers, network.layer_norm, state=state)
+                seen = embed(x.long(), w.E) if network.task.vocabulary else x
+                h, state = run_stack(network.cell, seen, w, LOOP, network.layers, network.layer_norm, state=state)
                 out = project(h[-1:], w.V, w.c)
             else:  # the initial state is zero: the head's bias alone
                 out = w.c[None]
@@ -102,16 +105,17 @@ def draw(
                 words = [draw_words(seed, "sample", step) for step in range(t, t + BLOCK)]
                 uniforms = uniform(head.draws, words)
             drawn = head.draw(out, uniforms[t % BLOCK].view(1, 1, 1, -1), temperature)
-            y[t], nats[t] = drawn[0, 0, 0], head.nats(out, drawn)[0, 0, 0]
+            y.append(drawn[0, 0, 0].float())
+            nats[t] = head.nats(out, drawn)[0, 0, 0]
             x = following(x, drawn, network.task)
     if not nats.isfinite().all():
         raise SeqbenchError("The network's outputs are not finite: this replica has diverged, take another")
-    return Drawn(y, nats)
+    return Drawn(torch.stack(y), nats)
 
 
 def following(x: Tensor, y: Tensor, task: Task) -> Tensor:
-    """What comes after inputs x [T, 1, 1, I] and target y [1, 1, 1, K]: the frame itself, or the last I samples."""
-    return y if task.next_frame else torch.cat([x[-1:], y], -1)[..., -task.input_size :]
+    """What comes after inputs x [T, 1, 1, I] and target y [1, 1, 1, K]: the frame or token, or the last I samples."""
+    return y if task.next_frame or task.vocabulary else torch.cat([x[-1:], y], -1)[..., -task.input_size :]
 
 
 def _inputs(task: Task, prime: Tensor | None, like: Tensor) -> Tensor:

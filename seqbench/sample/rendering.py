@@ -16,12 +16,13 @@ from torch import Tensor
 from seqbench.datamodules.base import SequenceData
 from seqbench.datamodules.rolls import PianoRolls
 from seqbench.datamodules.speech import Speech
+from seqbench.datamodules.text import Text
 from seqbench.sample import music, picture
 from seqbench.task import SeqbenchError
 
 Format = Literal["wav", "ogg"]
 FULL_SCALE = 2**15  # steps of 16 bits
-SECONDS = 5.0  # that a prime has at most, where nothing else is asked for
+SECONDS, TOKENS = 5.0, 20  # that a prime has at most, where nothing else is asked for
 AT_ONCE = 2**16  # samples that libsndfile's Vorbis encoder is given: it keeps what it is given on its stack
 
 
@@ -68,7 +69,7 @@ def step_seconds(data: SequenceData[Any]) -> float:
         SeqbenchError: neither music nor speech.
     """
     if data.step_seconds is None:
-        raise SeqbenchError(f"{data.name} is neither music nor speech: there is nothing to hear")
+        raise SeqbenchError(f"{data.name} is neither music, speech nor text: there is nothing to draw")
     return data.step_seconds
 
 
@@ -87,7 +88,7 @@ def prime(data: SequenceData[Any], sequence: int, steps: int | None) -> Tensor:
     Args:
         data: the data set.
         sequence: counted from 0.
-        steps: P; None: 5 seconds, but half of the sequence at most.
+        steps: P; None: 5 seconds, or 20 tokens, but half of the sequence at most.
 
     Raises:
         SeqbenchError: no such sequence, or it is shorter.
@@ -98,7 +99,8 @@ def prime(data: SequenceData[Any], sequence: int, steps: int | None) -> Tensor:
     batch = data.gather("test", torch.tensor([[sequence]]))
     scored = int(batch.mask.sum())
     if steps is None:
-        steps = min(steps_of(data, SECONDS), max(1, scored // 2))
+        most = TOKENS if isinstance(data, Text) else steps_of(data, SECONDS)
+        steps = min(most, max(1, scored // 2))
     if not 1 <= steps <= max(1, scored):
         raise SeqbenchError(f"Test sequence {sequence} of {data.name} primes with 1 to {scored} steps, not {steps}")
     return batch.x[:steps, 0, 0].float().cpu()

@@ -31,7 +31,7 @@ from seqbench.model.heads import head_for
 from seqbench.model.stack import handed_up, recurrent_matrices, run_stack, stack_weights
 from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
 from seqbench.task import Batch, SeqbenchError, Task
-from seqbench.train.metrics import NLL, Wrong
+from seqbench.train.metrics import NLL, Kept, Wrong
 from seqbench.train.optim import ChungRMSProp, PerReplica
 from seqbench.train.options import check_directions, check_dropout, check_inputs, check_sizes
 from seqbench.train.schedule import made_schedule
@@ -156,7 +156,7 @@ class SequenceModel(L.LightningModule):
         self.alive: Tensor
         self.register_buffer("alive", torch.ones(self.R, dtype=torch.bool))
         self.train_nll, self.valid_nll, self.valid_wrong = NLL(self.R), NLL(self.R), Wrong(self.R)
-        self._tested: list[tuple[Tensor, ...]] = []
+        self._tested = Kept()
         self._carried: State | None = None
         self._stop_asked = False
 
@@ -378,7 +378,7 @@ class SequenceModel(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self.forget()
-        self._tested = []
+        self._tested = Kept()
 
     def score(self, batch: Batch, counted: bool = False) -> tuple[Tensor, ...]:
         """Nats, frames and frame 1's nats (0 where the task has none) of each sequence, [R, B].
@@ -395,17 +395,17 @@ class SequenceModel(L.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         nats, *others = self.score(batch, counted=True)
-        self._tested.append((batch.index.expand_as(nats), nats, *others))
+        self._tested.add(batch.index.expand_as(nats), nats, *others)
 
     def tested(self) -> tuple[Tensor, ...]:
         """What `score` gives of each test sequence, counts too: [R, N] in the order of the split, on the CPU."""
-        parts = [torch.cat(part, 1) for part in zip(*self._tested, strict=True)]
+        parts = self._tested.columns()
         if self.trainer.world_size > 1:
             gathered = [cast(Tensor, self.all_gather(part)) for part in parts]  # [world, R, N]
-            parts = [part.transpose(0, 1).flatten(1) for part in gathered]
-        index, *values = (part.cpu() for part in parts)
+            parts = tuple(part.transpose(0, 1).flatten(1) for part in gathered)
+        index, nats, frames, first, *counts = (part.cpu() for part in parts)
         order = index[0].argsort()[(index[0] < 0).sum() :]
-        return tuple(value[:, order] for value in values)
+        return nats[:, order], frames[:, order].long(), first[:, order], *(count[:, order].long() for count in counts)
 
     def on_predict_epoch_start(self) -> None:
         self.forget()

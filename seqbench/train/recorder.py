@@ -24,7 +24,6 @@ import yaml
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
 
 from seqbench import record as rec
 from seqbench.datamodules.base import Split
@@ -35,6 +34,7 @@ from seqbench.train.events import Writers
 from seqbench.train.identity import identity
 from seqbench.train.keeping import WholeCheckpoints, claim, is_whole
 from seqbench.train.listening import listen
+from seqbench.train.metrics import Kept
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
 from seqbench.train.solo import best_checkpoint, of_replica
@@ -259,16 +259,17 @@ class Recorder(L.Callback):
     def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[Score]:
         """Of the weights that are tested, without noise, on another split; one a replica."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        parts: list[tuple[Tensor, ...]] = []
+        kept = Kept()
         model.forget()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             data.move(split, model.device)
             for index in data.evaluation(split):
-                parts.append(model.score(data.gather(split, index)))
-        nats, frames, first = (torch.cat(part, 1).tolist() for part in zip(*parts, strict=True))
+                kept.add(*model.score(data.gather(split, index)))
+        nats, frames, first = kept.columns()
         scores = []
         for k in range(model.R):
-            whole = rec.score_from_parts(nats[k], frames[k], first[k] if self.task.next_frame else None)
+            without = first[k].tolist() if self.task.next_frame else None
+            whole = rec.score_from_parts(nats[k].tolist(), frames[k].long().tolist(), without)
             scores.append(Score(whole.nll, whole.nll_sequence, whole.nll_first))
         return scores
 

@@ -22,7 +22,7 @@ def test_it_is_the_frobenius_norm_of_the_derivative(name, monkeypatch):
     with torch.no_grad():
         model.rows.mul_(3)
     x = torch.rand(T, 3, generator=torch.Generator().manual_seed(0))
-    layer = run_layers(model, x, 0, 0)
+    (layer,) = run_layers(model, x, 0, 0)
     found = gradient_norms(layer)
 
     def later(h, j, t):

@@ -62,7 +62,7 @@ def test_what_is_explained_is_what_the_network_computes(name, x):
     frames, w = torch.from_numpy(x), SimpleNamespace(**model.w)
     read, _ = run_stack(model.cell, frames[:, None, None], w, model.decide(), 2, layer_norm=True)
     for replica in (0, 1):
-        top = run_layers(model, frames, replica, 1).states[0][1:]
+        top = run_layers(model, frames, replica, 1)[0].states[0][1:]
         assert torch.allclose(torch.nn.functional.layer_norm(top, (H,)).float(), read[:, replica, 0], atol=1e-4)
         assert np.allclose(explain(model, x, replica).norms, explain(model, x, replica, layer=1).norms)
         if name == "LSTM":  # an LRU's layers forget alike, as they begin

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,34 @@ def test_a_music_record_is_written_as_it_was(texts, tmp_path):
     assert not {"vocabulary", "carried"} & written["task"].keys()
     assert "counts" not in written["test"]
     assert record.load(path).test.counts == {}
+
+
+def test_scores_of_many_batches_take_no_more_memory():
+    """What is kept of a batch must not stand between its large tensors: 100 batches of 8 MB of logits each."""
+    script = """
+import sys, torch
+from seqbench.cells import find
+from seqbench.task import Batch, Task
+from seqbench.train import fitting
+from seqbench.train.metrics import Kept
+from seqbench.train.module import SequenceModel
+
+fitting._keep_pages()
+torch.set_num_threads(1)
+model = SequenceModel(find("GRU")(), Task("t", 1, 5000, "Categorical", "", "", vocabulary=5000, carried=True), hidden=8)
+ids = torch.randint(5000, (21, 1, 20, 1))
+batch = Batch(ids[:-1], ids[1:], torch.ones(20, 1, 20, dtype=torch.bool), torch.arange(20)[None])
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+kept = Kept()
+with torch.no_grad():
+    for n in range(120):
+        kept.add(*model.score(batch))
+        if n == 20:
+            before = resident()
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout) < 30e6

@@ -12,6 +12,7 @@ from seqbench import record
 from seqbench.cells import find
 from seqbench.datamodules import dependencies
 from seqbench.datamodules.dependencies import EnglishWebTreebank
+from seqbench.explain.explained import explain
 from seqbench.leaderboard.checks import problems
 from seqbench.model.embedding import embed
 from seqbench.train import audit
@@ -87,6 +88,11 @@ def test_it_learns_and_its_record_counts_what_it_predicts(tmp_path):
             assert counts["labelled, all"] == (sum(both), len(tree))
             assert counts["arcs"] == counts["arcs, no PUNCT"] == (sum(arcs[:-1]), len(tree) - 1)
             assert counts["labelled"] == counts["labelled, no PUNCT"] == (sum(both[:-1]), len(tree) - 1)
+    sentence = data.gather("test", torch.tensor([[0]])).x[:, 0, 0]
+    assert data.spelled(sentence) == ["<root>", *(word.form for word in words[0])]
+    held = explain(model, sentence.float().numpy())
+    assert held.bidirectional
+    assert held.norms.shape == (len(sentence), len(sentence))
 
 
 @pytest.mark.usefixtures("made_up")
