@@ -87,7 +87,8 @@ def prepare(name: str, **options: Any) -> dict[str, Any]:
 
 
 def floors(name: str, **options: Any) -> dict[str, dict[str, float | None]]:
-    """The floors of a data set's test split, in the task's unit: per floor nll, nll_sequence and nll_first.
+    """The floors of a data set's test split, in the task's unit: per floor nll, nll_sequence and nll_first, and where
+    the task ranks by right guesses, right, in percent.
 
     Args:
         **options: The data set's own.
@@ -98,6 +99,7 @@ def floors(name: str, **options: Any) -> dict[str, dict[str, float | None]]:
     scores = loaded(name, **options).floors()
     return {
         floor: {"nll": score.nll, "nll_sequence": score.nll_sequence, "nll_first": score.nll_first}
+        | ({} if score.right is None else {"right": score.right})
         for floor, score in scores.items()
     }
 

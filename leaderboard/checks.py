@@ -144,8 +144,9 @@ def settings(record: Record) -> Iterator[Problem]:
 
 def plausible(record: Record) -> Iterator[Problem]:
     """Numbers that can be. A finished run on rolls is better than 88 tosses of a coin a frame, one on text than taking
-    all tokens as alike, and neither is twice as good as the best floor; one on speech needs between 0 and MOST_BITS
-    bits for a 16-bit sample: less than 0 no code can have, as dequantised samples carry at least their own entropy.
+    all tokens as alike, and neither is twice as good as the best floor; one on trees, which is read whole, may be. One
+    on speech needs between 0 and MOST_BITS bits for a 16-bit sample: less than 0 no code can have, as dequantised
+    samples carry at least their own entropy.
     """
     for field, value in (("rate", record.rate), ("cell.hidden", record.cell.hidden)):
         if value <= 0:
@@ -169,9 +170,10 @@ def plausible(record: Record) -> Iterator[Problem]:
     best = min(score.nll for score in record.floors.values())
     if min(record.test.nats) < 0:
         yield "test.nats", "has a sequence more probable than certain"
-    if nll < best / 2:
+    trees = record.task.head == "Biaffine"
+    if nll < best / 2 and not trees:
         yield "test.nll", f"{nll} is less than half of the best floor, {best}: implausible"
-    classes = record.task.head == "Categorical"
-    if nll > (math.log(record.task.target_size) if classes else record.task.target_size * math.log(2)):
+    classes, K = trees or record.task.head == "Categorical", record.task.target_size
+    if nll > ((1 + trees) * math.log(K) if classes else K * math.log(2)):
         guess = "taking all classes as alike" if classes else "tossing a coin for each target"
         yield "test.nll", f"{nll} is worse than {guess}: implausible"

@@ -89,6 +89,11 @@ def short(value: Estimate) -> str:
     return f"{value.mean:.1f}" if value.mean < 100 else f"{value.mean:,.0f}"
 
 
+def percent(value: Estimate) -> str:
+    """82.31, or 82.31 ± 0.24 over several runs."""
+    return f"{value.mean:.2f}" if value.interval is None else f"{value.mean:.2f} ± {value.interval:.2f}"
+
+
 def rate(value: float) -> str:
     """0.0003"""
     return f"{value:.3g}"
@@ -211,6 +216,8 @@ COLUMNS = (
     Column("perplexity", "perplexity", _perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
     Column("bits_character", "bits/character", _bits_of_character, lambda value: f"{value:.3f}", "text by characters: test NLL in bits"),
     Column("right", "right, %", lambda row: row.share("guesses"), nats, "text: tokens that the likeliest guess is right about, higher is better; mean over seeds", absent="", interval=True),
+    Column("las", "LAS, %", lambda row: row.share("labelled"), percent, "dependencies: words whose head and relation are right, words that are all punctuation left out (CoNLL's eval.pl), higher is better; mean over seeds", absent="", interval=True),
+    Column("uas", "UAS, %", lambda row: row.share("arcs"), percent, "dependencies: words whose head is right, likewise", absent="", interval=True),
     Column("train", "train NLL", lambda row: row.score("nll", "train"), short_nats, "training NLL of the best epoch's weights, without weight noise, mean over seeds", interval=True),
     Column("valid", "valid NLL", lambda row: row.score("nll", "valid"), short_nats, "validation NLL of the same weights, mean over seeds", interval=True),
     Column("reference", f"less {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted, ± the 95% prediction interval of a single run, as theirs is; {UNKNOWN}", absent="", interval=True),
@@ -236,6 +243,10 @@ COLUMNS = (
     Column("train_sequence", "train NLL, sequence-weighted", lambda row: row.score("nll_sequence", "train"), nats, "of the same weights, mean of the sequences' own means", detail=True, interval=True),
     Column("valid_sequence", "valid NLL, sequence-weighted", lambda row: row.score("nll_sequence", "valid"), nats, "of the same weights, mean of the sequences' own means", detail=True, interval=True),
     Column("test_sequence", "test NLL, sequence-weighted", lambda row: row.score("nll_sequence"), nats, "mean of the sequences' own means", detail=True, interval=True),
+    Column("las_upos", "LAS without PUNCT, %", lambda row: row.share("labelled, no PUNCT"), percent, "dependencies: LAS without words whose part of speech is PUNCT", absent="", detail=True, interval=True),
+    Column("uas_upos", "UAS without PUNCT, %", lambda row: row.share("arcs, no PUNCT"), percent, "dependencies: UAS, likewise", absent="", detail=True, interval=True),
+    Column("las_all", "LAS of all words, %", lambda row: row.share("labelled, all"), percent, "dependencies: LAS with punctuation", absent="", detail=True, interval=True),
+    Column("uas_all", "UAS of all words, %", lambda row: row.share("arcs, all"), percent, "dependencies: UAS, likewise", absent="", detail=True, interval=True),
     Column("runs", "runs", lambda row: len(row.all_runs) or None, whole, "all runs, at all rates, counted in the means or not", detail=True),
     Column("beyond", "beyond the plan", lambda row: len(row.beyond) or None, whole, "runs at rates or seeds that the table's plan does not have: listed, and counted nowhere", detail=True),
     Column("diverged", "diverged", _count("diverged"), whole, "runs whose loss or gradient was no longer finite, or far too large", detail=True),
@@ -255,7 +266,7 @@ DETAIL = tuple(column for column in COLUMNS if column.detail)
 
 # What a table of eight columns shows, the most telling first.
 FIRST = (
-    "unit", "test", "letters", "pieces", "marks", "verdict", "reference", "reference_sequence", "n", "recurrent", "valid",
+    "unit", "test", "las", "letters", "pieces", "marks", "verdict", "reference", "reference_sequence", "n", "recurrent", "valid",
     "train", "rate", "seconds",
 )  # fmt: skip
 

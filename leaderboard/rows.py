@@ -172,7 +172,8 @@ class Row:
     def score(self, convention: Convention, split: Literal["train", "valid", "test"] = "test") -> Estimate | None:
         """A split's NLL under a convention, of the best epoch's weights, whatever the kind of row."""
         if self.published is not None:
-            value = getattr(self.published, split, None) if convention == "nll" else None
+            by_nats = self.task is None or not self.task.score
+            value = getattr(self.published, split, None) if convention == "nll" and by_nats else None
         elif self.floor is not None:
             value = getattr(self.floor, convention) if split == "test" else None
         else:
@@ -204,13 +205,14 @@ class Row:
         name = "" if self.task is None else self.task.score
         if not name:
             return self.test
-        if self.published is not None:
-            return Estimate(100 - self.published.test, None, 1)
         right = self.share(name)
         return None if right is None else Estimate(round(100 - right.mean, DIGITS), right.interval, right.n)
 
     def share(self, name: str) -> Estimate | None:
         """The share of right guesses on test by the name of a count, in percent, higher is better."""
+        if self.task is not None and name == self.task.score and self.kind != "unit":
+            known = self.published.test if self.published is not None else self.floor.right if self.floor else None
+            return None if known is None else Estimate(known, None, 1)
         return self.mean(lambda run: run.test.counts[name].share if run.test and name in run.test.counts else None)
 
     def common(self, value: Callable[[Record], object]) -> str:

@@ -20,13 +20,14 @@ from seqbench.terminal import print_rows
 def cells(options: argparse.Namespace) -> None:
     from seqbench.cells import cells, installed
     from seqbench.model.budget import count_parameters, hidden_for_budget
+    from seqbench.model.heads import Bernoulli
 
     rows = []
-    outputs, shape = options.outputs or options.input_size, {"bidirectional": options.bidirectional}
+    head, shape = Bernoulli(options.outputs or options.input_size), {"bidirectional": options.bidirectional}
     for name, kind in (cells() | installed()).items():
         cell = kind()
-        hidden = hidden_for_budget(cell, options.input_size, outputs, options.budget, options.count, **shape)
-        counts = count_parameters(cell, options.input_size, hidden, outputs, **shape)
+        hidden = hidden_for_budget(cell, options.input_size, head, options.budget, options.count, **shape)
+        counts = count_parameters(cell, options.input_size, hidden, head, **shape)
         rows.append({"unit": name, "gates": cell.gates, "hidden": hidden, **vars(counts), "paper": cell.paper})
     print_rows(rows, options.json)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ class Task:
     Attributes:
         name: The dataset's short name, as in `seqbench data list`.
         input_size: I, the inputs at each step.
-        target_size: K, the targets at each step; for a Categorical head, the classes that the one target is of.
+        target_size: K, the targets at each step; for a Categorical head, the classes that the one target is of, for a
+            Biaffine one the relations.
         head: The distribution of a target given the hidden state; a class of seqbench/model/heads.py.
         unit: What a negative log-likelihood is counted in, e.g. "nats/frame".
         digest: sha256 over the data and all that shapes them (splits, scaling, dequantisation).
         next_frame: True where the target at t is the input at t+1; then frame 1 has no input and is scored from the
             initial state alone, apart from the main figure.
-        vocabulary: Where inputs are ids, one a step: what they are below; the model looks them up in an embedding. 0:
-            inputs are numbers.
+        vocabulary: Where inputs are ids: what they are below; the model looks them up in an embedding, those of a step
+            side by side. 0: inputs are numbers.
         carried: True where each batch goes on where the one before it ended, slot by slot: states are carried over,
             but begin at zero in every epoch and every pass over a split.
         score: What units are ranked by: one of the head's counts, by its name, of which a larger share is better; "":
@@ -57,7 +58,7 @@ class Task:
     name: str
     input_size: int
     target_size: int
-    head: Literal["Bernoulli", "GaussianMixture", "Categorical", "Certain", "Grammar", "Gaussian"]
+    head: Literal["Bernoulli", "GaussianMixture", "Categorical", "Certain", "Grammar", "Gaussian", "Biaffine"]
     unit: str
     digest: str
     next_frame: bool = False
@@ -75,6 +76,8 @@ class Score:
     nll: float
     nll_sequence: float
     nll_first: float | None  # None where the task scores no frame without input
+    # Of a floor, in percent, where the task ranks by a count: how much is right of what counts.
+    right: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

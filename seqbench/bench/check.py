@@ -17,6 +17,7 @@ from seqbench.cells import Cell
 from seqbench.kernels import sequence
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.budget import count_parameters, hidden_for_budget
+from seqbench.model.heads import Bernoulli
 from seqbench.model.recurrence import run_layer
 from seqbench.model.stack import recurrent_matrices
 from seqbench.model.weights import initial_weights
@@ -51,8 +52,8 @@ class Shape:
             return self.hidden[name]
         if not recurrent_matrices(cell, 1, 1):
             return self.hidden["LSTM"]
-        budget = count_parameters(lstm, self.I, self.hidden["LSTM"], 1).recurrent
-        return hidden_for_budget(cell, self.I, 1, budget, "recurrent")
+        budget = count_parameters(lstm, self.I, self.hidden["LSTM"], Bernoulli(1)).recurrent
+        return hidden_for_budget(cell, self.I, Bernoulli(1), budget, "recurrent")
 
     def __str__(self) -> str:
         return f"{self.name}: batch {self.B}, T {self.T}, input {self.I}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from seqbench.cells import Cell
+from seqbench.model.embedding import embedding_weights
+from seqbench.model.head import Head
 from seqbench.model.stack import handed_up, stack_weights
 from seqbench.record import Parameters
 from seqbench.task import SeqbenchError
@@ -20,31 +22,34 @@ def count_parameters(
     cell: Cell,
     input_size: int | None,
     hidden: int,
-    outputs: int,
+    head: Head,
     layers: int = 1,
     vocabulary: int = 0,
+    ids: int = 1,
     bidirectional: bool = False,
 ) -> Parameters:
-    """Parameters of the layers of `cell`, each of size `hidden`, and of the affine map from their h to `outputs`.
+    """Parameters of the layers of `cell`, each of size `hidden`, and of the head that reads their h.
 
-    input_size: I; None: as large as H.  vocabulary: how many rows of I an embedding has, counted in the total; 0: none.
+    input_size: I, or where inputs are ids the numbers of each one's vector; None: as many as H.
+    vocabulary: how many vectors an embedding has, counted in the total; 0: none.  ids: how many a step has.
     bidirectional: whether each layer has a second set of weights, and hands up 2H (seqbench/model/stack.py).
     """
     input_size = input_size or hidden
-    weights = stack_weights(cell, input_size, hidden, layers, bidirectional)
+    weights = stack_weights(cell, input_size * ids, hidden, layers, bidirectional)
+    others = head.weights(handed_up(hidden, bidirectional)) | embedding_weights(vocabulary, input_size)
     recurrent = sum(weight.size for weight in weights.values())
-    head = handed_up(hidden, bidirectional) * outputs + outputs
-    return Parameters(recurrent=recurrent, total=recurrent + head + vocabulary * input_size)
+    return Parameters(recurrent=recurrent, total=recurrent + sum(weight.size for weight in others.values()))
 
 
 def hidden_for_budget(
     cell: Cell,
     input_size: int | None,
-    outputs: int,
+    head: Head,
     budget: int,
     count: Count,
     layers: int = 1,
     vocabulary: int = 0,
+    ids: int = 1,
     bidirectional: bool = False,
 ) -> int:
     """The smallest H within half a percent of the budget for all layers together; if none is, the nearest.
@@ -58,7 +63,8 @@ def hidden_for_budget(
     """
 
     def parameters(hidden: int) -> int:
-        return getattr(count_parameters(cell, input_size, hidden, outputs, layers, vocabulary, bidirectional), count)
+        counted = count_parameters(cell, input_size, hidden, head, layers, vocabulary, ids, bidirectional)
+        return getattr(counted, count)
 
     if parameters(1) > 2 * budget:
         raise SeqbenchError(

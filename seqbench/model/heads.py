@@ -1,4 +1,4 @@
-"""Heads: from hidden states to negative log-likelihoods in nats.
+"""Heads that see one step at a time: from hidden states to negative log-likelihoods in nats.
 
 T time, R replicas, B batch, H hidden, K targets, M components of a mixture.
 """
@@ -6,7 +6,6 @@ T time, R replicas, B batch, H hidden, K targets, M components of a mixture.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -14,82 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqbench.cells import Weight
 from seqbench.model.affine import project
+from seqbench.model.biaffine import Biaffine
+from seqbench.model.head import Head, StepHead, at_least_float32
 from seqbench.task import Task
 
 
-class Head(ABC):
-    """A distribution of the target given an affine map h_t V + c of the hidden state.
-
-    It declares its weights, gives nats of them, and names what else is counted of a sequence: how many guesses are
-    right, of how many.
-
-    Attributes:
-        counts: the names of what `guesses` tells; none where likelihoods are all there is.
-    """
-
-    counts: tuple[str, ...] = ()
-
-    def __init__(self, task: Task) -> None:
-        self.target_size = task.target_size
-
-    @property
-    @abstractmethod
-    def outputs(self) -> int:
-        """Columns of V: the numbers that the distribution is made of."""
-
-    @abstractmethod
-    def nats(self, out: Tensor, y: Tensor) -> Tensor:
-        """-ln p(y_t | out_t), [T, R, B], from out [T, R, B, outputs] and y [T, R or 1, B, K]; in float32 or better."""
-
-    @property
-    def uniform(self) -> float:
-        """Nats of a step where nothing is known of the target: what a model that has diverged is far above."""
-        return self.target_size * math.log(2)
-
-    def nats_of(
-        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None, compiled: bool = False
-    ) -> Tensor:
-        """-ln p(y_t | h_t), [T, R, B], from h [T, R, B, H], the weights w.NAME [R, ...] and y as in `nats`.
-
-        steps [R or 1, B] int64, on the CPU: how many of its T steps are wanted of each sequence; None: all. Others may
-        be left out, and are 0 then.  compiled: by code compiled for the CPU, as `Recurrence.compiled` has it.
-        """
-        return self.nats(project(h, w.V, w.c, compiled), y)
-
-    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each of `counts`, which steps are guessed right, and which count: [T, R, B] bool each; as `nats_of`.
-
-        Steps that are not scored count nowhere, whatever stands here.
-        """
-        return []
-
-    @abstractmethod
-    def mean(self, out: Tensor) -> Tensor:
-        """The expected target, [T, R, B, K]; of a class, the likeliest, [T, R, B, 1]."""
-
-    @property
-    @abstractmethod
-    def draws(self) -> int:
-        """Uniform numbers that a target is drawn from."""
-
-    @abstractmethod
-    def draw(self, out: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
-        """A target [..., K] of that distribution, from out [..., outputs] and uniforms [..., draws] between 0 and 1.
-
-        temperature: 1 is the distribution itself; below 1 what is likely becomes likelier.
-        """
-
-    def weights(self, hidden: int) -> dict[str, Weight]:
-        """V [H, outputs] and c [1, outputs]; weight noise is for the recurrent layers (Chung et al. 2014's code)."""
-        return {
-            "V": Weight((hidden, self.outputs), "uniform", noisy=False),
-            "c": Weight((1, self.outputs), "zeros", noisy=False),
-        }
-
-
-class Bernoulli(Head):
+class Bernoulli(StepHead):
     """Independent on/off targets, from logits: -sum_k [y_k ln s(o_k) + (1 - y_k) ln(1 - s(o_k))], on AND off terms."""
 
     @property
@@ -127,7 +57,7 @@ class Bernoulli(Head):
         return (uniforms < torch.sigmoid(out.double() / temperature)).to(at_least_float32(out).dtype)
 
 
-class GaussianMixture(Head):
+class GaussianMixture(StepHead):
     """A mixture of 20 Gaussians, each diagonal, each a density of all K targets jointly (Chung et al. 2014, speech).
 
     p(y) = sum_m pi_m prod_k N(y_k; mu_mk, sigma_mk^2), from 20 (1 + 2 K) numbers: the mixture's logits, then all means,
@@ -195,7 +125,7 @@ class GaussianMixture(Head):
         return logits, mean.unflatten(-1, (M, K)), log_sigma.unflatten(-1, (M, K))
 
 
-class Categorical(Head):
+class Categorical(StepHead):
     """One of K classes, from logits: ln sum_k exp(o_k) - o_y, over all classes; y [T, R or 1, B, 1] are ids."""
 
     # Logits at a time where no gradient is asked for: they stay in a CPU's cache.
@@ -227,7 +157,9 @@ class Categorical(Head):
             return self.nats(project(h, w.V, w.c, compiled), y)
         return torch.cat([self.nats(out, part) for out, part in self._pieces(h, w, y, compiled)])
 
-    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def guesses(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         """Whether the likeliest class is the right one; all steps count."""
         right = torch.cat([out.argmax(-1) == part[..., 0] for out, part in self._pieces(h, w, y)])
         return [(right, torch.ones_like(right))]
@@ -264,7 +196,9 @@ class Certain(Categorical):
 
     BOUND = 0.75
 
-    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def guesses(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         """Whether the right class is as probable as that; all steps count."""
         least = -math.log(self.BOUND)
         right = torch.cat([self.nats(out, part) <= least for out, part in self._pieces(h, w, y)])
@@ -282,7 +216,9 @@ class Grammar(Categorical):
         """[T, R, B]; of the symbol that came."""
         return super().nats(out, y[..., :1])
 
-    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def guesses(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         """Whether the legal symbols are the likeliest; all steps count."""
         bits = torch.arange(self.outputs, device=y.device)
         right = []
@@ -294,7 +230,7 @@ class Grammar(Categorical):
         return [(found, torch.ones_like(found))]
 
 
-class Gaussian(Head):
+class Gaussian(StepHead):
     """K numbers, each a Gaussian of deviation 0.04 around its output: the squared error, in nats.
 
     A guess is right where no output is off by more than 0.04 (Hochreiter & Schmidhuber 1997, experiments 4 and 5). The
@@ -319,7 +255,9 @@ class Gaussian(Head):
         z = (y - at_least_float32(out)) / self.SIGMA
         return (0.5 * z.square() + math.log(self.SIGMA * math.sqrt(2 * math.pi))).sum(-1)
 
-    def guesses(self, h: Tensor, w: SimpleNamespace, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def guesses(
+        self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         """Whether all outputs are within the bound; all steps count."""
         right = ((at_least_float32(project(h, w.V, w.c)) - y).abs() <= self.SIGMA).all(-1)
         return [(right, torch.ones_like(right))]
@@ -339,15 +277,10 @@ class Gaussian(Head):
         return out
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is widened; float32 and float64 stay: a likelihood needs the digits."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def head_for(task: Task) -> Head:
     """The head that a task names."""
-    return HEADS[task.head](task)
+    return HEADS[task.head](task.target_size)
 
 
-KINDS = (Bernoulli, GaussianMixture, Categorical, Certain, Grammar, Gaussian)
+KINDS = (Bernoulli, GaussianMixture, Categorical, Certain, Grammar, Gaussian, Biaffine)
 HEADS: dict[str, type[Head]] = {kind.__name__: kind for kind in KINDS}

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from seqbench.cells import Cell, LinearCell, State
 from seqbench.kernels.sequence import Recurrence, planned_at, unroll
 from seqbench.model.affine import project
-from seqbench.model.heads import at_least_float32
+from seqbench.model.head import at_least_float32
 
 
 def run_layer(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seqbench import cells
 from seqbench.cells import Cell, State
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
-from seqbench.model.heads import at_least_float32
+from seqbench.model.head import at_least_float32
 from seqbench.model.recurrence import run_layer
 from seqbench.model.stack import directions, run_stack, stack_weights
 from seqbench.model.weights import initial_weights

@@ -19,7 +19,7 @@ from seqbench.kernels.sequence import Recurrence
 from seqbench.model.affine import project
 from seqbench.model.draws import uniform
 from seqbench.model.embedding import embed
-from seqbench.model.heads import Head
+from seqbench.model.head import Head, StepHead
 from seqbench.model.stack import run_stack
 from seqbench.task import SeqbenchError, Task, draw_words
 
@@ -83,6 +83,8 @@ def draw(
         raise SeqbenchError(
             f"{network.task.name} is read whole before anything is guessed: it has no next step to draw"
         )
+    head = network.head
+    assert isinstance(head, StepHead)  # as of every task that does not look ahead
     if length < 1 or not temperature > 0:
         raise SeqbenchError(
             f"length {length}, temperature {temperature}: give 1 step or more and a positive temperature"
@@ -101,10 +103,10 @@ def draw(
                 out = w.c[None]
             if t % BLOCK == 0:
                 words = [draw_words(seed, "sample", step) for step in range(t, t + BLOCK)]
-                uniforms = uniform(network.head.draws, words)
-            drawn = network.head.draw(out, uniforms[t % BLOCK].view(1, 1, 1, -1), temperature)
+                uniforms = uniform(head.draws, words)
+            drawn = head.draw(out, uniforms[t % BLOCK].view(1, 1, 1, -1), temperature)
             y.append(drawn[0, 0, 0].float())
-            nats[t] = network.head.nats(out, drawn)[0, 0, 0]
+            nats[t] = head.nats(out, drawn)[0, 0, 0]
             x = following(x, drawn, network.task)
     if not nats.isfinite().all():
         raise SeqbenchError("The network's outputs are not finite: this replica has diverged, take another")

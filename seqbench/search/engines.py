@@ -171,7 +171,7 @@ def replica_bytes(cli: Any) -> int:
     model, data = cli.model, cli.datamodule
     handed_up = (1 + model.bidirectional) * model.hidden
     per_frame = KEPT_PER_STATE * (model.cell.gates + model.cell.states) * handed_up * model.layers
-    per_frame += KEPT_PER_OUTPUT * model.head.outputs + 2 * model.task.input_size
+    per_frame += KEPT_PER_OUTPUT * model.head.kept + 2 * model.task.input_size
     return 4 * data.longest * data.batch_size * per_frame
 
 

@@ -133,9 +133,9 @@ def sizes(record: Record) -> Problems:
     cell = model["cell"]
     if cell["class_path"] not in known("model.cell"):
         return  # told by `classes`
-    inputs = model["embedding"] if record.task.vocabulary else record.task.input_size
-    layers = model["layers"], model["bidirectional"]
-    shape = (record.task.head, inputs, record.task.target_size, *layers, record.task.vocabulary)
+    task = record.task
+    inputs = (model["embedding"], task.input_size) if task.vocabulary else (task.input_size, 1)
+    shape = (task.head, task.target_size, *inputs, task.vocabulary, model["layers"], model["bidirectional"])
     budget = (model["budget"], model["count"]) if model["hidden"] is None else None
     options = json.dumps(cell.get("init_args") or {}, sort_keys=True)
     expected = _sizes(cell["class_path"], options, shape, budget, record.cell.hidden)
@@ -153,16 +153,15 @@ def sizes(record: Record) -> Problems:
 def _sizes(
     unit: str,
     options: str,
-    shape: tuple[str, int | None, int, int, bool, int],
+    shape: tuple[str, int, int | None, int, int, int, bool],
     budget: tuple[int, Any] | None,
     hidden: int,
 ) -> dict[str, Any]:
     """What a record must say of unit and parameters at this hidden size, and the budget's hidden size."""
     cell = cells()[unit](**json.loads(options))
-    head, inputs, targets, layers, bidirectional, vocabulary = shape
-    outputs = head_for(Task("", 1, targets, cast(Any, head), "", "")).outputs
-    sizes: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional}
-    sizes |= {"outputs": outputs, "vocabulary": vocabulary}
+    head, targets, inputs, ids, vocabulary, layers, bidirectional = shape
+    sizes: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional, "vocabulary": vocabulary, "ids": ids}
+    sizes |= {"head": head_for(Task("", 1, targets, cast(Any, head), "", ""))}
     counts = count_parameters(cell, inputs, hidden, **sizes)
     matched = None if budget is None else hidden_for_budget(cell, inputs, budget=budget[0], count=budget[1], **sizes)
     return {

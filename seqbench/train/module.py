@@ -26,6 +26,7 @@ from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
 from seqbench.model.draws import noisy
 from seqbench.model.embedding import embed, embedding_weights
+from seqbench.model.head import StepHead
 from seqbench.model.heads import head_for
 from seqbench.model.stack import handed_up, recurrent_matrices, run_stack, stack_weights
 from seqbench.model.weights import Layout, Perturbation, UpwardDropout, initial_weights, normal
@@ -134,14 +135,14 @@ class SequenceModel(L.LightningModule):
         if initial_sd is not None and initial_range is not None:
             raise SeqbenchError("First weights are normal by initial_sd or uniform by initial_range: give one of them")
         self.head, self.input_noise = head_for(task), input_noise
-        inputs = embedding if task.vocabulary else task.input_size
+        inputs, ids = (embedding, task.input_size) if task.vocabulary else (task.input_size, 1)
         shape: dict[str, Any] = {"layers": layers, "bidirectional": bidirectional}
-        shape |= {"outputs": self.head.outputs, "vocabulary": task.vocabulary}
+        shape |= {"head": self.head, "vocabulary": task.vocabulary, "ids": ids}
         self.hidden = hidden or hidden_for_budget(cell, inputs, budget=budget, count=count, **shape)
         self.matched = (None, None) if hidden else (budget, count)
         self.parameters_per_run = count_parameters(cell, inputs, self.hidden, **shape)
         inputs = inputs or self.hidden
-        self.spec = stack_weights(cell, inputs, self.hidden, layers, bidirectional)
+        self.spec = stack_weights(cell, inputs * ids, self.hidden, layers, bidirectional)
         self.spec |= self.head.weights(handed_up(self.hidden, bidirectional))
         self.spec |= embedding_weights(task.vocabulary, inputs)
         recurrent = recurrent_matrices(cell, self.hidden, layers, bidirectional)
@@ -289,6 +290,7 @@ class SequenceModel(L.LightningModule):
     def first_frame_nats(self, batch: Batch) -> Tensor:
         """Nats [R, B] of frame 1 given nothing: h_0 = 0, so the head's bias alone."""
         first = batch.x[:1]
+        assert isinstance(self.head, StepHead)  # as of every task whose target is the next frame
         out = self.w["c"][None].expand(1, self.R, first.shape[2], -1)
         return self.head.nats(out, first).squeeze(0)
 
@@ -387,7 +389,7 @@ class SequenceModel(L.LightningModule):
         h = self._carried_on(batch, w)
         nats, frames = self._summed(h, w, batch)
         first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
-        pairs = self.head.guesses(h, w, batch.y) if counted else []
+        pairs = self.head.guesses(h, w, batch.y, batch.steps) if counted else []
         counts = [(part & batch.mask).sum(0).expand_as(nats) for right, of in pairs for part in (right & of, of)]
         return nats, frames.expand_as(nats), first.double(), *counts
 
@@ -410,6 +412,7 @@ class SequenceModel(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The expected target at each step, [T, R, B, K], with the batch's mask and index."""
-        out, states = self(batch.x, self._carried, batch.steps)
-        self.carry(states)
-        return {"mean": self.head.mean(out).cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}
+        w = SimpleNamespace(**self.w)
+        h = self._carried_on(batch, w)
+        mean = self.head.mean_of(h, w, batch.steps, self.decide().compiled)
+        return {"mean": mean.cpu(), "mask": batch.mask.cpu(), "index": batch.index.cpu()}

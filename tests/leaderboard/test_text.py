@@ -77,6 +77,32 @@ def test_units_are_ranked_by_the_tasks_own_score(factory, score, first):
     assert ("higher is better" in facts(table)) == bool(score)
 
 
+def test_parsers_are_ranked_by_las_beside_floors_and_papers(factory):
+    """The GRU has fewer nats, the LSTM more labelled arcs; a paper's LAS is no NLL."""
+
+    def parsed(cell: str, seed: int, nll: float, right: float) -> Record:
+        made = text_run(factory, cell, seed, nll, right)
+        share = made.test.counts["guesses"]
+        counts = {"labelled": share, "arcs": Count(share.of, share.of)}
+        task = dataclasses.replace(
+            made.task, name="ewt", input_size=2, target_size=47, head="Biaffine", carried=False, score="labelled",
+            looks_ahead=True,
+        )  # fmt: skip
+        floors = {"parts of speech": Score(1.71, 1.35, None, right=56.22)}
+        return dataclasses.replace(made, task=task, test=dataclasses.replace(made.test, counts=counts), floors=floors)
+
+    runs = [parsed(*of) for seed in (0, 1, 2) for of in (("GRU", seed, 0.6, 0.78), ("LSTM", seed, 0.7, 0.82))]
+    (table,) = factory.board_of(*runs).tables
+    shown = {row.name: factory.cells(row) for row in table.rows}
+    assert [row.name for row in table.rows][-3:] == ["LSTM", "GRU", "parts of speech"]
+    assert shown["NoSRNN"]["las"] == "88.49"
+    assert shown["NoSRNN"]["test"] == ""
+    assert shown["parts of speech"]["las"] == "56.22"
+    assert shown["LSTM"]["las"].startswith("82.0")
+    assert shown["LSTM"]["uas"].startswith("100.00")
+    assert {row.name: row.letters for row in table.units} == {"LSTM": "a", "GRU": "b"}
+
+
 def test_a_record_with_counts_is_read_as_it_was_written(factory, tmp_path):
     run = text_run(factory, "GRU", 0, 4.7, 0.22)
     save(run, tmp_path / "record.json")

@@ -13,6 +13,7 @@ from seqbench.cells import Cell, find
 from seqbench.kernels.sequence import Recurrence
 from seqbench.model.affine import project
 from seqbench.model.budget import count_parameters
+from seqbench.model.heads import Bernoulli
 from seqbench.model.recurrence import initial_state, loop, run_layer
 
 T, R, B, I, H = 9, 2, 3, 4, 5
@@ -217,7 +218,7 @@ def test_unit_equals_its_papers_equations(name, cell):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_parameters_are_counted_after_the_removal(name):
-    assert count_parameters(find(name)(), I, H, 7).recurrent == UNITS[name][1]
+    assert count_parameters(find(name)(), I, H, Bernoulli(7)).recurrent == UNITS[name][1]
 
 
 # One removal at a time, from V's own weights.

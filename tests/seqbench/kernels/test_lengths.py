@@ -15,7 +15,6 @@ from seqbench.kernels.cpu.lengths import cut_in_time, longest_first, piece_ends,
 from seqbench.kernels.sequence import decide
 from seqbench.model.heads import Bernoulli, GaussianMixture
 from seqbench.model.recurrence import run_layer
-from seqbench.task import Task
 from seqbench.train.module import SequenceModel
 
 T, I, H = 300, 5, 7  # more steps than have their derivatives together, whatever the tile
@@ -124,7 +123,7 @@ def test_no_input_behind_a_tiles_end_is_read():
 def test_a_head_gives_the_bits_that_it_gives_without_lengths(kind, shared, monkeypatch):
     monkeypatch.setattr(output, "ROWS", 60)  # several pieces of work in time
     K = 4
-    head = kind(Task("made up", I, K, kind.__name__, "nats", ""))
+    head = kind(K)
     for R, B in SIZES:
         steps = lengths(1, B) if shared else lengths(R, B)
         scored, run = present(steps), present(steps.amax(1, keepdim=True).expand_as(steps)).expand(-1, R, -1)

@@ -11,6 +11,7 @@ import torch
 from seqbench.cells import Cell, find
 from seqbench.kernels.sequence import decide
 from seqbench.model.budget import hidden_for_budget
+from seqbench.model.heads import Bernoulli
 from seqbench.model.recurrence import run_layer
 from seqbench.model.weights import initial_weights
 
@@ -28,7 +29,7 @@ def from_readme(folder: Path) -> Cell:
 
 
 def forward_and_backward(cell: Cell, T: int, B: int, inputs: int, budget: int):
-    H = hidden_for_budget(cell, inputs, inputs, budget, "recurrent")
+    H = hidden_for_budget(cell, inputs, Bernoulli(inputs), budget, "recurrent")
     w = {name: p.requires_grad_() for name, p in initial_weights(cell.layer(inputs, H), [0]).items()}
     x = torch.randn(T, 1, B, inputs, generator=torch.Generator().manual_seed(0))
     recurrence = decide(cell, H, x)

@@ -12,6 +12,7 @@ from seqbench.cells.lstm import LSTM
 from seqbench.cells.tanh import Tanh
 from seqbench.datamodules.synthetic import Synthetic
 from seqbench.model.budget import count_parameters, hidden_for_budget
+from seqbench.model.heads import Bernoulli
 from seqbench.model.recurrence import run_layer
 from seqbench.task import SeqbenchError, generator
 from seqbench.train.callbacks import Replicas
@@ -66,11 +67,11 @@ def test_single_layer_names_stay():
 
 @pytest.mark.parametrize("count", ["recurrent", "total"])
 def test_the_budget_is_for_the_whole_stack(count):
-    sizes = [hidden_for_budget(GRU(), 88, 88, 20_000, count, layers) for layers in (1, 2, 3)]
+    sizes = [hidden_for_budget(GRU(), 88, Bernoulli(88), 20_000, count, layers) for layers in (1, 2, 3)]
     assert sizes == sorted(sizes, reverse=True)
     for layers, H in enumerate(sizes, 1):
         recurrent = 3 * H * (88 + H + 1) + (layers - 1) * 3 * H * (H + H + 1)
-        counted = count_parameters(GRU(), 88, H, 88, layers)
+        counted = count_parameters(GRU(), 88, H, Bernoulli(88), layers)
         assert (counted.recurrent, counted.total) == (recurrent, recurrent + H * 88 + 88)
         assert getattr(counted, count) == pytest.approx(20_000, rel=0.03)
 

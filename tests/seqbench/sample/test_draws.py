@@ -63,7 +63,7 @@ def test_keys_are_on_as_often_as_the_logits_say_and_independent(temperature):
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 def test_samples_fall_where_the_mixture_has_its_density(temperature):
     """Two targets, three components, 8 x 8 cells of both: exact by normal distribution functions."""
-    head = Three(Task("made up", 2, 2, "GaussianMixture", "nats/step", ""))
+    head = Three(2)
     logits = np.log([0.5, 0.3, 0.2])
     mean, sigma = np.array([[-1.0, 0.5], [1.0, -0.5], [0.2, 2.0]]), np.array([[0.3, 0.5], [0.8, 0.2], [0.1, 1.0]])
     out = torch.from_numpy(np.concatenate([logits, mean.ravel(), np.log(sigma).ravel()])).float()
@@ -81,7 +81,7 @@ def test_samples_fall_where_the_mixture_has_its_density(temperature):
 
 def test_the_density_of_what_a_mixture_draws_is_its_entropy():
     """The mean of -ln p over draws, against the same by integration on a grid: `nats` and `draw` mean one density."""
-    head = Three(Task("made up", 1, 1, "GaussianMixture", "nats/step", ""))
+    head = Three(1)
     g = torch.Generator().manual_seed(0)
     out = torch.randn(head.outputs, generator=g).expand(1, 1, N, -1)
     drawn = head.nats(out, head.draw(out, uniforms(2).view(1, 1, N, -1)))
