@@ -222,7 +222,7 @@ COLUMNS = (
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
     Column("solved", "solved", _solved, str, "long lags: runs that solve the task, by enough right guesses on the test split", absent="", words=True),
     Column("share", "share", lambda row: span(row.solved.share, "%") if row.solved else None, str, "long lags: 95% interval of the share of runs that solve it (Wilson)", absent="", words=True),
-    Column("sequences", "sequences", _sequences, whole, "long lags: trained on until the task was solved, of the runs that solved it; the median, of papers the mean", absent=""),
+    Column("sequences", "sequences", _sequences, whole, "long lags: trained on until the task was solved, of the runs that solved it; the median, of papers the mean"),
     Column("around", "median within", lambda row: span(row.solved.around) if row.solved and row.solved.around else None, str, "long lags: the median's 95% interval, by order statistics, from six runs on", absent="", words=True),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds ± its 95% t-interval, on these test pieces", interval=True),
     Column("pieces", "± with pieces", lambda row: row.pieces, lambda value: f"± {value:.3f}", "the same interval where test pieces are random too: what is known of other music", absent=""),
