@@ -212,8 +212,9 @@ class Row:
 
     @cached_property
     def solved(self) -> Solved | None:
-        """How many of the runs solved their task; None of one that is scored alone."""
-        return count(self.runs) if self.task is not None and self.task.solved and self.runs else None
+        """How many of the runs solved their task; None of one that is scored alone, or where no run came to its end."""
+        found = count(self.runs)
+        return found if self.task is not None and self.task.solved and found.of else None
 
     def share(self, name: str) -> Estimate | None:
         """The share of right guesses on test by the name of a count, in percent, higher is better."""

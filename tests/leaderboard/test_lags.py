@@ -55,6 +55,14 @@ def test_counts_stand_beside_those_of_the_paper(factory):
     assert "18 of 18" in markdown.text(factory.board_of(*solvers, *others), set())
 
 
+def test_runs_that_were_lost_solve_nothing_and_fail_at_nothing(factory):
+    made = runs(factory, "GRU", [True] * 2)
+    lost = [dataclasses.replace(run, status="failed", test=None) for run in runs(factory, "Tanh", [False])]
+    (table,) = factory.board_of(*made, *lost).tables
+    assert shown(factory, table)["unit", "Tanh"]["solved"] == ""
+    assert "solved by GRU in 2 of 2 runs." in sentence(table)
+
+
 def test_papers_stand_beside_their_own_lag_alone(factory):
     (table,) = factory.board_of(*runs(factory, "LSTM1997", [True] * 2, lag=200)).tables
     assert not [row for row in table.rows if row.kind == "published"]
