@@ -64,20 +64,19 @@ def draw(family: Sequence[Table], looks: dict[str, tuple[str, str]]) -> str:
     def plot(axes: Axes) -> list[float]:
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+        ends = []
         for n, unit in enumerate(rows):
             colour, marker = looks[rows[unit].anchor]
-            apart = DODGE * (n - (len(rows) - 1) / 2)
             lags = sorted(lines[unit])
-            axes.plot(
-                lags, [lines[unit][at] + apart for at in lags], color=colour, marker=marker or "o", markersize=5,
-                linewidth=1.6, gid=f"unit{n}",
-            )  # fmt: skip
+            shares = [lines[unit][at] + DODGE * (n - (len(rows) - 1) / 2) for at in lags]
+            axes.plot(lags, shares, color=colour, marker=marker or ".", markersize=5, linewidth=1.6, gid=f"unit{n}")
+            ends.append(shares[-1])
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(list(map(_lag, family))))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(-8, 108)
-        return [lines[unit][max(lines[unit])] - DODGE * n for n, unit in enumerate(rows)]
+        return ends
 
     title = f"Share of runs that solve it against the lag: {family[0].heading} and longer"
     return one_plot(family[0], list(rows.values()), "lags", title, plot, looks)
