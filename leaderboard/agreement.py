@@ -100,11 +100,13 @@ def _odd(
 def copies(members: Sequence[Source]) -> Told:
     """Two runs whose test sequences have the same NLL, but for a shift and a scale: one was made of the other.
 
-    What a linear fit of one on the other leaves, a sequence, is held against what it leaves of the other pairs.
+    What a linear fit of one on the other leaves, a sequence, is held against what it leaves of the other pairs. Not of
+    tasks that can be solved: their test sequences may be few different ones, and all runs that solve them are alike.
     """
     import numpy as np
 
-    if len(members) < 2 or len(members[0][1].test.frames if members[0][1].test else ()) < 4:
+    first = members[0][1]
+    if first.task.solved or len(members) < 2 or len(first.test.frames if first.test else ()) < 4:
         return
     unit, spread = _directions([record for _, record in members])
     sampled, pairs = [], []

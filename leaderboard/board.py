@@ -7,7 +7,9 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from seqbench.leaderboard import lags
 from seqbench.leaderboard.claims import UNPUBLISHED
 from seqbench.leaderboard.naming import (
     GIVEN,
@@ -18,13 +20,15 @@ from seqbench.leaderboard.naming import (
     row_names,
     set_order,
     table_slug,
+    task_name,
     unit_name,
 )
 from seqbench.leaderboard.protocols import PROTOCOLS, departures, stated, usual
-from seqbench.leaderboard.published import PUBLISHED, REFERENCE, Published
+from seqbench.leaderboard.published import REFERENCE, Published, published
 from seqbench.leaderboard.rows import Board, Row, Search, Table, clean
 from seqbench.leaderboard.statistics import Comparison, compare, letters
 from seqbench.record import Curve, Record, best_rate, counts, family_id, protocol
+from seqbench.solving import options
 from seqbench.task import Score, SeqbenchError
 
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
@@ -44,12 +48,14 @@ def assemble(sources: Sequence[Source]) -> Board:
     groups: dict[Key, list[Source]] = defaultdict(list)
     for name, record in sorted(unique(sources), key=lambda source: source[1].run_id):
         groups[table_key(record)].append((name, record))
-    states = Counter(name for name, _ in {key[:2] for key in groups})
-    slugs = Counter(table_slug(name, how, size) for name, _, how, size in groups)
-    headings = Counter(told for told, _ in {(heading(name, how, size), how) for name, _, how, size in groups})
+    names = {key: task_name(members[0][1]) for key, members in groups.items()}
+    states = Counter(name for name, _ in {(names[key], key[1]) for key in groups})
+    slugs = Counter(table_slug(names[key], how, size) for key in groups for _, _, how, size in [key])
+    headings = Counter(told for told, _ in {(heading(names[key], key[2], key[3]), key[2]) for key in groups})
     tables = []
     for key, members in sorted(groups.items(), key=_order):
-        name, digest, how, size = key
+        _, digest, how, size = key
+        name = names[key]
         title = heading(name, how, size)
         if headings[title] > 1 and how != USUAL[0]:
             title += f", {clean(how) or 'no protocol named'}"
@@ -63,20 +69,28 @@ def assemble(sources: Sequence[Source]) -> Board:
 
 
 def _order(group: tuple[Key, list[Source]]) -> tuple[object, ...]:
-    """JSB first; of one data set, papers' protocols and sizes matched by the recurrent layer before others."""
-    (name, digest, how, size), _ = group
+    """JSB first; of one data set, papers' protocols and sizes matched by the recurrent layer before others; of a task
+    that can be solved, short lags first.
+    """
+    (name, digest, how, size), members = group
     known = list(PROTOCOLS)
     place = known.index(how) if how in known else len(known)
-    return set_order(name), place, how, size == GIVEN, size.endswith(TOTAL), size, digest
+    lag = lags.lag(name, _options(members[0][1]))
+    return set_order(name), place, how, size == GIVEN, size.endswith(TOTAL), size, lag, digest
+
+
+def _options(run: Record) -> dict[str, Any]:
+    """Of the data, that decide a task that can be solved."""
+    return options(run) if run.task.solved else {}
 
 
 def _table(members: Sequence[Source], title: str, slug: str) -> Table:
     task, how, size = members[0][1].task, protocol(members[0][1]), matching(members[0][1])
     same_sequences(members)
-    published = [] if how in UNPUBLISHED else PUBLISHED.get(task.name, [])
-    units, search = _units(slug, members, published)
+    results = [] if how in UNPUBLISHED else published(task.name, _options(members[0][1]))
+    units, search = _units(slug, members, results)
     rows = [*units, *_floors(slug, members)]
-    for i, result in enumerate(published):
+    for i, result in enumerate(results):
         rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
     ranked, comparisons = rank([dataclasses.replace(row, task=task) for row in rows])
     return Table(task, title, slug, how, size, search, ranked, comparisons)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seqbench.leaderboard.rows import Row, Table
+from seqbench.leaderboard.solved_claims import SOLVED_CLAIMS, SolvedClaim
 from seqbench.leaderboard.statistics import Comparison
 
 Verdict = Literal["held", "not held", "undecided"]
@@ -109,7 +110,9 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
 UNPUBLISHED = frozenset(BASELINES)  # protocols under which the figures of published.py were not made
 
 
-def outcomes(table: Table) -> list[tuple[Claim, str]]:
-    """Each claim of the table's protocol whose baseline was run, with its verdict."""
+def outcomes(table: Table) -> list[tuple[Claim | SolvedClaim, str]]:
+    """Each claim of the table's protocol, or of its task, whose baseline was run, with its verdict."""
     units = {row.unit for row in table.units}
-    return [(claim, claim.outcome(table)) for claim in CLAIMS.get(table.protocol, ()) if claim.baseline in units]
+    claims: list[Claim | SolvedClaim] = [*CLAIMS.get(table.protocol, ())]
+    claims += [claim for claim in SOLVED_CLAIMS if claim.of(table)]
+    return [(claim, claim.outcome(table)) for claim in claims if claim.baseline in units]

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from seqbench.leaderboard.published import Published
 from seqbench.leaderboard.statistics import DIGITS, Comparison, Estimate, estimate, over_pieces, prediction
 from seqbench.record import Record, TaskRecord, came_to_its_end, counts, marks, rates_tried
+from seqbench.solving import Solved, count, options
 from seqbench.task import Score
 
 Kind = Literal["unit", "floor", "published"]
@@ -208,6 +209,12 @@ class Row:
         right = self.share(name)
         return None if right is None else Estimate(round(100 - right.mean, DIGITS), right.interval, right.n)
 
+    @cached_property
+    def solved(self) -> Solved | None:
+        """How many of the runs solved their task; None of one that is scored alone, or where no run came to its end."""
+        found = count(self.runs)
+        return found if self.task is not None and self.task.solved and found.of else None
+
     def share(self, name: str) -> Estimate | None:
         """The share of right guesses on test by the name of a count, in percent, higher is better."""
         if self.task is not None and name == self.task.score and self.kind != "unit":
@@ -248,6 +255,11 @@ class Table:
     def units(self) -> list[Row]:
         """The rows that were run here."""
         return [row for row in self.rows if row.kind == "unit"]
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """Of the data, that decide a task that can be solved."""
+        return options(self.units[0].all_runs[0]) if self.task.solved and self.units else {}
 
     @cached_property
     def ranked(self) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seqbench.leaderboard import lags
 from seqbench.leaderboard.rows import Board, Row, Table
 
 MOST_NAMED = 3  # units of a kind in a sentence
@@ -43,7 +44,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Units, the first table's order first, against the tables that have units in common with the first."""
+    """Units, the first table's order first, against the tables that have units in common with the first.
+
+    Tasks that can be solved are left out where there are others: their figure is no NLL.
+    """
 
     tables: list[Table]
     lines: list[tuple[str, list[Cell | None]]]
@@ -61,8 +65,9 @@ def _rest(words: str) -> str:
 
 def grid(board: Board) -> Grid:
     """The grid of a board."""
-    first = {row.unit for row in board.tables[0].units}
-    tables = [table for table in board.tables if first & {row.unit for row in table.units}]
+    scored = [table for table in board.tables if not table.task.solved] or list(board.tables)
+    first = {row.unit for row in scored[0].units}
+    tables = [table for table in scored if first & {row.unit for row in table.units}]
     order: dict[str, None] = {}
     for table in tables:
         order |= dict.fromkeys(row.unit for row in [*table.ranked, *table.units])
@@ -92,6 +97,8 @@ def gap(table: Table, row: Row) -> str:
 
 def sentence(table: Table) -> str:
     """Who is ahead, by how much, and who cannot be told apart from it."""
+    if table.task.solved:
+        return lags.sentence(table)
     ranked = table.ranked
     if not ranked:
         return f"{table.heading}: no unit is complete."

@@ -31,6 +31,16 @@ JUDGED = (
     "Held, not held or undecided by the comparison of the matrix: the difference with its simultaneous interval; a "
     f"loss of less than {LITTLE:.0%} of the baseline's NLL is taken for none."
 )
+COUNTED = (
+    "Held where Fisher's exact test tells the two counts of runs apart, not held where most runs of the unit fail for "
+    "certain or the other one is ahead, undecided otherwise. Behind each count the exact 95% interval of its share "
+    "(Clopper and Pearson)."
+)
+
+
+def judged(table: Table) -> str:
+    """How the table's findings are judged."""
+    return COUNTED if table.task.solved else JUDGED
 
 
 def facts(table: Table) -> str:
