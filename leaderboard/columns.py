@@ -285,9 +285,8 @@ DETAIL = tuple(column for column in COLUMNS if column.detail)
 
 # What a table of eight columns shows, the most telling first.
 FIRST = (
-    "unit", "solved", "share", "sequences", "around", "test", "las", "letters", "pieces", "marks", "verdict", "reference",
-    "reference_sequence", "n", "recurrent", "valid",
-    "train", "rate", "seconds",
+    "unit", "solved", "share", "sequences", "around", "test", "las", "perplexity", "letters", "pieces", "marks", "verdict",
+    "reference", "reference_sequence", "n", "recurrent", "valid", "train", "rate", "seconds",
 )  # fmt: skip
 
 
