@@ -34,6 +34,7 @@ from seqbench.task import Score, SeqbenchError
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
 RATES, SEEDS = 10, 5  # of a sweep that is given no others
+MOST_RANKED = 40  # units of a table; the board has a few
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
 NO_CURVE = Curve(0, 1, [], [], [], [], [], [])
 
@@ -268,28 +269,31 @@ def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
     """Rows by the task's own score, and the complete units' comparisons and letters.
 
     Units that share a letter cannot be told apart. Incomplete units are not compared: a mean over the seeds that
-    happened to finish flatters.
+    happened to finish flatters. Of more than MOST_RANKED the best are: pairs and letters of hundreds tell nobody
+    anything. They are judged as if all were compared, as it was looked which are the best.
     """
 
     def order(row: Row) -> tuple[float, str, str, str]:
         return (math.inf if row.own is None else row.own.mean, row.kind, row.name, row.anchor)
 
     ordered = sorted(rows, key=order)
-    complete = [row for row in ordered if row.kind == "unit" and row.counted and not row.lacks]
-    comparisons = _compared(complete)
-    found = letters(len(complete), [(c.first, c.second) for c in comparisons if c.significant])
-    told = {row.anchor: text for row, text in zip(complete, found, strict=True)}
+    complete = [row for row in ordered if row.complete]
+    best = complete[:MOST_RANKED]
+    comparisons = _compared(best, math.comb(len(complete), 2))
+    found = letters(len(best), [(c.first, c.second) for c in comparisons if c.significant])
+    told = {row.anchor: text for row, text in zip(best, found, strict=True)}
     return tuple(dataclasses.replace(row, letters=told.get(row.anchor)) for row in ordered), tuple(comparisons)
 
 
-def _compared(complete: Sequence[Row]) -> list[Comparison]:
+def _compared(complete: Sequence[Row], judged: int) -> list[Comparison]:
     if len(complete) < 2:
         return []
     import numpy as np
 
     tests = [[run.test for run in row.counted if run.test is not None] for row in complete]
     if (task := complete[0].task) is None or not task.score:
-        return compare([np.array([t.nats for t in row]) for row in tests], np.array(tests[0][0].frames, dtype=float))
+        nats = [np.array([t.nats for t in row]) for row in tests]
+        return compare(nats, np.array(tests[0][0].frames, dtype=float), judged)
     counts = [[t.counts[task.score] for t in row] for row in tests]
     wrong = [100 * np.array([np.subtract(count.of, count.right) for count in row], dtype=float) for row in counts]
-    return compare(wrong, np.array(counts[0][0].of, dtype=float))
+    return compare(wrong, np.array(counts[0][0].of, dtype=float), judged)

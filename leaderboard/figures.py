@@ -54,6 +54,7 @@ STYLE = {
     "axes.linewidth": 0.7,
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
+    "axes.titley": 1.0,  # else matplotlib lays all ticks out a second time, to look for one above the title
     "axes.unicode_minus": False,
 }
 STANDALONE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,6 +167,11 @@ class Row:
         lost = Counter(outcome(run) for run in self.runs if run not in self.counted and run.seed in wanted)
         return self.missing + [f"{n} {reason}" for reason, n in sorted(lost.items())]
 
+    @property
+    def complete(self) -> bool:
+        """A unit that has all that its table's plan has, none of it lost."""
+        return self.kind == "unit" and bool(self.counted) and not self.lacks
+
     def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
         """The mean of a value over the runs that count and have one."""
         return estimate(v for v in map(value, self.counted) if v is not None)
@@ -263,7 +269,7 @@ class Table:
 
     @cached_property
     def ranked(self) -> list[Row]:
-        """The complete units."""
+        """The complete units; of very many the best (board.py)."""
         return [row for row in self.units if row.letters is not None]
 
     def against(self, row: Row, other: Row) -> Comparison | None:
@@ -271,6 +277,11 @@ class Table:
         one, two = self.ranked.index(row), self.ranked.index(other)
         found = self.pairs.get((min(one, two), max(one, two)))
         return found if found is None or one < two else found.turned()
+
+    @cached_property
+    def judged(self) -> int:
+        """Pairs of complete units, those that are not ranked too: their number is corrected for."""
+        return math.comb(sum(row.complete for row in self.units), 2)
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], Comparison]:
