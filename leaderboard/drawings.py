@@ -75,7 +75,7 @@ def _forest(table: Table, looks: Looks) -> str:
             assert found is not None
             colour = looks[row.anchor][0] if found.significant else GREY
             axes.errorbar(
-                [found.difference], [-n], xerr=[found.interval or 0.0], color=colour, fmt="o", markersize=5, capsize=3,
+                [found.difference], [-n], xerr=[found.interval or 0.0], color=colour, fmt="o", markersize=5,
             )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.set_yticks([-n for n in range(len(others))], [label(row) for row in others])
@@ -83,6 +83,7 @@ def _forest(table: Table, looks: Looks) -> str:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel(f"{table.task.unit}; left of 0 is better than {label(base)}")
         axes.set_title(f"test NLL less that of {label(base)}; grey: not told apart", loc="left", fontsize=10, x=-left)
 
@@ -101,7 +102,7 @@ def _dots(table: Table, dots: Sequence[tuple[Row, Estimate]], kind: str, looks: 
             bars = axes.errorbar(
                 [x.mean], [row.test.mean],
                 xerr=[min(x.interval or 0.0, 0.95 * x.mean)], yerr=[row.test.interval or 0.0],
-                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6, capsize=3,
+                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6,
             )  # fmt: skip
             for part in bars.get_children():
                 part.set_gid(f"unit{n}")

@@ -217,7 +217,7 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
     svg = text[text.index("<svg") :].rstrip()
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor")
-    svg = re.sub(r'style="font: ([\d.]+px) [^;"]*', r'style="font-size: \1', svg)
+    svg = re.sub(r'; font-family: [^;"]*', "", svg)
     svg = re.sub(r' d="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
     svg = re.sub(rf'<g id="{name}-(unit|name)(\d+)">', group, svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)
