@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -14,19 +14,26 @@ from seqbench.task import Task
 
 
 class Arrays(Sequence[np.ndarray]):
-    """The sequences of a split, [T, I] float32 each, in the data set's order.
+    """The sequences of a split, [T, I] float32 each, ids int64, in the data set's order.
 
     Attributes:
         targets: what is predicted at each step, [T, K] each. Where that is the next frame, a sequence [T, I] has all
             frames, and its targets are the T - 1 from the second on.
+        scored: [T] bool each, as long as the targets: at which steps they count.
     """
 
-    def __init__(self, data: SequenceData[Any], split: Split, of_targets: bool = False) -> None:
-        self._data, self._split, self._of_targets = data, split, of_targets
+    def __init__(
+        self, data: SequenceData[Any], split: Split, of: Literal["inputs", "targets", "scored"] = "inputs"
+    ) -> None:
+        self._data, self._split, self._of = data, split, of
 
     @property
     def targets(self) -> Arrays:
-        return Arrays(self._data, self._split, of_targets=True)
+        return Arrays(self._data, self._split, "targets")
+
+    @property
+    def scored(self) -> Arrays:
+        return Arrays(self._data, self._split, "scored")
 
     def __len__(self) -> int:
         return len(self._data.splits[self._split].lengths)
@@ -41,9 +48,12 @@ class Arrays(Sequence[np.ndarray]):
 
     def _read(self, n: int) -> np.ndarray:
         batch = self._data.gather(self._split, torch.tensor([[n]]))
-        frames = int(batch.mask.sum())
+        scored = batch.mask[:, 0, 0]
+        frames = int(scored.nonzero().max()) + 1 if scored.any() else 0  # behind the last one nothing is
         x, y = batch.x[:, 0, 0], batch.y[:frames, 0, 0]
-        if self._of_targets:
+        if self._of == "scored":
+            return scored[:frames].numpy()
+        if self._of == "targets":
             return y.numpy()
         return torch.cat([x[:1], y]).numpy() if self._data.task.next_frame else x[:frames].numpy()
 

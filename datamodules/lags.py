@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, SequenceData, Sequences, Split
-from seqbench.task import Batch, Score, SeqbenchError, Task, draw_seed
+from seqbench.task import SIGMA, Batch, Score, SeqbenchError, Task, draw_seed
 
-# Of the head Gaussian, in whose nats the floor of numbers is told.
-SIGMA = 0.04
 Steps = NDArray[np.float32]  # [T, inputs + targets + 1]
 
 

@@ -13,11 +13,14 @@ import inspect
 import io
 import os
 import re
+import subprocess
 import sys
 import tokenize
+import tomllib
 import typing
 import warnings
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -29,7 +32,9 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->")
 LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^>]*>")
-ELSEWHERE = {"leaderboard/index.html": "leaderboard/index.html", "benchmarks.md": "benchmarks/README.md"}
+BOARD = "leaderboard/index.html"
+ELSEWHERE = {"benchmarks.md": "benchmarks/README.md"}
+REMOTE = r"(?:https://|(?:ssh://)?git@)([\w.-]+)[:/]([\w./-]+?)(?:\.git)?"  # host, path
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -37,7 +42,36 @@ def on_files(files: Files, config: Any) -> Files:
     samples = {f"leaderboard/samples/{path.name}": path for path in (ROOT / "leaderboard/samples").glob("*.*")}
     for place, source in (ELSEWHERE | samples).items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / source)))
+    page = (ROOT / BOARD).read_text(encoding="utf-8")
+    files.append(File.generated(config, BOARD, content=page.replace("</footer>", f"{made(config.repo_url)}</footer>")))
     return files
+
+
+def made(repository: str | None) -> str:
+    """What the site's board was made of: repository, commit, date, licence; not in the board's own file, which is
+    committed with what it would name. "" outside a repository.
+
+    Args:
+        repository: its address, the repo_url of mkdocs.yml; where it has none it is that of the remote `origin`, if
+            that is one of the web.
+    """
+    commit, _, date = _git("log", "-1", "--format=%H %cs").partition(" ")
+    if not commit:
+        return ""
+    remote = re.fullmatch(REMOTE, _git("remote", "get-url", "origin"))
+    address = repository or (f"https://{remote[1]}/{remote[2]}" if remote else "")
+    what = f'<a href="{escape(address)}">{escape(address)}</a>' if address else "the repository"
+    licence = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
+    return f"<p>From {what} at commit <code>{commit[:12]}</code> of {date}, under the licence {licence}.</p>\n"
+
+
+def _git(*words: str) -> str:
+    """What git says of the repository; "" where it says nothing or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def on_page_markdown(markdown: str, **context: Any) -> str:

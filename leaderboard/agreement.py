@@ -26,6 +26,7 @@ SAME = 0.05  # of the median pair's distance; honest pairs are at least 0.08 apa
 LEAST = 0.002  # nats a frame; where all are copies
 FAR = 6.0  # robust deviations of test less validation NLL; honest runs are within 2.8 below the median
 SMOOTH = 1.0  # in ln; honest runs are within 0.72, a mean over five epochs is at 1.8
+FAST = 0.25  # of what a table's runs gain after their first epoch; honest ones are at most 0.12 below all others
 LONG = 50  # epochs of a curve whose roughness is told
 CHUNK = 512  # records at once: 10,000 make a matrix of 400 MB otherwise
 
@@ -100,11 +101,13 @@ def _odd(
 def copies(members: Sequence[Source]) -> Told:
     """Two runs whose test sequences have the same NLL, but for a shift and a scale: one was made of the other.
 
-    What a linear fit of one on the other leaves, a sequence, is held against what it leaves of the other pairs.
+    What a linear fit of one on the other leaves, a sequence, is held against what it leaves of the other pairs. Not of
+    tasks that can be solved: their test sequences may be few different ones, and all runs that solve them are alike.
     """
     import numpy as np
 
-    if len(members) < 2 or len(members[0][1].test.frames if members[0][1].test else ()) < 4:
+    first = members[0][1]
+    if first.task.solved or len(members) < 2 or len(first.test.frames if first.test else ()) < 4:
         return
     unit, spread = _directions([record for _, record in members])
     sampled, pairs = [], []
@@ -174,3 +177,31 @@ def roughness(record: Record) -> float | None:
         return None
     second = sorted(abs(a - 2 * b + c) for a, b, c in zip(valid, valid[1:], valid[2 : len(valid) // 2], strict=False))
     return second[len(second) // 2] or 1e-9
+
+
+def envelope(sources: Sequence[Source]) -> Told:
+    """Validation curves that lie far below all others of their table after some epoch, as one without its beginning
+    does. A unit that learns faster than any other does too, so these are to be looked at and are no faults.
+    """
+    import numpy as np
+
+    tables: dict[Hashable, list[Source]] = defaultdict(list)
+    for name, record in sources:
+        tables[table_key(record)].append((name, record))
+    for members in tables.values():
+        longest = max(len(run.curve.valid) for _, run in members)
+        if len(members) <= ENOUGH or not longest:
+            continue
+        valid = np.full((len(members), longest), np.nan)
+        for line, (_, run) in zip(valid, members, strict=True):
+            line[: len(run.curve.valid)] = [np.nan if v is None else v for v in run.curve.valid]
+        valid = valid[:, np.isfinite(valid).sum(0) > ENOUGH]
+        if not valid.size:
+            continue
+        least, second = np.partition(np.nan_to_num(valid, nan=np.inf), 1, axis=0)[:2]
+        below = np.nan_to_num(np.where(valid == least, second, least) - valid, nan=0.0)
+        usual = np.nanmedian(valid[:, 0]) - least.min()
+        for i in np.flatnonzero(below.max(1) > FAST * usual):
+            epoch = int(below[i].argmax())
+            told = f"is {below[i, epoch]:.3f} below all other curves of its table in entry {epoch + 1}"
+            yield members[i][0], "curve.valid", told

@@ -7,7 +7,9 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from seqbench.leaderboard import lags
 from seqbench.leaderboard.claims import UNPUBLISHED
 from seqbench.leaderboard.naming import (
     GIVEN,
@@ -18,18 +20,21 @@ from seqbench.leaderboard.naming import (
     row_names,
     set_order,
     table_slug,
+    task_name,
     unit_name,
 )
 from seqbench.leaderboard.protocols import PROTOCOLS, departures, stated, usual
-from seqbench.leaderboard.published import PUBLISHED, REFERENCE, Published
+from seqbench.leaderboard.published import REFERENCE, Published, published
 from seqbench.leaderboard.rows import Board, Row, Search, Table, clean
 from seqbench.leaderboard.statistics import Comparison, compare, letters
 from seqbench.record import Curve, Record, best_rate, counts, family_id, protocol
+from seqbench.solving import options
 from seqbench.task import Score, SeqbenchError
 
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
 RATES, SEEDS = 10, 5  # of a sweep that is given no others
+MOST_RANKED = 40  # units of a table; the board has a few
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
 NO_CURVE = Curve(0, 1, [], [], [], [], [], [])
 
@@ -44,12 +49,14 @@ def assemble(sources: Sequence[Source]) -> Board:
     groups: dict[Key, list[Source]] = defaultdict(list)
     for name, record in sorted(unique(sources), key=lambda source: source[1].run_id):
         groups[table_key(record)].append((name, record))
-    states = Counter(name for name, _ in {key[:2] for key in groups})
-    slugs = Counter(table_slug(name, how, size) for name, _, how, size in groups)
-    headings = Counter(told for told, _ in {(heading(name, how, size), how) for name, _, how, size in groups})
+    names = {key: task_name(members[0][1]) for key, members in groups.items()}
+    states = Counter(name for name, _ in {(names[key], key[1]) for key in groups})
+    slugs = Counter(table_slug(names[key], how, size) for key in groups for _, _, how, size in [key])
+    headings = Counter(told for told, _ in {(heading(names[key], key[2], key[3]), key[2]) for key in groups})
     tables = []
     for key, members in sorted(groups.items(), key=_order):
-        name, digest, how, size = key
+        _, digest, how, size = key
+        name = names[key]
         title = heading(name, how, size)
         if headings[title] > 1 and how != USUAL[0]:
             title += f", {clean(how) or 'no protocol named'}"
@@ -63,20 +70,28 @@ def assemble(sources: Sequence[Source]) -> Board:
 
 
 def _order(group: tuple[Key, list[Source]]) -> tuple[object, ...]:
-    """JSB first; of one data set, papers' protocols and sizes matched by the recurrent layer before others."""
-    (name, digest, how, size), _ = group
+    """JSB first; of one data set, papers' protocols and sizes matched by the recurrent layer before others; of a task
+    that can be solved, short lags first.
+    """
+    (name, digest, how, size), members = group
     known = list(PROTOCOLS)
     place = known.index(how) if how in known else len(known)
-    return set_order(name), place, how, size == GIVEN, size.endswith(TOTAL), size, digest
+    lag = lags.lag(name, _options(members[0][1]))
+    return set_order(name), place, how, size == GIVEN, size.endswith(TOTAL), size, lag, digest
+
+
+def _options(run: Record) -> dict[str, Any]:
+    """Of the data, that decide a task that can be solved."""
+    return options(run) if run.task.solved else {}
 
 
 def _table(members: Sequence[Source], title: str, slug: str) -> Table:
     task, how, size = members[0][1].task, protocol(members[0][1]), matching(members[0][1])
     same_sequences(members)
-    published = [] if how in UNPUBLISHED else PUBLISHED.get(task.name, [])
-    units, search = _units(slug, members, published)
+    results = [] if how in UNPUBLISHED else published(task.name, _options(members[0][1]))
+    units, search = _units(slug, members, results)
     rows = [*units, *_floors(slug, members)]
-    for i, result in enumerate(published):
+    for i, result in enumerate(results):
         rows.append(Row("published", result.unit, result.unit, f"{slug}-published-{i}", published=result))
     ranked, comparisons = rank([dataclasses.replace(row, task=task) for row in rows])
     return Table(task, title, slug, how, size, search, ranked, comparisons)
@@ -254,28 +269,31 @@ def rank(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Comparison, ...]]:
     """Rows by the task's own score, and the complete units' comparisons and letters.
 
     Units that share a letter cannot be told apart. Incomplete units are not compared: a mean over the seeds that
-    happened to finish flatters.
+    happened to finish flatters. Of more than MOST_RANKED the best are: pairs and letters of hundreds tell nobody
+    anything. They are judged as if all were compared, as it was looked which are the best.
     """
 
     def order(row: Row) -> tuple[float, str, str, str]:
         return (math.inf if row.own is None else row.own.mean, row.kind, row.name, row.anchor)
 
     ordered = sorted(rows, key=order)
-    complete = [row for row in ordered if row.kind == "unit" and row.counted and not row.lacks]
-    comparisons = _compared(complete)
-    found = letters(len(complete), [(c.first, c.second) for c in comparisons if c.significant])
-    told = {row.anchor: text for row, text in zip(complete, found, strict=True)}
+    complete = [row for row in ordered if row.complete]
+    best = complete[:MOST_RANKED]
+    comparisons = _compared(best, math.comb(len(complete), 2))
+    found = letters(len(best), [(c.first, c.second) for c in comparisons if c.significant])
+    told = {row.anchor: text for row, text in zip(best, found, strict=True)}
     return tuple(dataclasses.replace(row, letters=told.get(row.anchor)) for row in ordered), tuple(comparisons)
 
 
-def _compared(complete: Sequence[Row]) -> list[Comparison]:
+def _compared(complete: Sequence[Row], judged: int) -> list[Comparison]:
     if len(complete) < 2:
         return []
     import numpy as np
 
     tests = [[run.test for run in row.counted if run.test is not None] for row in complete]
     if (task := complete[0].task) is None or not task.score:
-        return compare([np.array([t.nats for t in row]) for row in tests], np.array(tests[0][0].frames, dtype=float))
+        nats = [np.array([t.nats for t in row]) for row in tests]
+        return compare(nats, np.array(tests[0][0].frames, dtype=float), judged)
     counts = [[t.counts[task.score] for t in row] for row in tests]
     wrong = [100 * np.array([np.subtract(count.of, count.right) for count in row], dtype=float) for row in counts]
-    return compare(wrong, np.array(counts[0][0].of, dtype=float))
+    return compare(wrong, np.array(counts[0][0].of, dtype=float), judged)

@@ -5,6 +5,7 @@ The files are a pure function of the records, and of which samples lie beside th
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +40,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
     sources, unreadable = sift(records)
     if not sources:
         raise unreadable[0]
+    gc.freeze()  # what was read stays to the end; thousands of records would be walked again and again
     board = assemble(sources)
     files = render(board, links(sources, records, out), samples.heard(board, samples.index(out))) | _beside(board, out)
     changed = compare(files, out)

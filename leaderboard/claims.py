@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seqbench.leaderboard.rows import Row, Table
+from seqbench.leaderboard.solved_claims import SOLVED_CLAIMS, SolvedClaim
 from seqbench.leaderboard.statistics import Comparison
 
 Verdict = Literal["held", "not held", "undecided"]
-LITTLE = 0.01  # of the baseline's NLL: a smaller loss is "nothing"
+LITTLE = 0.01  # of the baseline's NLL, or its share of wrong guesses: a smaller loss is "nothing"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class Claim:
         """Of one unit, by the simultaneous interval of its difference to the baseline.
 
         Better or worse: held where 0 is left out on that side, not held where all of the interval is below LITTLE of
-        the baseline's NLL on it. No better or no worse: the same two bounds the other way round.
+        the baseline's score on it. No better or no worse: the same two bounds the other way round.
         """
-        if comparison.interval is None or base.test is None:
+        if comparison.interval is None or base.own is None:
             return "undecided"
         sign = 1 if self.expects in ("worse", "no worse") else -1
         low, high = (sign * comparison.difference + side * comparison.interval for side in (-1, 1))
-        there, little = low > 0, high < LITTLE * abs(base.test.mean)
+        there, little = low > 0, high < LITTLE * abs(base.own.mean)
         if self.expects.startswith("no "):
             return "held" if little else "not held" if there else "undecided"
         return "held" if there else "not held" if little else "undecided"
@@ -70,9 +71,19 @@ def _told(comparison: Comparison) -> str:
 
 
 CHUNG, GREFF, LEVY = "Chung et al. 2014, recalled", "Greff et al. 2015, read", "Levy et al. 2018, read"
-BASELINES = {"greff2015": "V", "levy2018": "LevyLSTM"}  # of the forest plots
+BASELINES = {  # of the forest plots
+    "greff2015": "V", "levy2018": "LevyLSTM", "zaremba2014_small": "LevyLSTM", "dozat2017_small": "LevyLSTM",
+}  # fmt: skip
 BASELINE = "Tanh"  # of all other protocols
 
+OF_LEVY = (
+    Claim(
+        "Without the S-RNN in the memory cell little is lost.", LEVY, "LevyLSTM", ("NoSRNN", "NoSRNNOut"),
+        "no worse",
+    ),
+    Claim("Gates that see the input alone do nearly as well.", LEVY, "LevyLSTM", ("NoSRNNHidden",), "no worse"),
+    Claim("Without the gates most is lost.", LEVY, "LevyLSTM", ("NoGates",), "worse"),
+)  # fmt: skip
 CLAIMS: dict[str, tuple[Claim, ...]] = {
     "chung2014": (
         Claim("Gated units do better than the tanh unit.", CHUNG, "Tanh", ("GRU", "LSTM"), "better"),
@@ -97,19 +108,14 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         ),
         Claim("Full gate recurrence brings nothing.", "Greff et al. 2015, recalled", "V", ("FGR",), "no better"),
     ),
-    "levy2018": (
-        Claim(
-            "Without the S-RNN in the memory cell little is lost.", LEVY, "LevyLSTM", ("NoSRNN", "NoSRNNOut"),
-            "no worse",
-        ),
-        Claim("Gates that see the input alone do nearly as well.", LEVY, "LevyLSTM", ("NoSRNNHidden",), "no worse"),
-        Claim("Without the gates most is lost.", LEVY, "LevyLSTM", ("NoGates",), "worse"),
-    ),
+    **dict.fromkeys(("levy2018", "zaremba2014_small", "dozat2017_small"), OF_LEVY),
 }  # fmt: skip
-UNPUBLISHED = frozenset(BASELINES)  # protocols under which the figures of published.py were not made
+UNPUBLISHED = frozenset(("greff2015", "levy2018"))  # protocols under which the figures of published.py were not made
 
 
-def outcomes(table: Table) -> list[tuple[Claim, str]]:
-    """Each claim of the table's protocol whose baseline was run, with its verdict."""
+def outcomes(table: Table) -> list[tuple[Claim | SolvedClaim, str]]:
+    """Each claim of the table's protocol, or of its task, whose baseline was run, with its verdict."""
     units = {row.unit for row in table.units}
-    return [(claim, claim.outcome(table)) for claim in CLAIMS.get(table.protocol, ()) if claim.baseline in units]
+    claims: list[Claim | SolvedClaim] = [*CLAIMS.get(table.protocol, ())]
+    claims += [claim for claim in SOLVED_CLAIMS if claim.of(table)]
+    return [(claim, claim.outcome(table)) for claim in claims if claim.baseline in units]

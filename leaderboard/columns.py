@@ -16,6 +16,7 @@ from seqbench.leaderboard.published import REFERENCE, Published
 from seqbench.leaderboard.rows import Convention, Row, best_epoch
 from seqbench.leaderboard.statistics import DIGITS, Estimate
 from seqbench.record import Record, bits_per_sample, still_learning
+from seqbench.solving import Counted, Solved, span
 
 Plain = str | int | float | None
 AGAINST = ("reference", "reference_sequence", "verdict")  # what holds a unit against a published one
@@ -143,7 +144,7 @@ def _throughput(run: Record) -> float | None:
 def _less_reference(row: Row, convention: Convention) -> Estimate | None:
     """With the prediction interval: what single runs of ours are as far from their mean as the paper's one may be."""
     test = row.score(convention)
-    if row.reference is None or test is None:
+    if row.reference is None or row.reference.test is None or test is None:
         return None
     return Estimate(round(test.mean - row.reference.test, DIGITS), row.single(convention), test.n)
 
@@ -189,6 +190,20 @@ def _bits_of_character(row: Row) -> float | None:
     return row.test.mean / math.log(2) if known and row.test is not None else None
 
 
+def _solved(row: Row) -> str | None:
+    """10 of 10"""
+    counted: Solved | Counted | None = row.solved
+    if row.published is not None:
+        counted = row.published.counted
+    return None if counted is None or counted.solved is None else f"{counted.solved} of {counted.of}"
+
+
+def _sequences(row: Row) -> int | None:
+    if row.solved is not None:
+        return row.solved.median
+    return row.published.counted.sequences if row.published and row.published.counted else None
+
+
 def _commit(row: Row) -> str | None:
     return row.common(lambda run: re.sub(r"^(\w{12})\w*", r"\1", run.environment.commit)) or None
 
@@ -210,6 +225,10 @@ def _place(value: Callable[[Record], object]) -> Callable[[Row], str | None]:
 COLUMNS = (
     Column("letters", "group", lambda row: row.letters, str, "units that share a letter cannot be told apart; a: not told apart from the best; incomplete units have none", words=True),
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
+    Column("solved", "solved", _solved, str, "long lags: runs that solve the task, by enough right guesses on the test split", absent="", words=True),
+    Column("share", "share", lambda row: span(row.solved.share, "%") if row.solved else None, str, "long lags: 95% interval of the share of runs that solve it (Wilson)", absent="", words=True),
+    Column("sequences", "sequences", _sequences, whole, "long lags: trained on until the task was solved, of the runs that solved it; the median, of papers the mean"),
+    Column("around", "median within", lambda row: span(row.solved.around) if row.solved and row.solved.around else None, str, "long lags: the median's 95% interval, by order statistics, from six runs on", absent="", words=True),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds ± its 95% t-interval, on these test pieces", interval=True),
     Column("pieces", "± with pieces", lambda row: row.pieces, lambda value: f"± {value:.3f}", "the same interval where test pieces are random too: what is known of other music", absent=""),
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
@@ -266,8 +285,8 @@ DETAIL = tuple(column for column in COLUMNS if column.detail)
 
 # What a table of eight columns shows, the most telling first.
 FIRST = (
-    "unit", "test", "las", "letters", "pieces", "marks", "verdict", "reference", "reference_sequence", "n", "recurrent", "valid",
-    "train", "rate", "seconds",
+    "unit", "solved", "share", "sequences", "around", "test", "las", "perplexity", "letters", "pieces", "marks", "verdict",
+    "reference", "reference_sequence", "n", "recurrent", "valid", "train", "rate", "seconds",
 )  # fmt: skip
 
 

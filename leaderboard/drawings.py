@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seqbench.leaderboard.claims import BASELINE, BASELINES
 from seqbench.leaderboard.columns import near_best
-from seqbench.leaderboard.curves import Line, Sensitivity, finite, limits, lines, rate_limits, sensitivities
+from seqbench.leaderboard.curves import (
+    MOST_CURVES,
+    Line,
+    Sensitivity,
+    finite,
+    limits,
+    lines,
+    rate_limits,
+    sensitivities,
+)
 from seqbench.leaderboard.figures import COLOURS, INK, SIZE, Looks, drawn, label, one_plot
+from seqbench.leaderboard.panels import Panel, Scale, Stroke, decades, panels
 from seqbench.leaderboard.rows import Row, Table
 from seqbench.leaderboard.statistics import Estimate
 
@@ -27,7 +36,7 @@ def drawings(table: Table, looks: Looks) -> dict[str, Callable[[], str]]:
     """Kind of figure -> what draws it, in the order of the page."""
     found: dict[str, Callable[[], str]] = {}
     shown = lines(table)
-    rated = [one for one in sensitivities(table) if one.valid]
+    rated = [one for one in sensitivities(table) if one.valid][:MOST_CURVES]
     many = len(shown) > MOST_TOGETHER
     if table.comparisons and table.comparisons[0].interval is not None:
         found["forest"] = partial(_forest, table, looks)
@@ -38,7 +47,7 @@ def drawings(table: Table, looks: Looks) -> dict[str, Callable[[], str]]:
     if rated:
         found["rate"] = partial(_rate_panels, table, rated) if many else partial(_rates, table, rated, looks)
     for kind, value in (("cost", near_best), ("size", lambda run: run.parameters.total)):
-        dots = [(row, x) for row in table.ranked if (x := row.mean(value)) is not None and x.mean > 0]
+        dots = [(row, x) for row in table.ranked[:MOST_CURVES] if (x := row.mean(value)) is not None and x.mean > 0]
         if len(dots) > 1:
             found[kind] = partial(_dots, table, dots, kind, looks)
     return found
@@ -66,7 +75,7 @@ def _forest(table: Table, looks: Looks) -> str:
             assert found is not None
             colour = looks[row.anchor][0] if found.significant else GREY
             axes.errorbar(
-                [found.difference], [-n], xerr=[found.interval or 0.0], color=colour, fmt="o", markersize=5, capsize=3,
+                [found.difference], [-n], xerr=[found.interval or 0.0], color=colour, fmt="o", markersize=5,
             )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.7)
         axes.set_yticks([-n for n in range(len(others))], [label(row) for row in others])
@@ -74,6 +83,7 @@ def _forest(table: Table, looks: Looks) -> str:
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel(f"{table.task.unit}; left of 0 is better than {label(base)}")
         axes.set_title(f"test NLL less that of {label(base)}; grey: not told apart", loc="left", fontsize=10, x=-left)
 
@@ -92,7 +102,7 @@ def _dots(table: Table, dots: Sequence[tuple[Row, Estimate]], kind: str, looks: 
             bars = axes.errorbar(
                 [x.mean], [row.test.mean],
                 xerr=[min(x.interval or 0.0, 0.95 * x.mean)], yerr=[row.test.interval or 0.0],
-                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6, capsize=3,
+                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6,
             )  # fmt: skip
             for part in bars.get_children():
                 part.set_gid(f"unit{n}")
@@ -145,7 +155,10 @@ def _rates(table: Table, shown: Sequence[Sensitivity], looks: Looks) -> str:
     def plot(axes: Axes) -> list[float]:
         for n, one in enumerate(shown):
             colour, marker = looks[one.row.anchor]
-            _rate_line(axes, one, color=colour, marker=marker or ".", gid=f"unit{n}")
+            shape: dict[str, Any] = {"color": colour, "gid": f"unit{n}"}
+            axes.plot(one.rate, one.valid, linewidth=1.6, markersize=5, marker=marker or ".", **shape)
+            heights = [0.98] * len(one.diverged)
+            axes.plot(one.diverged, heights, "x", markersize=5, transform=axes.get_xaxis_transform(), **shape)
         axes.set_ylim(*rate_limits(shown))
         _decades(axes, table)
         return [one.valid[-1] for one in shown]
@@ -154,20 +167,13 @@ def _rates(table: Table, shown: Sequence[Sensitivity], looks: Looks) -> str:
     return one_plot(table, rows, "rate", f"Validation NLL of {table.heading} against the learning rate", plot, looks)
 
 
-def _rate_line(axes: Axes, one: Sensitivity, **shape: Any) -> None:
-    axes.plot(one.rate, one.valid, linewidth=1.6, markersize=5, **shape)
-    crosses = {**shape, "marker": "x", "linewidth": 0, "markersize": 5}
-    axes.plot(one.diverged, [0.98] * len(one.diverged), transform=axes.get_xaxis_transform(), **crosses)
-
-
 def _decades(axes: Axes, table: Table) -> None:
     """A logarithmic axis over the rates tried, with decades alone."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
-    tried = sorted(table.search.rates)
-    decades = [10.0**e for e in range(-12, 4) if tried[0] <= 10.0**e <= tried[-1]]
-    axes.xaxis.set_major_locator(FixedLocator(decades if len(decades) > 1 else [tried[0], tried[-1]]))
+    tried = table.search.rates
+    axes.xaxis.set_major_locator(FixedLocator(decades(min(tried), max(tried))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -175,49 +181,34 @@ def _decades(axes: Axes, table: Table) -> None:
 def _panels(table: Table, shown: Sequence[Line]) -> str:
     """A unit's validation and training curve in each panel, over the baseline's validation curve in grey."""
     base = next((line for line in shown if line.row is baseline(table)), shown[0])
+    behind = Stroke(base.epoch, base.valid, GREY, 2.4)
 
-    def plot(axes: Axes, line: Line) -> None:
-        axes.plot(base.epoch, base.valid, color=GREY, linewidth=2.4)
-        if line is not base:
-            axes.plot(line.epoch, line.train, color=COLOURS[0], linewidth=0.9, dashes=(4, 2))
-            axes.plot(line.epoch, line.valid, color=COLOURS[0], linewidth=1.4)
-        axes.set_ylim(*limits(shown))
+    def strokes(line: Line) -> list[Stroke]:
+        if line is base:
+            return [behind]
+        train = Stroke(line.epoch, line.train, COLOURS[0], 0.9, dashes=(4, 2))
+        return [behind, train, Stroke(line.epoch, line.valid, COLOURS[0], 1.4)]
 
+    epochs = 0.0, max(line.epoch[-1] for line in shown)
+    fill, size = panels(
+        [Panel(label(line.row), strokes(line)) for line in shown], Scale(*epochs), Scale(*limits(shown))
+    )
     title = f"Learning curves of {table.heading}, each unit against {base.row.name} in grey"
-    return _multiples(table, [line.row for line in shown], "epoch", title, [partial(plot, line=line) for line in shown])
+    return drawn(table, [line.row for line in shown], "epoch", title, fill, size)
 
 
 def _rate_panels(table: Table, shown: Sequence[Sensitivity]) -> str:
     """A unit's validation NLL against the rate in each panel, over the baseline's in grey."""
     base = next((one for one in shown if one.row is baseline(table)), shown[0])
+    behind = Stroke(base.rate, base.valid, GREY, 2.4)
 
-    def plot(axes: Axes, one: Sensitivity) -> None:
-        _rate_line(axes, base, color=GREY, marker="")
-        if one is not base:
-            _rate_line(axes, one, color=COLOURS[0], marker=".")
-        axes.set_ylim(*rate_limits(shown))
-        _decades(axes, table)
+    def strokes(one: Sensitivity) -> list[Stroke]:
+        if one is base:
+            return [behind]
+        return [behind, Stroke(one.rate, one.valid, COLOURS[0], 1.4, marker=".", lost=one.diverged)]
 
+    tried = sorted(table.search.rates)
+    x, y = Scale(tried[0], tried[-1], logarithmic=True), Scale(*rate_limits(shown))
+    fill, size = panels([Panel(label(one.row), strokes(one)) for one in shown], x, y)
     title = f"Validation NLL of {table.heading} against the rate, each unit against {base.row.name} in grey"
-    return _multiples(table, [one.row for one in shown], "rate", title, [partial(plot, one=one) for one in shown])
-
-
-def _multiples(
-    table: Table, rows: Sequence[Row], kind: str, title: str, plots: Sequence[Callable[[Axes], None]]
-) -> str:
-    """Panels of one scale, two beside each other, so that they are legible on a narrow screen."""
-    height = math.ceil(len(rows) / 2)
-    size = SIZE[0], 0.35 + 1.15 * height
-
-    def fill(figure: Figure) -> None:
-        for n, (row, plot) in enumerate(zip(rows, plots, strict=True)):
-            x, y = n % 2, n // 2
-            bottom = (0.3 + 1.15 * (height - 1 - y)) / size[1]
-            axes = figure.add_axes((0.1 + 0.47 * x, bottom, 0.41, 0.78 / size[1]))
-            plot(axes)
-            axes.set_title(label(row), loc="left", fontsize=10, pad=2)
-            axes.tick_params(labelsize=8, labelbottom=n + 2 >= len(rows))
-            axes.locator_params(axis="y", nbins=4)
-            axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-
-    return drawn(table, rows, kind, title, fill, size)
+    return drawn(table, [one.row for one in shown], "rate", title, fill, size)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from seqbench.leaderboard import lags
 from seqbench.leaderboard.rows import Board, Row, Table
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AGAINST = {  # what a figure is called by -> its x axis
+    "lags": "lag, in steps",
     "forest": "difference in test NLL",
     "epoch": "epoch",
     "seconds": "seconds of training and validation",
@@ -52,6 +54,7 @@ STYLE = {
     "axes.linewidth": 0.7,
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
+    "axes.titley": 1.0,  # else matplotlib lays all ticks out a second time, to look for one above the title
     "axes.unicode_minus": False,
 }
 STANDALONE = (
@@ -65,14 +68,15 @@ Looks = dict[str, tuple[str, str]]
 
 def draw(board: Board) -> dict[str, str]:
     """Figure name -> `<svg>` element, e.g. "jsb-epoch". A table without a run that counts has none, one where a single
-    rate was tried has none against the rate, and one without two complete units no forest plot.
+    rate was tried has none against the rate, and one without two complete units no forest plot. Of tasks that can be
+    solved there is one for all lags, beside the table of the shortest.
     """
     from seqbench.leaderboard.bar import with_progress
     from seqbench.leaderboard.drawings import drawings
 
     colours = looks(board)
-    figures = {}
-    for table in with_progress(board.tables, "drawing"):
+    figures = {f"{family[0].slug}-lags": lags.draw(family, colours) for family in lags.families(board)}
+    for table in with_progress([table for table in board.tables if not table.task.solved], "drawing"):
         for kind, draw_one in drawings(table, colours).items():
             figures[f"{table.slug}-{kind}"] = draw_one()
     return figures
@@ -116,7 +120,8 @@ def one_plot(
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         axes.set_xlabel(AGAINST[kind])
         what = {"rate": "validation NLL", "epoch": "NLL", "seconds": "NLL"}.get(kind, "test NLL")
-        axes.set_title(f"{what}, {table.task.unit}", loc="left", fontsize=10)
+        told = "runs that solved it, %" if kind == "lags" else f"{what}, {table.task.unit}"
+        axes.set_title(told, loc="left", fontsize=10)
         _label_ends(axes, rows, ends, looks)
         return axes
 
@@ -212,7 +217,7 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
     svg = text[text.index("<svg") :].rstrip()
     svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor")
-    svg = re.sub(r'style="font: ([\d.]+px) [^;"]*', r'style="font-size: \1', svg)
+    svg = re.sub(r'; font-family: [^;"]*', "", svg)
     svg = re.sub(r' d="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
     svg = re.sub(rf'<g id="{name}-(unit|name)(\d+)">', group, svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from seqbench.leaderboard.protocols import PROTOCOLS, Settings, departures, settings
 from seqbench.leaderboard.rows import clean
 from seqbench.record import Record
+from seqbench.solving import options
 
 GIVEN, TOTAL = "hidden sizes as given", "in all, output layer included"
 SETS = {  # in the order of the board; others come after them, by their names
@@ -23,16 +24,34 @@ SETS = {  # in the order of the board; others come after them, by their names
     "ljspeech": "LJSpeech",
     "cmu_arctic": "CMU ARCTIC",
     "librispeech": "LibriSpeech",
+    "ptb": "Penn Treebank, words",
+    "ptb_chars": "Penn Treebank, characters",
+    "ewt": "UD English EWT",
+    "reber": "Embedded Reber grammar",
+    "continual_reber": "Continual embedded Reber grammar",
+    "two_sequences": "Two sequences with a lag",
+    "adding": "Adding problem",
+    "multiplication": "Multiplication problem",
+    "temporal_order": "Temporal order",
+    "copying": "Copying",
+    "spike_delays": "Measuring spike delays",
 }
 USUAL = ("chung2014", "chung2014_speech")  # what a heading need not say
 
 
 def set_name(task: str) -> str:
     """JSB Chorales, FSDD-A; a data set that is not known here by its own name."""
-    if task in SETS:
-        return SETS[task]
+    if task.partition(" ")[0] in SETS:
+        name, _, options = task.partition(" ")
+        return clean(f"{SETS[name]} {options}".strip())
     stem, mark, part = task.rpartition("_")
     return f"{SETS[stem]}-{part.upper()}" if mark and stem in SETS and part in "ab" else clean(task)
+
+
+def task_name(run: Record) -> str:
+    """The data set's own name, after it the options that decide a task that can be solved: two_sequences (lag 1000)."""
+    told = ", ".join(f"{name} {value}" for name, value in options(run).items()) if run.task.solved else ""
+    return f"{run.task.name} ({told})" if told else run.task.name
 
 
 def set_order(task: str) -> tuple[int, str]:

@@ -20,7 +20,19 @@ from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
 from seqbench.leaderboard.summary import grid, sentence
-from seqbench.leaderboard.words import CONVENTION, JUDGED, ORDER, WHAT, effort, facts, sources, told, verdict
+from seqbench.leaderboard.words import (
+    CONVENTION,
+    MOST_PAIRED,
+    ORDER,
+    WHAT,
+    drawn,
+    effort,
+    facts,
+    judged,
+    sources,
+    told,
+    verdict,
+)
 from seqbench.record import Record
 
 
@@ -45,13 +57,13 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
         "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "sentence": sentence,
-        "kinds": tuple(AGAINST), "probability": probability, "heard": heard,
+        "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
+        "probability": probability, "heard": heard,
         "sampled": {stem for played in heard.values() for stem, _ in played},
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,
         summary=grid(board),
-        judged=JUDGED,
         what=WHAT,
         convention=CONVENTION,
         order=ORDER,

@@ -18,6 +18,8 @@ PROTOCOLS = {  # those of papers, with a config of the same name that has all of
     "chung2014_speech": "Chung et al. 2014, speech",
     "greff2015": "Greff et al. 2015",
     "levy2018": "Levy et al. 2018",
+    "zaremba2014_small": "the small network of Zaremba et al. 2014",
+    "dozat2017_small": "a small parser of Dozat and Manning 2017",
 }
 # A record leaves defaults out; these are those that a protocol states or that a run may go back to. A test holds them.
 DEFAULTS: Settings = {
@@ -26,6 +28,7 @@ DEFAULTS: Settings = {
     "model.noise": "0.0",
     "trainer.precision": '"32-true"',
 }
+OF_TEXT: Settings = {"data.init_args.batch_size": "20", "data.init_args.window": "20"}  # likewise, of streams
 # Told by a table's heading, or by its data's digest; of the unit a row's name tells the options.
 ELSEWHERE = ("model.cell", "model.hidden", "model.budget", "model.count", "run.protocol", "data.class_path")
 
@@ -67,10 +70,10 @@ def departures(record: Record, expected: Settings) -> dict[str, tuple[str, str]]
 
     What a protocol leaves to the data set (init_args of its own) is none.
     """
-    found = settings(record)
+    found, defaults = settings(record), DEFAULTS | (OF_TEXT if record.task.carried else {})
     names = {key for key in found.keys() | expected.keys() if not key.startswith("data.") or key in expected}
     pairs = {
-        key: (expected.get(key, DEFAULTS.get(key, "unset")), found.get(key, DEFAULTS.get(key, "unset")))
+        key: (expected.get(key, defaults.get(key, "unset")), found.get(key, defaults.get(key, "unset")))
         for key in sorted(names)
     }
     return {key: (a, b) for key, (a, b) in pairs.items() if not _equal(a, b)}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from seqbench.solving import Counted, counted
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Published:
     Attributes:
         unit: the unit's name.
         test: test NLL, in the unit of the board (nats a frame; nats a step for speech; nats a word); where the
-            task ranks by right guesses, these in percent.
+            task ranks by right guesses, these in percent; None where runs that solve a task are counted.
         train: training NLL; None where the source gives none.
         hidden: hidden size; None where unknown.
         recurrent: parameters of the recurrent layer; None where unknown.
@@ -29,10 +31,11 @@ class Published:
         elsewhere: on a corpus that cannot be had: no number here can be held against it.
         budget: parameters of the recurrent layer that the unit's size was chosen by; only units chosen by the same are
             held against it.
+        counted: runs that solve a task, where these are counted.
     """
 
     unit: str
-    test: float
+    test: float | None
     train: float | None
     hidden: int | None
     recurrent: int | None
@@ -42,6 +45,7 @@ class Published:
     known: Literal["recalled", "read"]
     elsewhere: bool = False
     budget: int | None = None
+    counted: Counted | None = None
 
 
 REFERENCE = "Chung et al. 2014"  # whose results the units are held against, one by one
@@ -148,3 +152,11 @@ PUBLISHED: dict[str, list[Published]] = {
     "fsdd_b": UBISOFT_B,
     "yesno_b": UBISOFT_B,
 }
+
+
+def published(task: str, options: dict[str, Any]) -> list[Published]:
+    """The results on a data set; for a task that can be solved, those on the very same one."""
+    return PUBLISHED.get(task, []) + [
+        Published(one.unit, None, None, None, None, one.source, one.link, one.where, "recalled", counted=one)
+        for one in counted(task, options)
+    ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from seqbench.leaderboard.published import Published
 from seqbench.leaderboard.statistics import DIGITS, Comparison, Estimate, estimate, over_pieces, prediction
 from seqbench.record import Record, TaskRecord, came_to_its_end, counts, marks, rates_tried
+from seqbench.solving import Solved, count, options
 from seqbench.task import Score
 
 Kind = Literal["unit", "floor", "published"]
@@ -165,6 +167,11 @@ class Row:
         lost = Counter(outcome(run) for run in self.runs if run not in self.counted and run.seed in wanted)
         return self.missing + [f"{n} {reason}" for reason, n in sorted(lost.items())]
 
+    @property
+    def complete(self) -> bool:
+        """A unit that has all that its table's plan has, none of it lost."""
+        return self.kind == "unit" and bool(self.counted) and not self.lacks
+
     def mean(self, value: Callable[[Record], float | None]) -> Estimate | None:
         """The mean of a value over the runs that count and have one."""
         return estimate(v for v in map(value, self.counted) if v is not None)
@@ -208,6 +215,12 @@ class Row:
         right = self.share(name)
         return None if right is None else Estimate(round(100 - right.mean, DIGITS), right.interval, right.n)
 
+    @cached_property
+    def solved(self) -> Solved | None:
+        """How many of the runs solved their task; None of one that is scored alone, or where no run came to its end."""
+        found = count(self.runs)
+        return found if self.task is not None and self.task.solved and found.of else None
+
     def share(self, name: str) -> Estimate | None:
         """The share of right guesses on test by the name of a count, in percent, higher is better."""
         if self.task is not None and name == self.task.score and self.kind != "unit":
@@ -250,8 +263,13 @@ class Table:
         return [row for row in self.rows if row.kind == "unit"]
 
     @cached_property
+    def options(self) -> dict[str, Any]:
+        """Of the data, that decide a task that can be solved."""
+        return options(self.units[0].all_runs[0]) if self.task.solved and self.units else {}
+
+    @cached_property
     def ranked(self) -> list[Row]:
-        """The complete units."""
+        """The complete units; of very many the best (board.py)."""
         return [row for row in self.units if row.letters is not None]
 
     def against(self, row: Row, other: Row) -> Comparison | None:
@@ -259,6 +277,11 @@ class Table:
         one, two = self.ranked.index(row), self.ranked.index(other)
         found = self.pairs.get((min(one, two), max(one, two)))
         return found if found is None or one < two else found.turned()
+
+    @cached_property
+    def judged(self) -> int:
+        """Pairs of complete units, those that are not ranked too: their number is corrected for."""
+        return math.comb(sum(row.complete for row in self.units), 2)
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], Comparison]:

@@ -143,12 +143,13 @@ def over_pieces(nats: Floats, frames: Floats) -> float | None:
     return round(float(half[0]), DIGITS)
 
 
-def compare(nats: Sequence[Floats], frames: Floats) -> list[Comparison]:
+def compare(nats: Sequence[Floats], frames: Floats, judged: int | None = None) -> list[Comparison]:
     """All pairs of units, by the test in the module's docstring.
 
     Args:
         nats: for each unit [n, S]: n seeds, as many for all units, and S test sequences.
         frames: [S], frames scored in each sequence.
+        judged: how many pairs are corrected for, where these units were chosen from more by their figures; None: these.
     """
     import numpy as np
 
@@ -166,11 +167,10 @@ def compare(nats: Sequence[Floats], frames: Floats) -> list[Comparison]:
     s2 = np.array([_error(shares(means[i] - means[j], frames)) for i, j in pairs])
     n2 = np.full(len(pairs), max(S - 1, 1))
     p = behrens_fisher(np.abs(D), s1, n1, s2, n2)
-    half = half_width(LEVEL / len(pairs), s1, n1, s2, n2)
+    m = judged or len(pairs)
+    half = half_width(LEVEL / m, s1, n1, s2, n2)
     return [
-        Comparison(
-            i, j, float(d), round(float(h), DIGITS), float(f"{q:.3g}"), float(f"{min(1, q * len(pairs)):.3g}"), n
-        )
+        Comparison(i, j, float(d), round(float(h), DIGITS), float(f"{q:.3g}"), float(f"{min(1, q * m):.3g}"), n)
         for (i, j), d, h, q in zip(pairs, D, half, p, strict=True)
     ]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seqbench.leaderboard import lags
 from seqbench.leaderboard.rows import Board, Row, Table
 
 MOST_NAMED = 3  # units of a kind in a sentence
+MOST_LINES = 30  # of the grid
 SYMBOLS = {  # a mark's first words -> what stands in the grid
     "cut short": "¶",
     "still learning": "†",
@@ -43,16 +45,27 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Units, the first table's order first, against the tables that have units in common with the first."""
+    """Units, the first table's order first, against the tables that have units in common with the first.
+
+    Tasks that can be solved are left out where there are others: their figure is no NLL.
+
+    Attributes:
+        tables: the columns.
+        lines: a unit, and its cell in each column.
+        more: units beyond MOST_LINES, which have no line.
+    """
 
     tables: list[Table]
     lines: list[tuple[str, list[Cell | None]]]
+    more: int = 0
 
     @property
     def legend(self) -> str:
         """The key, and the symbols that occur."""
+        more = [f"{self.more} more units stand in the tables."] if self.more else []
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
-        return " ".join([KEY, *(f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used)])
+        symbols = [f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used]
+        return " ".join([KEY, *symbols, *more])
 
 
 def _rest(words: str) -> str:
@@ -61,12 +74,14 @@ def _rest(words: str) -> str:
 
 def grid(board: Board) -> Grid:
     """The grid of a board."""
-    first = {row.unit for row in board.tables[0].units}
-    tables = [table for table in board.tables if first & {row.unit for row in table.units}]
+    scored = [table for table in board.tables if not table.task.solved] or list(board.tables)
+    first = {row.unit for row in scored[0].units}
+    tables = [table for table in scored if first & {row.unit for row in table.units}]
     order: dict[str, None] = {}
     for table in tables:
         order |= dict.fromkeys(row.unit for row in [*table.ranked, *table.units])
-    return Grid(tables, [(unit, [_cell(table, unit) for table in tables]) for unit in order])
+    shown = list(order)[:MOST_LINES]
+    return Grid(tables, [(unit, [_cell(table, unit) for table in tables]) for unit in shown], len(order) - len(shown))
 
 
 def _cell(table: Table, unit: str) -> Cell | None:
@@ -92,6 +107,8 @@ def gap(table: Table, row: Row) -> str:
 
 def sentence(table: Table) -> str:
     """Who is ahead, by how much, and who cannot be told apart from it."""
+    if table.task.solved:
+        return lags.sentence(table)
     ranked = table.ranked
     if not ranked:
         return f"{table.heading}: no unit is complete."

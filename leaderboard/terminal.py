@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 NAME_WIDTH = 18  # characters that a unit's name keeps in a narrow terminal
 # What a narrow terminal keeps longest; the rest goes first, from the right.
 FIRST = (
-    "unit", "test", "letters", "n", "planned", "lost", "marks", "valid", "rate", "recurrent", "verdict", "bits",
-    "perplexity", "bits_character", "right", "seconds",
+    "unit", "solved", "sequences", "test", "letters", "n", "planned", "lost", "marks", "valid", "rate", "recurrent",
+    "verdict", "bits", "perplexity", "bits_character", "right", "seconds",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ nothing may have changed since it was submitted: SHA256SUMS beside the records, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -15,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqbench.leaderboard import history
-from seqbench.leaderboard.agreement import disagreements, settings
+from seqbench.leaderboard.agreement import disagreements, envelope, settings
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
 from seqbench.leaderboard.build import find, read_one
 from seqbench.leaderboard.checks import Check, problems
 from seqbench.leaderboard.history import SUMS
 from seqbench.leaderboard.rows import clean
+from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
 NOT_AUDITED = "classes, data and parameter counts were not held against the code, as torch is missing"
@@ -75,8 +77,8 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
             findings.append(_unreadable(name, str(error).removeprefix(f"{path}: ")))
             continue
         findings += [Finding(name, "", problem) for problem in (*too_large(path), *_changed(path, name, sums))]
-        sources.append((name, record))
         findings += [Finding(name, field, problem) for field, problem in problems(record, audit)]
+        sources.append((name, _lean(record)))
         if (path.parent.name if path.name == "record.json" else path.stem) != record.run_id:
             findings.append(Finding(name, "run_id", f"{record.run_id} is not what the file is named after"))
     gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
@@ -85,7 +87,14 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     own = [source for source in sources if source[0] in public]
     told += [*settings(own), *history.commits(records, own)]
     findings += [Finding(*one) for one in told] + together(sources) + of_units(sources)
+    findings += [Finding(*one, note=True) for one in envelope(sources)]
     return findings if audit else [*findings, Finding("", "", NOT_AUDITED, note=True)]
+
+
+def _lean(record: Record) -> Record:
+    """Without the parts of the curve that are held against no other record: of thousands they fill the memory."""
+    curve = dataclasses.replace(record.curve, seconds=[], gradient=[], update=[], floored=[])
+    return dataclasses.replace(record, curve=curve)
 
 
 def too_large(path: Path) -> Iterator[str]:

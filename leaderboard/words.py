@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from seqbench.leaderboard.claims import LITTLE
+from seqbench.leaderboard.curves import MOST_CURVES
 from seqbench.leaderboard.rows import Table, clean
 from seqbench.leaderboard.statistics import LEVEL, Comparison
+
+MOST_NAMED = 12  # incomplete units
+MOST_PAIRED = 20  # units in the page's matrix
 
 WHAT = (
     "Recurrent units compared at matched size, on one protocol per data set. "
@@ -31,6 +35,16 @@ JUDGED = (
     "Held, not held or undecided by the comparison of the matrix: the difference with its simultaneous interval; a "
     f"loss of less than {LITTLE:.0%} of the baseline's NLL is taken for none."
 )
+COUNTED = (
+    "Held where Fisher's exact test tells the two counts of runs apart, not held where most runs of the unit fail for "
+    "certain or the other one is ahead, undecided otherwise. Behind each count the exact 95% interval of its share "
+    "(Clopper and Pearson)."
+)
+
+
+def judged(table: Table) -> str:
+    """How the table's findings are judged."""
+    return COUNTED if table.task.solved else JUDGED
 
 
 def facts(table: Table) -> str:
@@ -48,9 +62,25 @@ def facts(table: Table) -> str:
 
 def effort(table: Table) -> str:
     """One line about what was trained for each unit."""
-    incomplete = [row.name for row in table.units if row.letters is None]
+    incomplete = [row.name for row in table.units if not row.complete]
+    beyond = len(table.units) - len(incomplete) - len(table.ranked)
     told = f"Trained for each unit: {table.search}; the rate by the lowest mean validation NLL over these seeds."
-    return told + (f" Incomplete, so not compared: {', '.join(incomplete)}." if incomplete else "")
+    if incomplete:
+        more = f" and {len(incomplete) - MOST_NAMED} more" if len(incomplete) > MOST_NAMED else ""
+        told += f" Incomplete, so not compared: {', '.join(incomplete[:MOST_NAMED])}{more}."
+    return told + (
+        f" Of the complete ones the best {len(table.ranked)} are compared, {beyond} are not." if beyond else ""
+    )
+
+
+def drawn(table: Table) -> str:
+    """Which units the figures and the matrix leave out."""
+    found = []
+    if len(table.ranked) > MOST_CURVES:
+        found.append(f"Curves and dots are of the best {MOST_CURVES} units.")
+    if len(table.ranked) > MOST_PAIRED:
+        found.append(f"The matrix has the best {MOST_PAIRED}; `seqbench leaderboard build --json` tells all pairs.")
+    return " ".join(found)
 
 
 def sources(table: Table) -> list[tuple[str, str, str]]:
@@ -71,7 +101,7 @@ def verdict(table: Table) -> str:
         over = "over test sequences alone: one seed says nothing about others"
     return (
         f"{apart} of {pairs} pair{'s' * (pairs > 1)} of units told apart: test {over}, p < {LEVEL} after Bonferroni's "
-        f"correction for {pairs} comparison{'s' * (pairs > 1)}.{smallest(table)}"
+        f"correction for {table.judged} comparison{'s' * (table.judged > 1)}.{smallest(table)}"
     )
 
 

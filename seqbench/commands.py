@@ -88,7 +88,7 @@ def solved(options: argparse.Namespace) -> None:
 
 
 def importance(options: argparse.Namespace) -> None:
-    from seqbench.search.importance import effects, measured
+    from seqbench.search.importance import effects, measured, verdicts
 
     found = measured(options.dir)
     if options.into:
@@ -96,6 +96,8 @@ def importance(options: argparse.Namespace) -> None:
 
         draw(found, options.into)
     print_rows([dataclasses.asdict(one) for one in found] if options.json else effects(found), options.json)
+    if not options.json:
+        print("\n".join(verdicts(found)))
 
 
 def extract(options: argparse.Namespace) -> None:

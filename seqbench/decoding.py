@@ -93,11 +93,15 @@ def _check_plain(value: Any, where: str, depth: int = 0) -> None:
 
 
 def _is_plain(kind: Any, values: list[Any]) -> bool:
-    """Whether a list, as most of a record is, holds what it should and nothing is to be made of it."""
+    """Whether a list, as most of a record is, holds what it should and nothing is to be made of it. By functions of C
+    alone, as thousands of records are read; what they cannot tell apart is looked at one by one.
+    """
+    kinds = set(map(type, values))
     if kind is int:
-        return all(type(v) is int and abs(v) < 2**63 for v in values)
-    if kind == float | None:
-        values = [v for v in values if v is not None]
-    elif kind is not float:
+        return kinds <= {int} and min(values, default=0) > -(2**63) and max(values, default=0) < 2**63
+    if kind == float | None and type(None) in kinds:
+        values, kinds = [v for v in values if v is not None], kinds - {type(None)}
+    elif kind not in (float, float | None):
         return False
-    return all(type(v) is float and abs(v) < LARGEST for v in values)
+    # the sum alone tells NaN
+    return kinds <= {float} and min(values, default=0.0) > -LARGEST and max(values, default=0.0) + sum(values) < LARGEST

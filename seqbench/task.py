@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+# Of the head Gaussian, whose guesses are right within it, and of the floors that are told in its nats.
+SIGMA = 0.04
+
 
 class SeqbenchError(Exception):
     """A mistake that the user can mend: one line that names the remedy. The command line shows only that line."""

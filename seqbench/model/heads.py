@@ -16,7 +16,7 @@ from torch import Tensor
 from seqbench.model.affine import project
 from seqbench.model.biaffine import Biaffine
 from seqbench.model.head import Head, StepHead, at_least_float32
-from seqbench.task import Task
+from seqbench.task import SIGMA, Task
 
 
 class Bernoulli(StepHead):
@@ -237,7 +237,6 @@ class Gaussian(StepHead):
     gradient is 1 / 0.04^2 = 625 times that of half the squared error.
     """
 
-    SIGMA = 0.04
     counts = ("guesses",)
 
     @property
@@ -248,18 +247,18 @@ class Gaussian(StepHead):
     @property
     def uniform(self) -> float:
         """As if each output were off by 1."""
-        return self.target_size * (0.5 / self.SIGMA**2 + math.log(self.SIGMA * math.sqrt(2 * math.pi)))
+        return self.target_size * (0.5 / SIGMA**2 + math.log(SIGMA * math.sqrt(2 * math.pi)))
 
     def nats(self, out: Tensor, y: Tensor) -> Tensor:
         """[T, R, B]; in float32 or better."""
-        z = (y - at_least_float32(out)) / self.SIGMA
-        return (0.5 * z.square() + math.log(self.SIGMA * math.sqrt(2 * math.pi))).sum(-1)
+        z = (y - at_least_float32(out)) / SIGMA
+        return (0.5 * z.square() + math.log(SIGMA * math.sqrt(2 * math.pi))).sum(-1)
 
     def guesses(
         self, h: Tensor, w: SimpleNamespace, y: Tensor, steps: Tensor | None = None
     ) -> list[tuple[Tensor, Tensor]]:
         """Whether all outputs are within the bound; all steps count."""
-        right = ((at_least_float32(project(h, w.V, w.c)) - y).abs() <= self.SIGMA).all(-1)
+        right = ((at_least_float32(project(h, w.V, w.c)) - y).abs() <= SIGMA).all(-1)
         return [(right, torch.ones_like(right))]
 
     @property
@@ -269,7 +268,7 @@ class Gaussian(StepHead):
 
     def draw(self, out: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
         """Normal numbers around the outputs; the variance is multiplied by the temperature."""
-        z = torch.special.ndtri(uniforms) * self.SIGMA * math.sqrt(temperature)
+        z = torch.special.ndtri(uniforms) * SIGMA * math.sqrt(temperature)
         return (out.double() + z).to(at_least_float32(out).dtype)
 
     def mean(self, out: Tensor) -> Tensor:

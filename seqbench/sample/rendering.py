@@ -18,6 +18,7 @@ from seqbench.datamodules.rolls import PianoRolls
 from seqbench.datamodules.speech import Speech
 from seqbench.datamodules.text import Text
 from seqbench.sample import music, picture
+from seqbench.sample.ogg import without_serial
 from seqbench.task import SeqbenchError
 
 Format = Literal["wav", "ogg"]
@@ -51,7 +52,7 @@ class Rendering:
         with soundfile.SoundFile(content, "w", self.rate, 1, subtype, format=kind.upper()) as file:
             for start in range(0, len(self.audio), AT_ONCE):
                 file.write(self.audio[start : start + AT_ONCE])
-        return content.getvalue()
+        return without_serial(content.getvalue()) if kind == "ogg" else content.getvalue()
 
     def png(self) -> bytes:
         """The picture's file."""

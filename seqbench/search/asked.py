@@ -49,7 +49,8 @@ def design(options: argparse.Namespace) -> Design:
     if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
     rates = _rates(options.rates, options.sweep_seed)
-    size = _group_size(options, units, rates)
+    runs = len(rates) if "search" in stages else len(rates) * options.seeds
+    size = _group_size(options, units, runs)
     return Design(options.rest, units, rates, options.seeds, [stage for stage in STAGES if stage in stages], size)
 
 
@@ -70,7 +71,7 @@ def engine(options: argparse.Namespace) -> Engine:
     return functools.partial(cluster.ray, cpus=options.cpus or 1, gpus=options.gpus)
 
 
-def _group_size(options: argparse.Namespace, units: list[str], rates: list[float]) -> int:
+def _group_size(options: argparse.Namespace, units: list[str], runs: int) -> int:
     """As given; else what the sweep was begun with, as another machine has other cores and memory."""
     from seqbench.search import engines
 
@@ -80,7 +81,7 @@ def _group_size(options: argparse.Namespace, units: list[str], rates: list[float
         return load_design(options.out).group_size
     if options.shard:
         raise SeqbenchError("--shard needs --group-size: each machine would choose another")
-    return engines.group_size(options.rest, units, rates, options.out, options.jobs)
+    return engines.group_size(options.rest, units, runs, options.out, options.jobs)
 
 
 def _units(text: str) -> list[str]:

@@ -154,8 +154,8 @@ def slots(jobs: int | None = None) -> list[dict[str, str]]:
     return [{"OMP_NUM_THREADS": "1"}] * (jobs or cores)
 
 
-def group_size(command: list[str], units: list[str], rates: list[float], out: Path, jobs: int | None = None) -> int:
-    """How many runs to train together: each unit's search split over what runs side by side, as far as memory goes."""
+def group_size(command: list[str], units: list[str], runs: int, out: Path, jobs: int | None = None) -> int:
+    """How many of a unit's first runs to train together: split over what runs side by side, as far as memory goes."""
     from seqbench.train.fitting import SeqbenchCLI
 
     at_once = len(slots(jobs))
@@ -163,7 +163,7 @@ def group_size(command: list[str], units: list[str], rates: list[float], out: Pa
     alone = ["--model.seed", "0", "--run.dir", str(out)]
     commands = (["fit", *with_unit(command, unit), *alone] for unit in units)
     replica = max(replica_bytes(SeqbenchCLI(arguments, execute=False)) for arguments in commands)
-    return max(1, min(math.ceil(len(rates) / at_once), int(MEMORY_SHARE * _memory() / sharing / replica)))
+    return max(1, min(math.ceil(runs / at_once), int(MEMORY_SHARE * _memory() / sharing / replica)))
 
 
 def replica_bytes(cli: Any) -> int:

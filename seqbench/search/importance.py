@@ -10,12 +10,13 @@ import numpy as np
 
 from seqbench import record as rec
 from seqbench.search.anova import Array, Boxes, forest, marginals, shares
+from seqbench.search.findings import Finding, findings
 from seqbench.search.trials import LAG, RATES, SIZES, drawn_of
 from seqbench.task import SeqbenchError
 
 NAMES = ("hidden size", "rate", "1 - momentum", "input noise")
 RANGES = (SIZES, RATES, LAG, (0.0, 1.0))  # the first three logarithmic
-SIZE, RATE = 0, 1
+SIZE, RATE, MOMENTUM = 0, 1, 2
 LEAST = 20  # trials
 
 
@@ -44,6 +45,7 @@ class Importance:
         unit: the unit.
         trials: that count.
         hours: of training and validation, of all of them; those that train together share the clock.
+        findings: of the paper, and whether they hold here.
         effects: the largest first, main effects before pairs.
         curves: of each hyper-parameter, by its name: mean validation NLL over all others, at equal steps of its range.
         map: of hidden size (rows) and rate (columns), likewise.
@@ -53,6 +55,7 @@ class Importance:
     unit: str
     trials: int
     hours: float
+    findings: list[Finding]
     effects: list[Effect]
     curves: dict[str, list[float]]
     map: list[list[float]]
@@ -87,7 +90,8 @@ def _measured(task: str, unit: str, runs: list[rec.Record]) -> Importance:
         raise SeqbenchError(f"{unit} on {task} has {len(runs)} trials that count: {LEAST} are the least")
     x = np.array([drawn_of(run.rate, run.cell.hidden, run.config["model"]) for run in runs])
     trees = forest(x, np.array([_score(run) for run in runs]))
-    found = [_effect(" x ".join(NAMES[d] for d in of), share) for of, share in shares(trees).items()]
+    explained = shares(trees)
+    found = [_effect(" x ".join(NAMES[d] for d in of), share) for of, share in explained.items()]
     pairs = [effect for effect in found if " x " in effect.of]
     alone = [effect for effect in found if effect not in pairs]
     return Importance(
@@ -95,6 +99,7 @@ def _measured(task: str, unit: str, runs: list[rec.Record]) -> Importance:
         unit=unit,
         trials=len(runs),
         hours=round(sum(run.seconds / run.environment.replicas for run in runs) / 3600, 4),
+        findings=findings(explained, SIZE, RATE, MOMENTUM),
         effects=[*sorted(alone, key=_falling), *sorted(pairs, key=_falling)],
         curves={name: _rounded(_mean(trees, (d,))) for d, name in enumerate(NAMES)},
         map=_rounded(_mean(trees, (SIZE, RATE))),
@@ -138,4 +143,13 @@ def effects(found: list[Importance]) -> list[dict[str, Any]]:
         }
         for one in found
         for effect in one.effects
+    ]
+
+
+def verdicts(found: list[Importance]) -> list[str]:
+    """A line a finding."""
+    return [
+        f"{one.unit} on {one.task}: {finding.verdict}, in {finding.trees:g}% of the trees: {finding.text}"
+        for one in found
+        for finding in one.findings
     ]

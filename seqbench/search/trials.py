@@ -58,11 +58,10 @@ def drawn_of(rate: float, hidden: int, model: dict[str, Any]) -> list[float]:
     model: the section of a record's configuration.
 
     Raises:
-        KeyError: it has no momentum, so it is no trial.
+        KeyError: it has no momentum or no input noise, so it is no trial.
     """
     lag = 1 - float(model["optimizer"]["init_args"]["momentum"])
-    noise = float(model.get("input_noise", 0.0))
-    return [_share(SIZES, hidden), _share(RATES, rate / lag), _share(LAG, lag), noise]
+    return [_share(SIZES, hidden), _share(RATES, rate / lag), _share(LAG, lag), float(model["input_noise"])]
 
 
 def _log(bounds: tuple[float, float], share: float) -> float:

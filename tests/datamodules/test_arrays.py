@@ -39,3 +39,13 @@ def test_speech_has_inputs_and_the_samples_that_follow(voices, alone):
 def test_unknown_name():
     with pytest.raises(seqbench.SeqbenchError, match="did you mean jsb"):
         seqbench.data("jsbb")
+
+
+def test_a_task_scored_at_its_end_is_there_as_a_whole():
+    """Temporal order (Hochreiter and Schmidhuber 1997): 100 to 110 symbols, the answer at the last."""
+    data = seqbench.data("temporal_order")
+    x, y, scored = data.train[0], data.train.targets[0], data.train.scored[0]
+    assert len(x) == len(y) == len(scored)
+    assert 100 <= len(x) <= 110
+    assert list(np.flatnonzero(scored)) == [len(x) - 1]
+    assert (x.sum(1) == 1).all()

@@ -13,7 +13,7 @@ import pytest
 
 from seqbench import record as rec
 from seqbench.leaderboard import agreement
-from seqbench.leaderboard.agreement import disagreements, settings
+from seqbench.leaderboard.agreement import disagreements, envelope, settings
 from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.history import SUMS
 from seqbench.leaderboard.rerun import spot
@@ -107,6 +107,19 @@ def test_a_smoothed_curve(honest):
     forged = dataclasses.replace(run, curve=dataclasses.replace(run.curve, valid=smooth))
     (name,) = (name for name, r in honest if r is run)
     assert told([(n, forged if r is run else r) for n, r in honest]) == {(name, "curve.valid")}
+
+
+def test_a_curve_without_its_beginning_is_noted(honest):
+    """Of the published tables' curves none lies half as far below all others."""
+    assert list(envelope([(path.name, rec.load(path)) for path in PUBLISHED.glob("*.json")])) == []
+    run = one_of(honest)
+    late = dataclasses.replace(run.curve, valid=[*run.curve.valid[20:], *run.curve.valid[-20:]])
+    others = [source for source in honest if source[1] != run]
+    ((name, field, what),) = envelope([*others, ("forged", dataclasses.replace(run, curve=late))])
+    assert (name, field) == ("forged", "curve.valid")
+    lowest = min(other.curve.valid[0] for _, other in others)
+    assert what == f"is {lowest - late.valid[0]:.3f} below all other curves of its table in entry 1"
+    assert list(envelope([*others[: agreement.ENOUGH - 1], ("forged", dataclasses.replace(run, curve=late))])) == []
 
 
 def test_a_curve_cut_short(honest, tmp_path):

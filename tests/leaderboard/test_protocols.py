@@ -5,7 +5,8 @@ import json
 import lightning as L
 
 from seqbench.datamodules import JSBChorales
-from seqbench.leaderboard.protocols import DEFAULTS
+from seqbench.datamodules.penn import PennTreebank
+from seqbench.leaderboard.protocols import DEFAULTS, OF_TEXT
 from seqbench.train.identity import PRECISIONS, defaults
 from seqbench.train.module import SequenceModel
 
@@ -16,3 +17,5 @@ def test_defaults_are_those_of_the_classes():
     for key, told in DEFAULTS.items():
         section, _, name = key.rpartition(".")
         assert json.loads(told) == of[section][name]
+    for key, told in OF_TEXT.items():
+        assert json.loads(told) == defaults(PennTreebank)[key.rpartition(".")[2]]

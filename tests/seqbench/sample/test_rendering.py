@@ -13,6 +13,7 @@ from PIL import Image
 from seqbench.datamodules.polyphonic import JSBChorales, Nottingham
 from seqbench.datamodules.wav_folder import WavFolder
 from seqbench.sample import music
+from seqbench.sample.ogg import without_serial
 from seqbench.sample.rendering import Rendering, prime, render, step_seconds
 from seqbench.task import SeqbenchError
 
@@ -85,6 +86,21 @@ def test_audio_files_hold_what_was_rendered(kind, exact):
     if exact:
         assert np.abs(read - audio).max() <= exact
     assert np.corrcoef(read, audio)[0, 1] > 0.98
+
+
+def test_an_audio_file_is_the_same_each_time_and_other_programs_read_it():
+    """The serial number that libsndfile draws, and the pages' checksums, which readers hold against their content."""
+    audio = music.sound(music.midi(rolls()[0], 120, 0.5), 15.0)
+    rendering = Rendering(audio, 22_050, np.zeros((1, 1, 3), np.uint8), None)
+    content = io.BytesIO()
+    soundfile.write(content, audio, 22_050, format="OGG", subtype="VORBIS")
+    file = rendering.file("ogg")
+    assert file == rendering.file("ogg") == without_serial(content.getvalue()) != content.getvalue()
+    assert np.array_equal(soundfile.read(io.BytesIO(file))[0], soundfile.read(io.BytesIO(content.getvalue()))[0])
+    wrong = bytearray(file)
+    wrong[22] ^= 1  # of the first page's checksum
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.read(io.BytesIO(bytes(wrong)))
 
 
 def test_silence_is_silent():

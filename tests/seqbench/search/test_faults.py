@@ -180,6 +180,17 @@ def test_a_sweep_gone_on_with_elsewhere_keeps_its_group_size(tmp_path, monkeypat
     assert asked_for("--group-size", "3").group_size == 3
 
 
+@pytest.mark.parametrize(("stages", "together"), [("report", 5), ("search,report", 1), ("search", 1)])
+def test_all_seeds_of_a_report_alone_train_side_by_side(stages, together, tmp_path, monkeypatch):
+    """Of one rate with ten seeds, where two groups run at once; a search has one run."""
+    monkeypatch.setattr(engines, "slots", lambda jobs: [{}] * 2)
+    monkeypatch.setattr(engines, "_memory", lambda: 1 << 40)
+    words = ["sweep", "--cells", "gru", "--rates", "1e-2", "--seeds", "10", "--stages", stages, "--out", str(tmp_path)]
+    options, _ = cli._parser().parse_known_args(words)
+    options.rest = ["-c", "synthetic"]
+    assert asked.design(options).group_size == together
+
+
 @pytest.mark.faults("C10")
 def test_status_tells_epoch_best_and_time_left_of_each_rate_and_adds_up(tmp_path, seqbench, capsys):
     """Of a group under way, by its checkpoint."""

@@ -14,6 +14,7 @@ import pytest
 from seqbench import record
 from seqbench.search.anova import GRID, forest, marginals, shares
 from seqbench.search.design import Design, groups
+from seqbench.search.findings import findings
 from seqbench.search.trials import draw_trials, drawn_of
 
 FLAGS = ["-c", "synthetic", "-c", "greff2015"]
@@ -49,6 +50,20 @@ def test_marginals_are_the_means_over_all_others(trees):
     surface = marginals(trees, (1, 0)).mean(0)
     expected = made_up(np.array([[b, a, 0, 0] for a in points for b in points])).reshape(GRID, GRID)
     assert np.abs(surface - expected).mean() < 0.06
+
+
+def test_findings_follow_from_the_known_variances(trees):
+    """69% of the first variable, 17% of the second, 13% of both, nothing of the others."""
+    held = {finding.text: finding.verdict for finding in findings(shares(trees), size=1, rate=0, momentum=2)}
+    assert set(held.values()) == {"held"}
+    turned = {finding.text: finding.verdict for finding in findings(shares(trees), size=0, rate=1, momentum=2)}
+    assert turned["The rate matters most."] == turned["The hidden size comes second."] == "not held"
+    (momentum,) = (f for f in findings(shares(trees), size=2, rate=0, momentum=1) if f.text.startswith("Momentum"))
+    assert (momentum.verdict, momentum.trees) == ("not held", 0)
+    crossed = {(0,): np.array([50.0] * 9 + [90.0]), (1,): np.array([9.0] * 10), (2,): np.zeros(10), (3,): np.zeros(10)}
+    crossed[0, 1] = np.array([41.0] * 5 + [1.0] * 5)
+    small = findings(crossed, size=1, rate=0, momentum=2)[-1]
+    assert (small.verdict, small.trees) == ("undecided", 50)
 
 
 def test_a_tree_is_summed_exactly():
@@ -140,8 +155,23 @@ def test_the_rate_comes_first_and_one_that_breaks_all_is_no_worse_than_guessing(
     assert curve[0] < curve[-1] < 12
     assert len(found["map"]) == len(found["map"][0]) == GRID
     assert (trials / "marginals.svg").read_text().startswith("<?xml")
+    findings = {finding["text"]: finding["verdict"] for finding in found["findings"]}
+    assert findings["The rate matters most."] == "held"
     seqbench("importance", str(trials))
-    assert "hidden size x rate" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "hidden size x rate" in told
+    assert "NP on jsb: held, in 100% of the trees: The rate matters most." in told
+
+
+def test_runs_of_a_grid_are_no_trials(trials, seqbench, capsys):
+    """They have a momentum too, and a size that nobody drew."""
+    one = record.load(trials / "0" / "record.json")
+    model = {key: value for key, value in one.config["model"].items() if key != "input_noise"}
+    for n in range(20):
+        grid = dataclasses.replace(one, config=one.config | {"model": model}, best_valid=8.0)
+        record.save(grid, trials / f"grid{n}" / "record.json")
+    seqbench("importance", str(trials), "--json")
+    assert json.loads(capsys.readouterr().out)[0]["trials"] == 120
 
 
 def test_a_folder_without_trials_is_refused(tmp_path, refusal):

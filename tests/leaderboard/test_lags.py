@@ -1,0 +1,147 @@
+"""Tables of tasks that can be solved: counts of runs, papers' own, the picture against the lag, verdicts."""
+
+import dataclasses
+import itertools
+import math
+import re
+
+import pytest
+
+from seqbench.leaderboard import agreement, figures, markdown
+from seqbench.leaderboard.claims import outcomes
+from seqbench.leaderboard.columns import narrow
+from seqbench.leaderboard.summary import grid, sentence
+from seqbench.record import Count, Curve
+
+
+def runs(factory, cell: str, solved: list[bool], task: str = "two_sequences", **options):
+    """Runs of a unit, one a seed; run n that solves its task does so in epoch n + 1, of 10 steps with 2 sequences."""
+    made = []
+    for seed, well in enumerate(solved):
+        one = factory.make(cell, seed, 0.1 if well else 0.7, task, floors={})
+        test = dataclasses.replace(one.test, counts={"guesses": Count([int(well)] * 7, [1] * 7)})
+        curve = Curve(10, 1, *([float(epoch) for epoch in range(seed + 1)] for _ in range(5)), [])
+        digest = f"{sum(map(ord, f'{task} {sorted(options.items())}')):x}".rjust(64, "0")
+        named = dataclasses.replace(
+            one.task, name=task, head="Certain", unit="nats/target", target_size=2, digest=digest, solved=1.0
+        )
+        size = dataclasses.replace(one.cell, budget=None, count=None)
+        one = dataclasses.replace(one, task=named, cell=size, test=test, curve=curve, best_epoch=seed)
+        data = {"class_path": "TwoSequences", "init_args": {"batch_size": 2, **options}}
+        one = dataclasses.replace(one, config=one.config | {"data": data})
+        made.append(factory.with_config(one, "run", protocol="lags_today"))
+    return made
+
+
+def shown(factory, table):
+    return {(row.kind, row.name): factory.cells(row) for row in table.rows}
+
+
+def test_counts_stand_beside_those_of_the_paper(factory):
+    solvers, others = runs(factory, "LSTM1997", [True] * 7 + [False]), runs(factory, "Tanh", [False] * 8)
+    (table,) = factory.board_of(*solvers, *others).tables
+    cells = shown(factory, table)
+    ours, theirs = cells["unit", "LSTM1997"], cells["published", "LSTM"]
+    assert (ours["solved"], ours["sequences"]) == ("7 of 8", "80")  # the median of 20, 40, ..., 140
+    p, n, z = 7 / 8, 8, 1.959964
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)  # Wilson 1927
+    low, high = (100 * (middle + side * half) / (1 + z * z / n) for side in (-1, 1))
+    assert ours["share"] == f"{low:.0f} to {high:.0f}%"
+    assert ours["around"] == "20 to 140"  # of seven values all lie within but for 2 * 0.5^7
+    assert (theirs["solved"], theirs["sequences"]) == ("18 of 18", "5,040")
+    assert cells["published", "BPTT"]["solved"] == "0 of 18"
+    assert (cells["unit", "Tanh"]["solved"], cells["unit", "Tanh"]["sequences"]) == ("0 of 8", "–")
+    assert [column.name for column in narrow(table.rows)][1:5] == ["unit", "solved", "share", "sequences"]
+    assert "18 of 18" in markdown.text(factory.board_of(*solvers, *others), set())
+
+
+def test_runs_that_were_lost_solve_nothing_and_fail_at_nothing(factory):
+    made = runs(factory, "GRU", [True] * 2)
+    lost = [dataclasses.replace(run, status="failed", test=None) for run in runs(factory, "Tanh", [False])]
+    (table,) = factory.board_of(*made, *lost).tables
+    assert shown(factory, table)["unit", "Tanh"]["solved"] == ""
+    assert "solved by GRU in 2 of 2 runs." in sentence(table)
+
+
+def test_papers_stand_beside_their_own_lag_alone(factory):
+    (table,) = factory.board_of(*runs(factory, "LSTM1997", [True] * 2, lag=200)).tables
+    assert not [row for row in table.rows if row.kind == "published"]
+
+
+def test_lags_are_tables_by_name_and_order_and_stay_out_of_the_first_look(factory):
+    lagged = [run for lag in (1000, 200) for run in runs(factory, "GRU", [lag < 500] * 2, lag=lag)]
+    board = factory.board_of(factory.make("GRU"), *runs(factory, "GRU", [True] * 2), *lagged)
+    ending = ", hidden sizes as given, lags_today"
+    names = ["Two sequences with a lag", "Two sequences with a lag (lag 200)", "Two sequences with a lag (lag 1000)"]
+    assert [table.heading for table in board.tables[1:]] == [name + ending for name in names]
+    assert len({table.slug for table in board.tables}) == 4
+    assert grid(board).tables == [board.tables[0]]
+    assert sentence(board.tables[3]) == f"{names[2]}{ending}: solved by GRU in 0 of 2 runs."
+    alone = factory.board_of(*lagged)
+    assert grid(alone).tables == list(alone.tables)
+
+
+def test_one_picture_shows_the_share_of_solved_runs_against_the_lag(factory):
+    shares = {"LSTM1997": {50: 2, 200: 2, 1000: 1}, "Tanh": {50: 2, 200: 0, 1000: 0}}
+    made = [
+        run
+        for cell, solved in shares.items()
+        for lag, n in solved.items()
+        for run in runs(factory, cell, [True] * n + [False] * (2 - n), lag=lag)
+    ]
+    board = factory.board_of(*made)
+    drawn = figures.draw(board)
+    assert list(drawn) == [f"{board.tables[0].slug}-lags"]
+    (svg,) = drawn.values()
+    for unit, solved in shares.items():
+        (points,) = {
+            points
+            for points in re.findall(rf'data-unit="{unit}">\s*<path d="([^"]*)"', svg)
+            if points.count("L") == len(solved) - 1
+        }
+        heights = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", points)]  # downwards
+        n, y = list(solved.values()), heights
+        assert [(a > b) - (a < b) for a, b in itertools.pairwise(n)] == [
+            (a < b) - (a > b) for a, b in itertools.pairwise(y)
+        ]
+    assert not figures.draw(factory.board_of(*runs(factory, "Tanh", [True], lag=50)))
+
+
+@pytest.mark.parametrize(
+    ("unit", "base", "expected"),
+    [(10, 0, "held"), (1, 0, "not held"), (7, 4, "undecided"), (2, 9, "not held"), (10, 10, "undecided")],
+)
+def test_a_finding_is_judged_by_both_counts(factory, unit, base, expected):
+    """Of 10 runs each, by the hypergeometric distribution."""
+    made = [
+        run
+        for cell, n in (("LSTM1997", unit), ("Tanh", base))
+        for run in runs(factory, cell, [True] * n + [False] * (10 - n), lag=1000)
+    ]
+    (table,) = factory.board_of(*made).tables
+    ((claim, told),) = outcomes(table)
+    assert claim.text.startswith("An LSTM bridges 1,000 steps")
+    ways = [math.comb(10, k) * math.comb(10, unit + base - k) if 0 <= unit + base - k <= 10 else 0 for k in range(11)]
+    p = sum(w for w in ways if w <= ways[unit]) / math.comb(20, unit + base)
+    assert told.startswith(f"{expected}: LSTM1997 {unit} of 10 (")
+    assert told.endswith(f"p = {p:.2g}")
+    if base == 0:
+        assert f"Tanh 0 of 10 (0 to {100 * (1 - 0.025 ** (1 / 10)):.0f}%)" in told  # Clopper & Pearson 1934
+
+
+def test_a_finding_about_a_thousand_steps_is_none_about_a_hundred(factory):
+    both = [run for cell in ("LSTM1997", "Tanh") for run in runs(factory, cell, [True] * 2)]
+    (table,) = factory.board_of(*both).tables
+    assert outcomes(table) == []
+    (lonely,) = factory.board_of(*runs(factory, "Tanh", [False] * 2, lag=1000)).tables
+    ((_, told),) = outcomes(lonely)
+    assert told == "undecided: not run, or not complete: LSTM1997"
+
+
+def test_runs_that_solve_the_same_two_sequences_are_no_copies_of_each_other(factory):
+    made = runs(factory, "GRU", [True] * 3)
+    test = made[0].test
+    alike = [(str(n), dataclasses.replace(run, test=test)) for n, run in enumerate(made)]
+    assert not [told for told in agreement.disagreements(alike) if "copy" in told[2]]
+    scored = [(name, dataclasses.replace(run, task=dataclasses.replace(run.task, solved=0.0))) for name, run in alike]
+    assert [told for told in agreement.disagreements(scored) if "copy" in told[2]]
