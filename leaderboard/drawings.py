@@ -84,7 +84,7 @@ def _forest(table: Table, looks: Looks) -> str:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
         axes.locator_params(axis="x", nbins=6)
-        axes.set_xlabel(f"{table.task.unit}; left of 0 is better than {label(base)}")
+        axes.set_xlabel(f"{table.measure}; left of 0 is better than {label(base)}")
         axes.set_title(f"test NLL less that of {label(base)}; grey: not told apart", loc="left", fontsize=10, x=-left)
 
     title = f"Differences in test NLL to {base.name} on {table.heading}, with simultaneous 95% intervals"

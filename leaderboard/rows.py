@@ -257,6 +257,11 @@ class Table:
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...] = ()
 
+    @property
+    def measure(self) -> str:
+        """What the rows' own scores, and the differences between them, are in."""
+        return f"% wrong ({self.task.score})" if self.task.score else self.task.unit
+
     @cached_property
     def units(self) -> list[Row]:
         """The rows that were run here."""

@@ -63,6 +63,8 @@ class Grid:
     def legend(self) -> str:
         """The key, and the symbols that occur."""
         more = [f"{self.more} more units stand in the tables."] if self.more else []
+        if any(table.task.score for table in self.tables):
+            more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
         symbols = [f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used]
         return " ".join([KEY, *symbols, *more])
@@ -92,9 +94,9 @@ def _cell(table: Table, unit: str) -> Cell | None:
     row = rows[0]
     marks = "".join(s for words, s in SYMBOLS.items() if any(mark.startswith(words) for mark in row.marks))
     if row.letters is None:
-        return Cell(row, "(–)" if row.test is None else f"({row.test.mean:.3f})", "", marks)
-    assert row.test is not None
-    text = f"{row.test.mean:.3f}" if row is table.ranked[0] else gap(table, row)
+        return Cell(row, "(–)" if row.own is None else f"({row.own.mean:.3f})", "", marks)
+    assert row.own is not None
+    text = f"{row.own.mean:.3f}" if row is table.ranked[0] else gap(table, row)
     return Cell(row, text, row.letters, marks)
 
 
@@ -113,8 +115,8 @@ def sentence(table: Table) -> str:
     if not ranked:
         return f"{table.heading}: no unit is complete."
     best = ranked[0]
-    assert best.test is not None
-    lead = f"{table.heading}: {best.name} {{}} at {best.test.mean:.3f} {table.task.unit}"
+    assert best.own is not None
+    lead = f"{table.heading}: {best.name} {{}} at {best.own.mean:.3f} {table.measure}"
     if len(ranked) == 1:
         return f"{lead.format('is the only complete unit,')}."
     near: list[Row] = []
@@ -125,7 +127,8 @@ def sentence(table: Table) -> str:
     if not near:
         return f"{lead.format('is ahead')}; behind it {_named(table, behind)}."
     apart = f"; behind it {_named(table, behind)}" if behind else ""
-    return f"{lead.format('has the lowest NLL')}, not told apart from {_named(table, near)}{apart}."
+    first = "is ahead" if table.task.score else "has the lowest NLL"
+    return f"{lead.format(first)}, not told apart from {_named(table, near)}{apart}."
 
 
 def _named(table: Table, rows: Sequence[Row]) -> str:

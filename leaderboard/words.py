@@ -112,7 +112,7 @@ def smallest(table: Table) -> str:
         return ""
     low, high = f"{min(halves):.3f}", f"{max(halves):.3f}"
     told = low if low == high else f"{low} to {high}, by the pair,"
-    return f" The smallest difference that could have been seen: {told} {table.task.unit}."
+    return f" The smallest difference that could have been seen: {told} {table.measure}."
 
 
 def told(comparison: Comparison | None) -> str:
