@@ -42,7 +42,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         raise unreadable[0]
     gc.freeze()  # what was read stays to the end; thousands of records would be walked again and again
     board = assemble(sources)
-    files = render(board, links(sources, records, out), samples.heard(board, samples.index(out))) | _beside(board, out)
+    files = render(board, links(sources, records, out), samples.heard(board, out)) | _beside(board, out)
     changed = compare(files, out)
     if check and changed:
         raise SeqbenchError(
@@ -130,7 +130,7 @@ def links(sources: list[Source], records: Path, out: Path) -> dict[str, str]:
     return {record.run_id: quote((base / name).as_posix()) for name, record in sources}
 
 
-def render(board: Board, links: dict[str, str], heard: dict[str, list[tuple[str, str]]]) -> dict[str, bytes]:
+def render(board: Board, links: dict[str, str], heard: dict[str, list[samples.Sample]]) -> dict[str, bytes]:
     """All generated files, by path under the output folder."""
     from seqbench.leaderboard import figures, markdown, page, plain
 

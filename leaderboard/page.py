@@ -19,6 +19,7 @@ from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
 from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
+from seqbench.leaderboard.samples import Sample
 from seqbench.leaderboard.summary import grid, sentence
 from seqbench.leaderboard.words import (
     CONVENTION,
@@ -36,14 +37,14 @@ from seqbench.leaderboard.words import (
 from seqbench.record import Record
 
 
-def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: dict[str, list[tuple[str, str]]]) -> str:
+def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: dict[str, list[Sample]]) -> str:
     """The page.
 
     Args:
         board: the tables.
         figures: `<svg>` elements by name.
         links: run id -> its record's address.
-        heard: by table what is played, (file's stem, name); the stem of a unit's is its row's anchor.
+        heard: by table what is played or shown.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -59,7 +60,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "sentence": sentence,
         "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
         "probability": probability, "heard": heard,
-        "sampled": {stem for played in heard.values() for stem, _ in played},
+        "sampled": {one.stem for played in heard.values() for one in played},
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(
         board=board,

@@ -1,4 +1,4 @@
-"""`seqbench leaderboard sample`: what the units of a board sound like, as small files beside it (samples.py)."""
+"""`seqbench leaderboard sample`: what the units of a board make and hold, as small files beside it (samples.py)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from seqbench.files import write_file
+from seqbench.leaderboard import samples
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.build import read
@@ -17,10 +18,11 @@ from seqbench.leaderboard.samples import FOLDER, INDEX, best_run
 from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
+ENDINGS = (".ogg", ".png", ".txt")
 LARGEST = 2_000_000  # bytes of all files together: they are kept beside the records
 What = Literal["prime", "truth", "sample"]
-# From a run's id and what is wanted, an OGG file and a picture in PNG; None where the run has no checkpoint.
-Make = Callable[[str, What], tuple[bytes, bytes] | None]
+# From a run's id and what is wanted, files by their endings ("ogg", "png", "txt"); none where it has no checkpoint.
+Make = Callable[[str, What], dict[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,17 @@ class Told:
     row: str
     run_id: str
     bytes: int
+    kept: bool = False
 
     def __str__(self) -> str:
-        return f"{self.row}: {self.run_id}, " + (f"{self.bytes:,} bytes" if self.bytes else "no checkpoint")
+        done = "kept as it is" if self.kept else f"{self.bytes:,} bytes" if self.bytes else "no checkpoint"
+        return f"{self.row}: {self.run_id}, {done}"
 
 
 def sample(records: Path, out: Path, make: Make) -> list[Told]:
-    """Writes the samples of all rows whose best run has a checkpoint, and the index; what was there before goes.
+    """Writes the samples of all rows whose best run has a checkpoint, and the index.
+
+    Of a row whose best run has none, the samples of that very run stay, where there are any; all others go.
 
     Args:
         records: of the board.
@@ -46,31 +52,33 @@ def sample(records: Path, out: Path, make: Make) -> list[Told]:
     Raises:
         SeqbenchError: no records, no checkpoint at all, or files beyond LARGEST.
     """
-    board = assemble(read(records))
+    board, known = assemble(read(records)), samples.index(out)
     files: dict[str, bytes] = {}
-    index: dict[str, Any] = {}
-    told = []
+    index: dict[str, dict[str, str]] = {}
+    told, kept = [], set()
     for slug, row, run in with_progress(list(_wanted(board)), "samples"):
-        made = make(run.run_id, "sample")
-        size = _add(files, row.anchor, made)
-        told.append(Told(f"{row.name}, {slug}", run.run_id, size))
-        if not size:
+        size = _add(files, row.anchor, make(run.run_id, "sample"))
+        stays = not size and known.get(slug, {}).get(row.anchor) == run.run_id
+        told.append(Told(f"{row.name}, {slug}", run.run_id, size, stays))
+        if stays:
+            kept |= {row.anchor, f"{slug}-prime", f"{slug}-truth"}
+        elif not size:
             continue
-        if slug not in index:
-            index[slug] = {}
+        elif not any(one.startswith(f"{slug}-prime") for one in files):
             for what in ("prime", "truth"):
                 _add(files, f"{slug}-{what}", make(run.run_id, what))
-        index[slug][row.anchor] = run.run_id
-    if not index:
+        index.setdefault(slug, {})[row.anchor] = run.run_id
+    if not files:
         raise SeqbenchError(
             f"no run of {records} that counts has a checkpoint: give the folder that they were trained in"
         )
-    if (size := sum(map(len, files.values()))) > LARGEST:
+    old = {path for path in (out / FOLDER).glob("*") if path.suffix in ENDINGS and path.name not in files}
+    stay = {path for path in old if path.stem in kept}
+    if (size := sum(map(len, files.values())) + sum(path.stat().st_size for path in stay)) > LARGEST:
         raise SeqbenchError(f"The samples have {size:,} bytes, more than {LARGEST:,}: give fewer --seconds")
     files[INDEX] = json.dumps(index, indent=1, sort_keys=True).encode()
-    for path in (out / FOLDER).glob("*"):
-        if path.suffix in (".ogg", ".png") and path.name not in files:
-            path.unlink()
+    for path in old - stay:
+        path.unlink()
     for name, content in files.items():
         write_file(out / FOLDER / name, content)
     return told
@@ -83,9 +91,7 @@ def _wanted(board: Board) -> Iterator[tuple[str, Row, Record]]:
                 yield table.slug, row, run
 
 
-def _add(files: dict[str, bytes], stem: str, made: tuple[bytes, bytes] | None) -> int:
+def _add(files: dict[str, bytes], stem: str, made: dict[str, bytes]) -> int:
     """The bytes that were added."""
-    if made is None:
-        return 0
-    files[f"{stem}.ogg"], files[f"{stem}.png"] = made
-    return len(made[0]) + len(made[1])
+    files |= {f"{stem}.{ending}": content for ending, content in made.items()}
+    return sum(map(len, made.values()))

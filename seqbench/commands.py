@@ -222,8 +222,8 @@ def leaderboard_submit(options: argparse.Namespace) -> None:
 
 
 def leaderboard_sample(options: argparse.Namespace) -> None:
+    from seqbench.explain.excerpts import Excerpts
     from seqbench.leaderboard.sampling import sample
-    from seqbench.train.excerpts import Excerpts
 
     make = Excerpts(options.runs, options.sequence, options.seconds)
     _tell(sample(options.records, options.out, make), options.json)

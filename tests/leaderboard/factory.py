@@ -145,7 +145,7 @@ def cells(row: Row) -> dict[str, str]:
     return {column.name: column.show(row) for column in COLUMNS}
 
 
-def sample(run_id: str, what: str) -> tuple[bytes, bytes]:
+def sample(run_id: str, what: str) -> dict[str, bytes]:
     """A second of a tone in OGG and a picture in PNG, as a run's sample is."""
     import numpy as np
     import soundfile
@@ -154,4 +154,4 @@ def sample(run_id: str, what: str) -> tuple[bytes, bytes]:
     sound, picture = io.BytesIO(), io.BytesIO()
     soundfile.write(sound, 0.5 * np.sin(np.arange(22_050) / 10), 22_050, format="OGG")
     imsave(picture, np.full((4, 6, 3), len(what), np.uint8), format="png")
-    return sound.getvalue(), picture.getvalue()
+    return {"ogg": sound.getvalue(), "png": picture.getvalue()}

@@ -1,4 +1,4 @@
-"""What `seqbench leaderboard sample` draws: short excerpts of the runs below a folder, by their checkpoints."""
+"""What `seqbench leaderboard sample` draws of the runs below a folder, by checkpoints: to hear, to read, to see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from seqbench.datamodules.arrays import DataSet
 from seqbench.datamodules.base import SequenceData
+from seqbench.datamodules.text import Text
+from seqbench.explain.explained import explain
+from seqbench.explain.figures import pictures
+from seqbench.explain.page import png
 from seqbench.sample.ancestral import draw
 from seqbench.sample.rendering import Rendering, prime, render, steps_of
 from seqbench.task import SeqbenchError
@@ -17,10 +22,17 @@ from seqbench.train.loading import load_data, load_model
 from seqbench.train.recorder import read_checkpoint
 
 RATE = 22_050  # Hz, of music
+TOKENS = 60  # that are drawn
+
+
+WORDS, LONGEST = 30, 60  # steps of a text that are drawn, of one longer than can be read at once
 
 
 class Excerpts:
-    """Of each run the beginning of one test sequence, how that goes on, and how the run's weights go on with it."""
+    """Of each run the beginning of one test sequence, how that goes on, and how the run's weights go on with it.
+
+    Of text: what the memory holds of each token, and, where there is a next one, how the weights go on.
+    """
 
     def __init__(self, runs: Path, sequence: int, seconds: float) -> None:
         """Looks for checkpoints.
@@ -43,19 +55,33 @@ class Excerpts:
         if not self.places:
             raise SeqbenchError(f"There is no checkpoint below {runs}: give the folder that runs were trained in")
 
-    def __call__(self, run_id: str, what: Literal["prime", "truth", "sample"]) -> tuple[bytes, bytes] | None:
-        """An OGG file and a picture in PNG; None where the run has no checkpoint."""
+    def __call__(self, run_id: str, what: Literal["prime", "truth", "sample"]) -> dict[str, bytes]:
+        """By its ending ("ogg", "png", "txt") each file that there is; none where the run has no checkpoint."""
         if run_id not in self.places:
-            return None
+            return {}
         path, replica = self.places[run_id]
         data = _data(path)
+        if data.task.vocabulary:
+            return self._of_text(path, replica) if what == "sample" else {}
         given = prime(data, self.sequence, None)
         steps = steps_of(data, self.seconds)
         if what == "sample":
             rendering = render(data, given, draw(load_model(path), replica, steps, prime=given).y, RATE)
         else:
             rendering = self._truth(data, given, steps if what == "truth" else 0)
-        return rendering.file("ogg"), rendering.png()
+        return {"ogg": rendering.file("ogg"), "png": rendering.png()}
+
+    def _of_text(self, path: Path, replica: int) -> dict[str, bytes]:
+        model, data = load_model(path), _data(path)
+        x = DataSet(data).test[self.sequence]
+        steps = (0, WORDS) if len(x) > LONGEST else None
+        found = explain(model, x, replica, None, steps, data.spelled(torch.as_tensor(x)))
+        files = {"png": png(next(pictures(found, None)))}
+        if isinstance(data, Text):
+            given = prime(data, self.sequence, None)
+            drawn = draw(model, replica, TOKENS, prime=given).y
+            files["txt"] = f"{data.written(given)} | {data.written(drawn)}\n".encode()
+        return files
 
     def _truth(self, data: SequenceData[Any], given: Tensor, steps: int) -> Rendering:
         """The sequence itself, so many steps after the prime as far as it has them."""
