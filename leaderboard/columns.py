@@ -229,7 +229,7 @@ COLUMNS = (
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
     Column("perplexity", "perplexity", _perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
     Column("bits_character", "bits/character", _bits_of_character, lambda value: f"{value:.3f}", "text by characters: test NLL in bits"),
-    Column("right", "right, %", lambda row: row.share("guesses"), nats, "text: tokens that the likeliest guess is right about, higher is better; mean over seeds", absent="", interval=True),
+    Column("right", "right, %", lambda row: row.share("guesses"), nats, "text and long lags: guesses that are right, of all that count, higher is better; mean over seeds", absent="", interval=True),
     Column("train", "train NLL", lambda row: row.score("nll", "train"), short_nats, "training NLL of the best epoch's weights, without weight noise, mean over seeds", interval=True),
     Column("valid", "valid NLL", lambda row: row.score("nll", "valid"), short_nats, "validation NLL of the same weights, mean over seeds", interval=True),
     Column("reference", f"less {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted, ± the 95% prediction interval of a single run, as theirs is; {UNKNOWN}", absent="", interval=True),
