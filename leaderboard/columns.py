@@ -234,7 +234,7 @@ COLUMNS = (
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
     Column("perplexity", "perplexity", _perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
     Column("bits_character", "bits/character", _bits_of_character, lambda value: f"{value:.3f}", "text by characters: test NLL in bits"),
-    Column("right", "right, %", lambda row: row.share("guesses"), nats, "text: tokens that the likeliest guess is right about, higher is better; mean over seeds", absent="", interval=True),
+    Column("right", "right, %", lambda row: row.share("guesses"), nats, "text and long lags: guesses that are right, of all that count, higher is better; mean over seeds", absent="", interval=True),
     Column("las", "LAS, %", lambda row: row.share("labelled"), percent, "dependencies: words whose head and relation are right, words that are all punctuation left out (CoNLL's eval.pl), higher is better; mean over seeds", absent="", interval=True),
     Column("uas", "UAS, %", lambda row: row.share("arcs"), percent, "dependencies: words whose head is right, likewise", absent="", interval=True),
     Column("train", "train NLL", lambda row: row.score("nll", "train"), short_nats, "training NLL of the best epoch's weights, without weight noise, mean over seeds", interval=True),
