@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UNITS := Tanh GRU LSTM
 FUZZ_SECONDS ?= 300
+N ?= 3
 FAST := tests/leaderboard tests/datamodules tests/seqbench/cells tests/seqbench/model tests/seqbench/test_cli.py
 
-.PHONY: help setup run test test-fast pythons fuzz repeats lint docs site format leaderboard bench clean
+.PHONY: help setup run test test-fast pythons fuzz repeats recheck lint docs site format leaderboard bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +48,9 @@ fuzz: setup  ## five minutes (FUZZ_SECONDS=N) of made-up configs, records, recor
 
 repeats: setup  ## a quarter of an hour: runs killed, repeated and trained in company must be the same to the bit
 	$(BIN)/python -P tests/repeats.py
+
+recheck: setup  ## N=3 published runs drawn (SEED=S: as before) and trained again at their own commits: minutes to hours each
+	$(BIN)/python -P tests/recheck.py $(N) $(SEED)
 
 lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from seqbench.leaderboard.board import Source
 from seqbench.task import SeqbenchError
 
 SUMS = "SHA256SUMS"
+WEIGHTS = ".npy"  # of a file with a run's best weights, beside its record
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 Told = Iterator[tuple[str, str, str]]  # file, field, what is wrong
 

@@ -1,7 +1,8 @@
-"""`seqbench leaderboard verify --rerun ID` and `--spot`: train recorded runs again by their configs, and compare.
+"""`seqbench leaderboard verify --rerun ID`, `--spot` and `--score`: what recorded runs give again.
 
 A rerun trains the whole run, a spot check its first epochs, which takes seconds: on the same kind of device they come
-out to the digit, or nearly, and whoever makes a curve up cannot know them.
+out to the digit, or nearly, and whoever makes a curve up cannot know them. A score is that of weights kept beside a
+record: nothing is trained.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.build import find, read_one
 from seqbench.leaderboard.checks import Check, problems
-from seqbench.record import Record
+from seqbench.leaderboard.history import WEIGHTS
+from seqbench.record import PartedScore, Record
 from seqbench.task import SeqbenchError
 
 AGREE = 1e-3  # nats, on the same kind of device
 FIRST = 3  # epochs of a spot check
 ROUNDED = 1e-5  # of the NLLs in a curve
+SAME_WEIGHTS = 1e-4  # nats a frame: of the same weights on any machine
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,7 @@ def rerun(records: Path, run: str, audit: Sequence[Check], train: Callable[[Reco
     Raises:
         SeqbenchError: no such run, or several; a record that is not sound or has no score; as `train` does.
     """
-    record = _find(records, run)
-    if found := next(problems(record, audit), None):
-        raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
+    record = _sound(records, run, audit)
     if record.test is None:
         raise SeqbenchError(f"{record.run_id} has no test NLL to compare with: choose a finished run")
     again = train(record)
@@ -144,9 +146,7 @@ def spot(
         SeqbenchError: no such run, or several; a record that is not sound; as `train` does.
     """
     for run in runs:
-        record = _find(records, run)
-        if found := next(problems(record, audit), None):
-            raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
+        record = _sound(records, run, audit)
         shown = min(max(1, FIRST // record.curve.every), len(record.curve.valid))
         again = train(record, shown * record.curve.every)
         difference = max(
@@ -166,6 +166,60 @@ def _apart(one: float | None, other: float | None) -> float:
     if one is None or other is None:
         return 0.0 if one is other else math.inf
     return round(abs(one - other), 9)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A recorded test NLL and that of the weights kept beside the record.
+
+    Attributes:
+        run_id: which run.
+        recorded: its test NLL.
+        found: that of the weights.
+        agrees: whether no sequence's NLL differs by more than SAME_WEIGHTS nats a frame.
+    """
+
+    run_id: str
+    recorded: float
+    found: float
+    agrees: bool
+
+    def __str__(self) -> str:
+        told = "agree" if self.agrees else "differ"
+        return f"{self.run_id}: its weights have test NLL {self.found:.6f}, recorded {self.recorded:.6f}: they {told}"
+
+
+def scores(
+    records: Path, runs: Sequence[str], audit: Sequence[Check], score: Callable[[Record, bytes], PartedScore]
+) -> Iterator[Scored]:
+    """Tests the weights that are kept beside records, and compares sequence by sequence.
+
+    Args:
+        records: the folder of records.
+        runs: their ids, or the first characters of them; empty: all that have weights.
+        audit: the checks against the code of units and data, the config's classes among them.
+        score: of a run's weights.
+
+    Raises:
+        SeqbenchError: no such run, or several; a record that is not sound or has no score; no weights; as `score` does.
+    """
+    for run in with_progress(runs or sorted(path.stem for path in records.glob(f"*{WEIGHTS}")), "testing weights"):
+        record = _sound(records, run, audit)
+        path = records / f"{record.run_id}{WEIGHTS}"
+        if record.test is None or not path.is_file():
+            raise SeqbenchError(f"{record.run_id} has no {'weights' if record.test else 'test NLL'} beside its record")
+        found = score(record, path.read_bytes())
+        parts = zip(record.test.nats, found.nats, record.test.frames, strict=False)
+        apart = max(abs(one - other) / max(frames, 1) for one, other, frames in parts)
+        agrees = found.frames == record.test.frames and apart <= SAME_WEIGHTS
+        yield Scored(record.run_id, record.test.nll, found.nll, agrees)
+
+
+def _sound(records: Path, run: str, audit: Sequence[Check]) -> Record:
+    record = _find(records, run)
+    if found := next(problems(record, audit), None):
+        raise SeqbenchError(f"{record.run_id} is not trained by a config that does not fit it: {': '.join(found)}")
+    return record
 
 
 def _find(records: Path, run: str) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from seqbench.files import write_file
@@ -11,12 +11,19 @@ from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.build import find, read, read_one
 from seqbench.leaderboard.checks import Check, Problem, problems
 from seqbench.leaderboard.diff import Change, changes
+from seqbench.leaderboard.history import WEIGHTS
+from seqbench.leaderboard.rows import Board
 from seqbench.leaderboard.verify import Finding, add_sums, read_sums, together, too_large, write_sums
 from seqbench.record import Record
 from seqbench.task import SeqbenchError
 
+SMALL = 120_000  # bytes of weights: 30,000 of them
+Weights = Callable[[Path], bytes | None]
 
-def submit(run_dir: Path, records: Path, audit: Sequence[Check], dry_run: bool = False) -> list[Change]:
+
+def submit(
+    run_dir: Path, records: Path, audit: Sequence[Check], dry_run: bool = False, weights: Weights | None = None
+) -> list[Change]:
     """Copies the records of a run, or of all runs below a folder (a sweep), once all of them are sound.
 
     Args:
@@ -24,6 +31,9 @@ def submit(run_dir: Path, records: Path, audit: Sequence[Check], dry_run: bool =
         records: the folder of published records; what is new gets a line in its SHA256SUMS.
         audit: the checks against the code of units and data.
         dry_run: only say what would change; nothing is written.
+        weights: gives a file of a run's best weights, from its folder; those of one run a unit are kept beside its
+            record, where they are small: that with the median test NLL of those that count. Of all runs they would be
+            four times as large as the records.
 
     Returns:
         What changes on the board.
@@ -50,11 +60,30 @@ def submit(run_dir: Path, records: Path, audit: Sequence[Check], dry_run: bool =
     if findings:
         more = f" ({len(findings) - 1} more findings)" if len(findings) > 1 else ""
         raise SeqbenchError(f"not submitted: {findings[0]}{more}")
-    for name, record in () if dry_run else new:
-        write_file(records / f"{record.run_id}.json", Path(name).read_bytes())
+    board = assemble([*published, *new])
     if not dry_run:
-        add_sums(records, [f"{record.run_id}.json" for _, record in new])
-    return changes(assemble(published), assemble([*published, *new]))
+        files = {f"{record.run_id}.json": Path(name).read_bytes() for name, record in new}
+        if weights is not None:
+            files |= _kept(board, records, {record.run_id: Path(name).parent for name, record in new}, weights)
+        for name, content in files.items():
+            write_file(records / name, content)
+        add_sums(records, list(files))
+    return changes(assemble(published), board)
+
+
+def _kept(board: Board, records: Path, folders: dict[str, Path], weights: Weights) -> dict[str, bytes]:
+    """The weights to be kept beside new records, by file name: of each unit that has none yet."""
+    found = {}
+    for row in (row for table in board.tables for row in table.units):
+        if any((records / f"{run.run_id}{WEIGHTS}").is_file() for run in row.all_runs):
+            continue
+        tested = sorted((run.test.nll, run.run_id) for run in row.counted if run.test and run.run_id in folders)
+        if tested:
+            _, run_id = tested[(len(tested) - 1) // 2]
+            content = weights(folders[run_id])
+            if content is not None and len(content) <= SMALL:
+                found[f"{run_id}{WEIGHTS}"] = content
+    return found
 
 
 def undo(run_dir: Path, records: Path, published: Collection[str]) -> list[Change]:
@@ -82,9 +111,10 @@ def undo(run_dir: Path, records: Path, published: Collection[str]) -> list[Chang
         if here.get(name, record) != record:
             raise SeqbenchError(f"{name} is not what {path} has: remove it by hand if it shall go")
         names += [name] if name in here else []
-    for name in names:
-        (records / name).unlink()
-    write_sums(records, {name: told for name, told in read_sums(records).items() if name not in names})
+    gone = [*names, *(f"{name.removesuffix('.json')}{WEIGHTS}" for name in names)]
+    for name in gone:
+        (records / name).unlink(missing_ok=True)
+    write_sums(records, {name: told for name, told in read_sums(records).items() if name not in gone})
     return changes(assemble(before), assemble([source for source in before if source[0] not in names]))
 
 

@@ -21,7 +21,7 @@ from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
 from seqbench.leaderboard.build import find, read_one
 from seqbench.leaderboard.checks import Check, problems
-from seqbench.leaderboard.history import SUMS
+from seqbench.leaderboard.history import SUMS, WEIGHTS
 from seqbench.leaderboard.rows import clean
 from seqbench.record import Record
 from seqbench.task import SeqbenchError
@@ -81,7 +81,9 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
         sources.append((name, _lean(record)))
         if (path.parent.name if path.name == "record.json" else path.stem) != record.run_id:
             findings.append(Finding(name, "run_id", f"{record.run_id} is not what the file is named after"))
-    gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in paths})
+    weights = sorted(records.glob(f"*{WEIGHTS}"))
+    findings += [Finding(path.name, "", problem) for path in weights for problem in _beside(path, sums)]
+    gone = sorted(sums.keys() - {str(path.relative_to(records)) for path in (*paths, *weights)})
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
     told = [*history.kept(before, sums, since or ""), *disagreements(sources)]
     own = [source for source in sources if source[0] in public]
@@ -110,6 +112,13 @@ def _changed(path: Path, name: str, sums: dict[str, str]) -> Iterator[str]:
         yield f"was changed after it was submitted: {SUMS} has another sha256"
 
 
+def _beside(path: Path, sums: dict[str, str]) -> Iterator[str]:
+    """What is wrong with a file of weights; whether they have their record's score is `--score`'s to say."""
+    yield from _changed(path, path.name, sums)
+    if not path.with_suffix(".json").is_file():
+        yield "lies beside no record of its name"
+
+
 def _unreadable(name: str, problem: str) -> Finding:
     """The finding of a record that cannot be read; the reader's message begins with the field, where it knows it."""
     field, colon, rest = problem.partition(": ")
@@ -133,9 +142,10 @@ def read_sums(records: Path) -> dict[str, str]:
 
 
 def add_sums(records: Path, names: Sequence[str]) -> None:
-    """Adds these files to SHA256SUMS, or, where there is none yet, all records that lie in the folder itself."""
+    """Adds these files to SHA256SUMS, and, where there is none yet, all records that lie in the folder itself."""
     sums = read_sums(records)
-    for name in names if sums else sorted(path.name for path in records.glob("*.json")):
+    before = () if sums else (path.name for path in records.glob("*.json"))
+    for name in (*names, *before):
         sums[name] = _sha256(records / name)
     write_sums(records, sums)
 

@@ -234,6 +234,10 @@ def _leaderboard(actions: Any) -> None:
         "--spot", nargs="*", metavar="ID",
         help="train the first three epochs of runs again and compare; without ID of all that are new since --since",
     )  # fmt: skip
+    again.add_argument(
+        "--score", nargs="*", metavar="ID",
+        help="test the weights kept beside records and compare; without ID all that are kept",
+    )  # fmt: skip
     submit = _command(actions, "submit", commands.leaderboard_submit, "publish a run's record, or all of a sweep")
     submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     how = submit.add_mutually_exclusive_group()

@@ -10,7 +10,9 @@ import dataclasses
 import datetime
 import json
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from seqbench.task import SeqbenchError
@@ -167,9 +169,16 @@ def leaderboard_build(options: argparse.Namespace) -> None:
 
 
 def leaderboard_verify(options: argparse.Namespace) -> None:
-    audit = _audit(needed=bool(options.rerun) or options.spot is not None)
+    audit = _audit(needed=bool(options.rerun) or options.spot is not None or options.score is not None)
     if options.spot is not None:
         _leaderboard_spot(options, audit)
+    if options.score is not None:
+        from seqbench.leaderboard.rerun import scores
+        from seqbench.train.weights import score
+
+        scored = list(scores(options.records, options.score, audit, score))
+        _tell(scored, options.json, "no weights are kept")
+        sys.exit(not all(one.agrees for one in scored))
     if options.rerun:
         from seqbench.leaderboard.rerun import rerun
         from seqbench.search.repeat import repeat
@@ -217,7 +226,13 @@ def leaderboard_submit(options: argparse.Namespace) -> None:
     if options.undo:
         changes = undo(options.run_dir, options.records, committed(options.records))
     else:
-        changes = submit(options.run_dir, options.records, _audit(), options.dry_run)
+        audit = _audit()
+        weights: Callable[[Path], bytes | None] | None = None
+        if audit:
+            from seqbench.train.weights import best_weights
+
+            weights = best_weights
+        changes = submit(options.run_dir, options.records, audit, options.dry_run, weights)
     _tell(changes, options.json, "nothing new")
 
 

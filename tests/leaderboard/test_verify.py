@@ -8,17 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seqbench import record as rec
 from seqbench.leaderboard.diff import diff
 from seqbench.leaderboard.history import SUMS
-from seqbench.leaderboard.rerun import Rerun, rerun
+from seqbench.leaderboard.rerun import Rerun, rerun, scores
 from seqbench.leaderboard.submit import submit, undo
 from seqbench.leaderboard.verify import add_sums, read_sums, verify
 from seqbench.search.repeat import repeat
 from seqbench.task import SeqbenchError
 from seqbench.train.audit import CHECKS
+from seqbench.train.weights import best_weights, score
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = Path(__file__).parent / "records"
@@ -307,7 +309,18 @@ def test_diff_says_what_another_folder_would_add(factory, tmp_path):
 @pytest.mark.slow
 def test_a_run_trained_again_gives_the_recorded_score(tmp_path):
     """Two epochs on made-up chords."""
-    flags = ["--model.cell", "GRU", "--trainer.max_epochs", "2", "--model.recurrence", "loop", "--run.dir", tmp_path]
+    flags = [
+        "--model.cell",
+        "GRU",
+        "--trainer.max_epochs",
+        "2",
+        "--model.recurrence",
+        "loop",
+        "--run.protocol",
+        "short",
+        "--run.dir",
+        tmp_path,
+    ]
     seqbench("fit", "-c", ROOT / "configs/synthetic.yaml", "-c", ROOT / "configs/chung2014.yaml", *flags)
     (path,) = tmp_path.glob("*/record.json")
     assert wrong(tmp_path) == []
@@ -321,11 +334,62 @@ def test_a_run_trained_again_gives_the_recorded_score(tmp_path):
     )
     assert (spot["epochs"], spot["agrees"]) == (2, True)
     assert spot["difference"] < 1e-5
+    weights_are_kept_and_tested_again(path, tmp_path / "board")
     with pytest.raises(SeqbenchError, match="there is no run nothing in"):
         rerun(tmp_path, "nothing", CHECKS, repeat)
     edit(path, "test", "nll", value=1.0)
     with pytest.raises(SeqbenchError, match=r"does not fit it: test\.nll: 1\.0, but"):
         rerun(tmp_path, path.parent.name, CHECKS, repeat)
+
+
+def weights_are_kept_and_tested_again(path, board):
+    """Of the run whose record lies at `path`: kept by `submit`, summed up, tested by `verify --score`."""
+    edit(path, "environment", "commit", value="557421f7e788")  # the tree may have changes
+    submit(path.parent, board, CHECKS, weights=best_weights)
+    record = rec.load(path)
+    (kept,) = board.glob("*.npy")
+    assert kept.stem == record.run_id
+    assert kept.stat().st_size == 128 + 4 * record.parameters.total
+    assert set(read_sums(board)) == {kept.name, kept.with_suffix(".json").name}
+    assert wrong(board) == []
+    (told,) = scores(board, [], CHECKS, score)
+    assert (told.run_id, told.recorded, told.agrees) == (record.run_id, record.test.nll, True)
+    assert told.found == pytest.approx(record.test.nll, abs=1e-6)
+    rows = np.load(kept)
+    np.save(kept, 0.99 * rows)
+    (told,) = scores(board, [record.run_id], CHECKS, score)
+    assert not told.agrees
+    assert [(finding.file, "another sha256" in finding.problem) for finding in wrong(board)] == [(kept.name, True)]
+    np.save(kept, rows[1:])
+    with pytest.raises(SeqbenchError, match=rf"are {len(rows) - 1}; the unit has {len(rows)}"):
+        list(scores(board, [], CHECKS, score))
+    undo(path.parent, board, {})
+    assert [found.name for found in board.iterdir()] == [SUMS]
+
+
+def test_weights_of_the_median_seed_are_kept_once_a_unit(records, tmp_path):
+    """Only where they are small; a seed that comes later changes nothing."""
+    runs, board, asked = tmp_path / "runs", tmp_path / "board", []
+    for path in records.glob("*.json"):
+        (runs / path.stem).mkdir(parents=True)
+        shutil.copy(path, runs / path.stem / "record.json")
+
+    def weights(run):
+        asked.append(rec.load(run / "record.json"))
+        return bytes(120_001 if asked[-1].cell.name == "Tanh" else 120_000)
+
+    later = sorted(runs.glob("jsb-gru-*"))[0]
+    later.rename(tmp_path / "later")
+    submit(runs, board, CHECKS, weights=weights)
+    kept = {path.stem for path in board.glob("*.npy")}
+    assert {name.split("-")[1] for name in kept} == {run.cell.name.lower() for run in asked} - {"tanh"}
+    for run in asked:
+        same = [rec.load(path) for path in board.glob(f"jsb-{run.cell.name.lower()}-*.json")]
+        ordered = sorted(one.test.nll for one in same if one.task == run.task)
+        assert run.test.nll == ordered[(len(ordered) - 1) // 2]
+    assert len(asked) == len({run.cell.name for run in asked})
+    submit(tmp_path / "later", board, CHECKS, weights=weights)
+    assert kept == {path.stem for path in board.glob("*.npy")}
 
 
 def test_a_rerun_says_how_far_it_is_off():
