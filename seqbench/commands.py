@@ -10,9 +10,7 @@ import dataclasses
 import datetime
 import json
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from seqbench.task import SeqbenchError
@@ -226,13 +224,10 @@ def leaderboard_submit(options: argparse.Namespace) -> None:
     if options.undo:
         changes = undo(options.run_dir, options.records, committed(options.records))
     else:
-        audit = _audit()
-        weights: Callable[[Path], bytes | None] | None = None
-        if audit:
-            from seqbench.train.weights import best_weights
+        audit = _audit()  # refuses where torch is missing
+        from seqbench.train.weights import best_weights
 
-            weights = best_weights
-        changes = submit(options.run_dir, options.records, audit, options.dry_run, weights)
+        changes = submit(options.run_dir, options.records, audit, options.dry_run, best_weights)
     _tell(changes, options.json, "nothing new")
 
 
