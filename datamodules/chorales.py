@@ -114,7 +114,8 @@ def read_corpus() -> list[Chorale]:
 
     paths = [Path(p) for p in sorted(corpus.getComposer("bach")) if Path(p).suffix != ".rntxt"]
     chorales = []
-    bar = track(paths, "Bach chorales, once", console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = track(paths, "Bach chorales, once", console=console, transient=True, disable=not console.is_terminal)
     for path in bar:
         # music21 would keep pickles of its own in the temporary folder, and trust those that it finds there
         score = converter.parse(path, forceSource=True, storePickle=False)

@@ -190,4 +190,5 @@ def _bar(files: list[_File]) -> Iterator[_File]:
     from rich.console import Console
     from rich.progress import track
 
-    return iter(track(files, "MIDI files", console=Console(file=sys.stderr), transient=True))
+    console = Console(stderr=True)
+    return iter(track(files, "MIDI files", console=console, transient=True, disable=not console.is_terminal))

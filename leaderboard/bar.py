@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def with_progress(items: Sequence[T], text: str) -> Iterator[T]:
-    """The items, with a bar on stderr once it takes long."""
+    """The items, with a bar on a terminal's stderr once it takes long."""
     started = time.monotonic()
     with ExitStack() as stack:
         advance = None
@@ -22,7 +22,8 @@ def with_progress(items: Sequence[T], text: str) -> Iterator[T]:
                 from rich.console import Console
                 from rich.progress import Progress
 
-                bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+                console = Console(stderr=True)
+                bar = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
                 advance = (bar, bar.add_task(text, total=len(items), completed=done))
             yield item
             if advance is not None:

@@ -67,7 +67,8 @@ def bench(devices: list[str], names: list[str] | None, as_json: bool, into: Path
             f"{into} has no place for the tables: write the lines <!-- seqbench bench --> and <!-- end -->"
         )
     units = [kind() for kind in (map(cells.find, names) if names else cells.cells().values())]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         run = Bench(units, SHAPES, devices or present)
         task = progress.add_task("checking, then timing", total=run.steps)
         run.advance = lambda: progress.advance(task)
