@@ -187,7 +187,8 @@ def envelope(sources: Sequence[Source]) -> Told:
 
     tables: dict[Hashable, list[Source]] = defaultdict(list)
     for name, record in sources:
-        tables[table_key(record)].append((name, record))
+        if not record.task.solved:  # the curve of one that is solved falls at once, whenever it does
+            tables[table_key(record)].append((name, record))
     for members in tables.values():
         longest = max(len(run.curve.valid) for _, run in members)
         if len(members) <= ENOUGH or not longest:
