@@ -68,14 +68,16 @@ def drawn(runs: Sequence[Record], n: int, seed: int) -> list[Record]:
 def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     """The runs that were trained with it, itself too; itself alone where the records have not all of them.
 
-    A sweep's groups are of one unit at one commit, and of one stage: the search has seed 0, the report the others.
+    A sweep's groups are of one unit at one commit, and of one stage: the search has seed 0, the report the others, or
+    all where there was no search.
     """
 
-    def stage(one: Record) -> tuple[object, ...]:
-        return family_id(one), one.environment.commit, one.environment.replicas, one.seed == 0
+    def sweep(one: Record) -> tuple[object, ...]:
+        return family_id(one), one.environment.commit, one.environment.replicas
 
-    found = [one for one in runs if stage(one) == stage(run)]
-    return found if len(found) == run.environment.replicas else [run]
+    found = [one for one in runs if sweep(one) == sweep(run)]
+    stage = [one for one in found if (one.seed == 0) == (run.seed == 0)]
+    return next((group for group in (found, stage) if len(group) == run.environment.replicas), [run])
 
 
 def words(group: Sequence[Record], folder: Path) -> list[str]:
