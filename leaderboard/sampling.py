@@ -64,7 +64,7 @@ def sample(records: Path, out: Path, make: Make) -> list[Told]:
             kept |= {row.anchor, f"{slug}-prime", f"{slug}-truth"}
         elif not size:
             continue
-        elif not any(one.startswith(f"{slug}-prime") for one in files):
+        elif f"{slug}-prime.png" not in files:
             for what in ("prime", "truth"):
                 _add(files, f"{slug}-{what}", make(run.run_id, what))
         index.setdefault(slug, {})[row.anchor] = run.run_id

@@ -14,7 +14,7 @@ from seqbench.datamodules.arrays import DataSet
 from seqbench.explain.explained import Explained, explain
 from seqbench.explain.figures import pictures, three_digits
 from seqbench.explain.page import page, png, svg
-from seqbench.explain.strip import TOKENS
+from seqbench.explain.strip import beginning
 from seqbench.files import write_file
 from seqbench.task import SeqbenchError
 from seqbench.train.loading import load_data, load_model
@@ -57,8 +57,7 @@ def write_explained(
         raise SeqbenchError(f"There is no test sequence {sequence}: {data.name} has 0 to {len(test) - 1}")
     x = test[sequence]
     tokens = data.spelled(torch.as_tensor(x))
-    if steps is None and tokens is not None and len(x) > TOKENS:
-        steps = 0, SHOWN
+    steps = steps or beginning(tokens, SHOWN)
     found = explain(model, x, replica or 0, layer, steps, tokens)
     told = _told(found, data.step_seconds)
     title = f"{found.unit} {model.hidden} on {data.name}, test sequence {sequence}"

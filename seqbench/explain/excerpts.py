@@ -15,6 +15,7 @@ from seqbench.datamodules.text import Text
 from seqbench.explain.explained import explain
 from seqbench.explain.figures import pictures
 from seqbench.explain.page import png
+from seqbench.explain.strip import beginning
 from seqbench.sample.ancestral import draw
 from seqbench.sample.rendering import Rendering, prime, render, steps_of
 from seqbench.task import SeqbenchError
@@ -22,10 +23,7 @@ from seqbench.train.loading import load_data, load_model
 from seqbench.train.recorder import read_checkpoint
 
 RATE = 22_050  # Hz, of music
-TOKENS = 60  # that are drawn
-
-
-WORDS, LONGEST = 30, 60  # steps of a text that are drawn, of one longer than can be read at once
+TOKENS, WORDS = 60, 30  # of a text: those that are written, and those of a long one whose memory is shown
 
 
 class Excerpts:
@@ -74,8 +72,8 @@ class Excerpts:
     def _of_text(self, path: Path, replica: int) -> dict[str, bytes]:
         model, data = load_model(path), _data(path)
         x = DataSet(data).test[self.sequence]
-        steps = (0, WORDS) if len(x) > LONGEST else None
-        found = explain(model, x, replica, None, steps, data.spelled(torch.as_tensor(x)))
+        tokens = data.spelled(torch.as_tensor(x))
+        found = explain(model, x, replica, None, beginning(tokens, WORDS), tokens)
         files = {"png": png(next(pictures(found, None)))}
         if isinstance(data, Text):
             given = prime(data, self.sequence, None)

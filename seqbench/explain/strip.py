@@ -23,6 +23,11 @@ POINTS = 4000  # of a line; beyond it the span of each step is drawn
 TOKENS, LETTERS = 60, 13  # tokens that are told one by one along a side, and of each
 
 
+def beginning(told: list[str] | None, shown: int) -> tuple[int, int] | None:
+    """The steps of a text to show where it has more than can be read at once: so many; None: all."""
+    return (0, shown) if told is not None and len(told) > TOKENS else None
+
+
 def strip(axes: Axes, found: Explained) -> Heat | None:
     """Draws a sequence over its steps; what can be read out of it comes back."""
     if found.tokens is not None:
