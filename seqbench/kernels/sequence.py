@@ -25,7 +25,7 @@ RecurrenceName = Literal["loop", "scan", "numba", "triton"]
 VARIABLE = "SEQBENCH_RECURRENCE"
 log = logging.getLogger("seqbench")
 installed = functools.cache(find_spec)
-_plans: WeakKeyDictionary[Cell, Plan | Unsupported] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Cell, Plan | str] = WeakKeyDictionary()  # or why there is none; by `planned`
 _met: WeakKeyDictionary[Cell, set[tuple[torch.Size, torch.dtype]]] = WeakKeyDictionary()  # by `planned_at`
 
 
@@ -127,10 +127,10 @@ def planned(cell: Cell) -> Plan:
         try:
             _plans[cell] = plan(cell)
         except Unsupported as reason:
-            _plans[cell] = reason
+            _plans[cell] = str(reason)  # the exception itself would keep the frames, and all tensors, of every caller
     outcome = _plans[cell]
-    if isinstance(outcome, Unsupported):
-        raise outcome
+    if isinstance(outcome, str):
+        raise Unsupported(outcome)
     return outcome
 
 

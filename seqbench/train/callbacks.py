@@ -357,11 +357,13 @@ class EpochProgress(ProgressBar):
         if trainer.sanity_checking or not self.replicas.curve or not fitting(trainer):
             return
         epoch, _, seconds, train, valid, *_ = self.replicas.curve[-1]
-        best = int(self.replicas.best.argmin())
-        figures = f"train {train[best]:.3f}  valid {valid[best]:.3f}  best {self.replicas.best[best]:.3f}"
+        best, running = self.replicas.best, self.replicas.running
+        # Of the others the group may know nothing any more.
+        shown = int((best.masked_fill(~running, math.inf) if running.any() else best).argmin())
+        figures = f"train {train[shown]:.3f}  valid {valid[shown]:.3f}  best {best.min():.3f}"
         if len(train) > 1:
             assert isinstance(pl_module, SequenceModel)
-            figures += f"  {int(self.replicas.running.sum())}/{len(train)} replicas train"
+            figures += f"  {int(running.sum())}/{len(train)} replicas train"
         if self._progress is not None:
             self._progress.update(self._progress.task_ids[0], completed=epoch + 1, figures=figures)
         elif trainer.is_global_zero and time.monotonic() - self._printed > self.QUIET_SECONDS:

@@ -203,6 +203,9 @@ class SequenceModel(L.LightningModule):
 
     def _replace(self, rows: Tensor, alive: Tensor) -> None:
         self.rows.grad = None
+        # Of another type for a moment: torch then forgets the shape that gradients had, even where one who computes
+        # with the model still holds what came of it before.
+        self.rows.data = self.rows.data.new_empty(0, dtype=torch.complex64)
         self.rows.data = rows.to(self.device).clone()
         self.alive = alive.to(self.device)
         self.train_nll, self.valid_nll = NLL(self.R).to(self.device), NLL(self.R).to(self.device)

@@ -1,5 +1,6 @@
 """A group shrinks as its replicas finish, and no figure of any replica changes by it."""
 
+import gc
 from pathlib import Path
 
 import lightning as L
@@ -7,9 +8,9 @@ import pytest
 import torch
 
 from seqbench import record
-from seqbench.cells import find
+from seqbench.cells import Cell, cells, find
 from seqbench.datamodules.synthetic import Synthetic
-from seqbench.train.callbacks import Replicas
+from seqbench.train.callbacks import EpochProgress, Replicas
 from seqbench.train.fitting import run
 from seqbench.train.module import SequenceModel
 from seqbench.train.optim import ChungRMSProp
@@ -101,3 +102,63 @@ def test_a_compacted_group_is_resumed_as_it_was(tmp_path, stop):
         assert resumed[run_id].curve.valid == expected.curve.valid
         assert resumed[run_id].test == expected.test
         assert resumed[run_id].status == expected.status
+
+
+def test_the_progress_line_shows_a_replica_that_still_trains(tmp_path, capsys, monkeypatch):
+    """The others were dropped, and nobody knows what they would have come to."""
+    monkeypatch.setattr(EpochProgress, "QUIET_SECONDS", 0.0)
+    data = ["-c", "two_sequences", "--data.lag", "5", "--data.sequences", "2", "--data.test_sequences", "2"]
+    flags = ["-c", "lags_today", "--model.cell", "Tanh", "--model.rate", "[1e-2,1e-9]", "--trainer.max_epochs", "40"]
+    run(["fit", *data, *flags, "--run.dir", str(tmp_path)])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert "2/2 replicas train" in lines[0]
+    assert "1/2 replicas train" in lines[-1]  # the better one has solved it
+    assert "nan" not in lines[-1]
+
+
+class Branching(Cell):
+    """h_t = tanh(x_t + U h_{t-1}), by a step that no kernel can be made of."""
+
+    gates = 1
+    paper = "made up"
+
+    def weights(self, hidden):
+        return {"U": find("Tanh")().weights(hidden)["U"]}
+
+    def step(self, a, state, w):
+        (h,) = state
+        pre = a + h @ w.U
+        return (torch.tanh(pre) if float(pre.detach().sum()) < 1e9 else pre,)
+
+
+def batch_and_model(kind, seeds=(0, 1, 2)):
+    data = Synthetic(batch_size=8, seeds=list(seeds))
+    data.setup("fit")
+    model = SequenceModel(kind(), data.task, list(seeds), [0.1] * len(seeds), hidden=7)
+    return data.gather("train", next(iter(data.train_dataloader()))), model
+
+
+@pytest.mark.parametrize("kind", [*cells().values(), Branching], ids=lambda kind: kind.__name__)
+def test_nothing_of_a_batch_outlives_it(kind):
+    """What is kept by accident grows from batch to batch, and its graph still has the group's old size."""
+    batch, model = batch_and_model(kind)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            model.sequence_nats(batch)[0].sum().backward()
+        held = [x for x in gc.get_objects() if type(x) is torch.Tensor and x.grad_fn is not None]
+    finally:
+        gc.enable()
+    assert [tuple(x.shape) for x in held] == []
+
+
+def test_a_group_shrinks_while_an_outcome_is_held():
+    batch, model = batch_and_model(find("GRU"))
+    held = model.sequence_nats(batch)[0]
+    model.keep(torch.tensor([2]))
+    one, _ = batch_and_model(find("GRU"), [2])
+    model.sequence_nats(one)[0].sum().backward()
+    assert held.shape[0] == 3
+    assert model.rows.grad.shape == model.rows.shape
+    assert len(model.rows) == 1
