@@ -178,7 +178,7 @@ def _bits(row: Row) -> float | None:
     return bits_per_sample(row.test.mean, row.runs[0].task.target_size, scale)
 
 
-def _perplexity(row: Row) -> float | None:
+def perplexity(row: Row) -> float | None:
     """Of a token: exp of its mean nats; over seeds, of the mean of these."""
     if row.task is None or row.task.head != "Categorical" or row.test is None:
         return None
@@ -232,7 +232,7 @@ COLUMNS = (
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds ± its 95% t-interval, on these test pieces", interval=True),
     Column("pieces", "± with pieces", lambda row: row.pieces, lambda value: f"± {value:.3f}", "the same interval where test pieces are random too: what is known of other music", absent=""),
     Column("bits", "bits/sample", _bits, lambda value: f"{value:.3f}", "speech: test NLL as bits for each 16-bit sample"),
-    Column("perplexity", "perplexity", _perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
+    Column("perplexity", "perplexity", perplexity, lambda value: f"{value:.2f}", "text: exp of test NLL, so of a token by its likelihood"),
     Column("bits_character", "bits/character", _bits_of_character, lambda value: f"{value:.3f}", "text by characters: test NLL in bits"),
     Column("right", "right, %", lambda row: row.share("guesses"), nats, "text and long lags: guesses that are right, of all that count, higher is better; mean over seeds", absent="", interval=True),
     Column("las", "LAS, %", lambda row: row.share("labelled"), percent, "dependencies: words whose head and relation are right, words that are all punctuation left out (CoNLL's eval.pl), higher is better; mean over seeds", absent="", interval=True),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqbench.leaderboard.rows import Board, Row, Table
+from seqbench.solving import Solved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,12 +23,39 @@ LAG = 100
 DODGE = 1.6  # percentage points between two lines that would cover each other
 
 
-def sentence(table: Table) -> str:
-    """Who solves it, in how many runs."""
-    counts = [f"{row.name} in {row.solved.solved} of {row.solved.of}" for row in table.ranked if row.solved is not None]
-    return (
-        f"{table.heading}: solved by {', '.join(counts)} runs." if counts else f"{table.heading}: no unit is complete."
-    )
+def usual(task: str) -> dict[str, int]:
+    """The option that is a task's lag, as it is by default."""
+    return {LAGGED[task]: LAG} if task in LAGGED else {}
+
+
+def sentence(family: Sequence[Table]) -> str:
+    """Who solves a task in how many runs, at each lag that it has a table of."""
+    solved: dict[str, dict[int, Solved]] = defaultdict(dict)
+    for table in family:
+        for row in table.ranked:
+            if row.solved is not None:
+                solved[row.name][_lag(table)] = row.solved
+    heading, at = family[0].heading, list(map(_lag, family))
+    if len(family) > 1:
+        option = LAGGED[family[0].task.name]
+        heading = heading.replace(f"{option} {at[0]}", f"{option}s {_listed([f'{n:,}' for n in at])}")
+    if not solved:
+        return f"{heading}: no unit is complete."
+    shares = {name: sum(one.solved / one.of for one in found.values()) for name, found in solved.items()}
+    names = sorted(solved, key=lambda name: -shares[name])
+    apart = "; " if len(at) > 1 else ", "
+    return f"{heading}, runs that solve it: {apart.join(f'{name} {_counts(solved[name], at)}' for name in names)}."
+
+
+def _counts(solved: dict[int, Solved], at: Sequence[int]) -> str:
+    """10 of 10; at several lags 5/5, 5/5 and 0/5, where there is no table –."""
+    if len(at) == 1:
+        return f"{solved[at[0]].solved} of {solved[at[0]].of}"
+    return _listed([f"{solved[n].solved}/{solved[n].of}" if n in solved else "–" for n in at])
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values[:-1]) + " and " * (len(values) > 1) + values[-1]
 
 
 def families(board: Board) -> list[list[Table]]:

@@ -11,7 +11,7 @@ from seqbench.leaderboard.columns import Column, narrow
 from seqbench.leaderboard.figures import AGAINST
 from seqbench.leaderboard.rows import Board, Row, Table
 from seqbench.leaderboard.summary import grid as summary
-from seqbench.leaderboard.summary import sentence
+from seqbench.leaderboard.summary import sentences
 from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, effort, facts, judged, sources, told, verdict
 
 MOST_COMPARED = 7  # units in a matrix, which has eight columns then; the page has them all
@@ -52,7 +52,7 @@ def first_look(board: Board, to: str = "") -> str:
     lines = [header, [":--", *("--:" for _ in found.tables)]]
     for unit, cells in found.lines:
         lines.append([escaped(unit), *("" if cell is None else escaped(str(cell)) for cell in cells)])
-    told = [f"- {escaped(sentence(table))}" for table in board.tables]
+    told = [f"- {escaped(told)}" for _, told in sentences(board)]
     return "\n\n".join([_piped(lines), escaped(found.legend), "\n".join(told)])
 
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from seqbench.leaderboard import lags
 from seqbench.leaderboard.protocols import PROTOCOLS, Settings, departures, settings
 from seqbench.leaderboard.rows import clean
 from seqbench.record import Record
@@ -29,7 +30,7 @@ SETS = {  # in the order of the board; others come after them, by their names
     "ewt": "UD English EWT",
     "reber": "Embedded Reber grammar",
     "continual_reber": "Continual embedded Reber grammar",
-    "two_sequences": "Two sequences with a lag",
+    "two_sequences": "Two sequences",
     "adding": "Adding problem",
     "multiplication": "Multiplication problem",
     "temporal_order": "Temporal order",
@@ -37,6 +38,7 @@ SETS = {  # in the order of the board; others come after them, by their names
     "spike_delays": "Measuring spike delays",
 }
 USUAL = ("chung2014", "chung2014_speech")  # what a heading need not say
+OURS = {"lags_today": "trained as today", "lags_1997": "trained as in 1997"}  # of no one paper
 
 
 def set_name(task: str) -> str:
@@ -50,7 +52,10 @@ def set_name(task: str) -> str:
 
 def task_name(run: Record) -> str:
     """The data set's own name, after it the options that decide a task that can be solved: two_sequences (lag 1000)."""
-    told = ", ".join(f"{name} {value}" for name, value in options(run).items()) if run.task.solved else ""
+    if not run.task.solved:
+        return run.task.name
+    chosen = {**lags.usual(run.task.name), **options(run)}
+    told = ", ".join(f"{name} {value}" for name, value in sorted(chosen.items()))
     return f"{run.task.name} ({told})" if told else run.task.name
 
 
@@ -69,9 +74,12 @@ def matching(run: Record) -> str:
 
 
 def heading(task: str, protocol: str, how: str) -> str:
-    """JSB Chorales, 20k in the recurrent layer; with the protocol where it is not Chung et al.'s."""
+    """JSB Chorales, 20k in the recurrent layer; with the protocol where it is not Chung et al.'s, and then without the
+    sizes where they were given: the protocol does so.
+    """
     size = re.sub(r",000 parameters", "k", how).removesuffix(", output layer included")
-    whose = "" if protocol in USUAL else PROTOCOLS.get(protocol, clean(protocol))
+    whose = "" if protocol in USUAL else (PROTOCOLS | OURS).get(protocol, clean(protocol))
+    size = "" if whose and how == GIVEN else size
     return ", ".join(part for part in (set_name(task), size, whose) if part)
 
 

@@ -20,7 +20,7 @@ from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
 from seqbench.leaderboard.samples import Sample
-from seqbench.leaderboard.summary import grid, sentence
+from seqbench.leaderboard.summary import grid, sentences
 from seqbench.leaderboard.words import (
     CONVENTION,
     MOST_PAIRED,
@@ -57,7 +57,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
     environment.globals |= {
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
-        "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "sentence": sentence,
+        "best_epoch": best_epoch, "number": number, "effort": effort, "told": told,
         "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
         "probability": probability, "heard": heard,
         "sampled": {one.stem for played in heard.values() for one in played},
@@ -65,6 +65,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
     return environment.get_template("page.html.j2").render(
         board=board,
         summary=grid(board),
+        sentences=sentences(board),
         what=WHAT,
         convention=CONVENTION,
         order=ORDER,

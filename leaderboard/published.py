@@ -86,7 +86,7 @@ def _tcn(unit: str, test: float, total: str) -> Published:
 def _zaremba(size: str, hidden: int, test: float) -> Published:
     source, link = "Zaremba et al. 2014", "https://arxiv.org/abs/1409.2329"
     convention = f"{size} network, 2 x {hidden}, the last epoch's weights; perplexity {test}"
-    return Published("LSTM", _nats(test), None, hidden, None, source, link, convention, "recalled")
+    return Published(f"LSTM, {size}", _nats(test), None, hidden, None, source, link, convention, "recalled")
 
 
 def _levy(size: str, hidden: int, tests: dict[str, float]) -> list[Published]:
@@ -94,16 +94,17 @@ def _levy(size: str, hidden: int, tests: dict[str, float]) -> list[Published]:
     source, link = "Levy et al. 2018", "https://arxiv.org/abs/1805.03716"
     convention = f"{size} network, 2 x {hidden}, with Zaremba's settings for all; from a perplexity"
     return [
-        Published(unit, _nats(test), None, hidden, None, source, link, convention, "read")
+        Published(f"{unit}, {size}", _nats(test), None, hidden, None, source, link, convention, "read")
         for unit, test in tests.items()
     ]
 
 
-def _parser(unit: str, las: float, uas: float) -> Published:
+def _parser(unit: str, las: float) -> Published:
     source, link = "Levy et al. 2018", "https://arxiv.org/abs/1805.03716"
     convention = (
-        f"LAS; UAS {uas:.2f}; 3 layers, Dozat and Manning's settings for all, with GloVe's vectors, which ours lack; "
-        "whether punctuation counts is not told; one run, of the LSTM the mean of five"
+        "LAS; in the rows' order UAS 90.77, 90.70, 90.60 and 87.75; 3 layers, Dozat and Manning's settings for all, "
+        "with GloVe's vectors, which ours lack; whether punctuation counts is not told; one run, of the LSTM the mean "
+        "of five"
     )
     return Published(unit, las, None, 400, None, source, link, convention, "read")
 
@@ -142,10 +143,10 @@ PUBLISHED: dict[str, list[Published]] = {
         _mikolov("tanh", 124.7),
     ],
     "ewt": [
-        _parser("LevyLSTM", 88.05, 90.60),
-        _parser("NoSRNN", 88.49, 90.77),
-        _parser("NoSRNNOut", 88.31, 90.70),
-        _parser("NoGates", 84.61, 87.75),
+        _parser("LevyLSTM", 88.05),
+        _parser("NoSRNN", 88.49),
+        _parser("NoSRNNOut", 88.31),
+        _parser("NoGates", 84.61),
     ],
     "fsdd_a": UBISOFT_A,
     "yesno_a": UBISOFT_A,

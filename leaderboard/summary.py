@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seqbench.leaderboard import lags
+from seqbench.leaderboard.columns import perplexity
 from seqbench.leaderboard.rows import Board, Row, Table
 
 MOST_NAMED = 3  # units of a kind in a sentence
@@ -100,23 +101,34 @@ def _cell(table: Table, unit: str) -> Cell | None:
     return Cell(row, text, row.letters, marks)
 
 
-def gap(table: Table, row: Row) -> str:
-    """+0.070 ± 0.044: a ranked unit less the best one."""
+def sentences(board: Board) -> list[tuple[Table, str]]:
+    """One of each table; tables that differ by their lag alone have one in common, with the first of them."""
+    families = {table.slug: family for family in lags.families(board) for table in family}
+    told = []
+    for table in board.tables:
+        family = families.get(table.slug, [table])
+        if family[0] is table:
+            told.append((table, lags.sentence(family) if table.task.solved else sentence(table)))
+    return told
+
+
+def gap(table: Table, row: Row, right: bool = False) -> str:
+    """+0.070 ± 0.044: a ranked unit less the best one; right: of what is right in place of what is wrong."""
     found = table.against(row, table.ranked[0])
     assert found is not None
-    return f"{found.difference:+.3f}" + ("" if found.interval is None else f" ± {found.interval:.3f}")
+    difference = -found.difference if right else found.difference
+    return f"{difference:+.3f}".replace("-", "−") + ("" if found.interval is None else f" ± {found.interval:.3f}")
 
 
 def sentence(table: Table) -> str:
     """Who is ahead, by how much, and who cannot be told apart from it."""
-    if table.task.solved:
-        return lags.sentence(table)
     ranked = table.ranked
     if not ranked:
         return f"{table.heading}: no unit is complete."
     best = ranked[0]
     assert best.own is not None
-    lead = f"{table.heading}: {best.name} {{}} at {best.own.mean:.3f} {table.measure}"
+    seeds = ", of one seed each" if len(table.search.seeds) == 1 else ""
+    lead = f"{table.heading}{seeds}: {best.name} {{}} at {_figure(table, best)}"
     if len(ranked) == 1:
         return f"{lead.format('is the only complete unit,')}."
     near: list[Row] = []
@@ -131,8 +143,18 @@ def sentence(table: Table) -> str:
     return f"{lead.format(first)}, not told apart from {_named(table, near)}{apart}."
 
 
+def _figure(table: Table, row: Row) -> str:
+    """8.465 nats/frame; of words their perplexity too; 84.81% right (labelled)."""
+    assert row.own is not None
+    if table.task.score:
+        return f"{100 - row.own.mean:.2f}% right ({table.task.score})"
+    figure, found = f"{row.own.mean:.3f} {table.measure}", perplexity(row)
+    return figure if found is None else f"{figure}, a perplexity of {found:.2f}"
+
+
 def _named(table: Table, rows: Sequence[Row]) -> str:
-    named = [f"{row.name} ({gap(table, row)})" for row in rows[:MOST_NAMED]]
+    right = bool(table.task.score)
+    named = [f"{row.name} ({gap(table, row, right)})" for row in rows[:MOST_NAMED]]
     if more := len(rows) - MOST_NAMED:
         named += [f"{more} more"] if more > 0 else []
     return ", ".join(named[:-1]) + " and " * (len(named) > 1) + named[-1]

@@ -10,7 +10,7 @@ import pytest
 from seqbench.leaderboard import agreement, figures, markdown
 from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.columns import narrow
-from seqbench.leaderboard.summary import grid, sentence
+from seqbench.leaderboard.summary import grid, sentences
 from seqbench.record import Count, Curve
 
 
@@ -31,6 +31,10 @@ def runs(factory, cell: str, solved: list[bool], task: str = "two_sequences", **
         one = dataclasses.replace(one, config=one.config | {"data": data})
         made.append(factory.with_config(one, "run", protocol="lags_today"))
     return made
+
+
+def told(board):
+    return [text for _, text in sentences(board)]
 
 
 def shown(factory, table):
@@ -60,7 +64,7 @@ def test_runs_that_were_lost_solve_nothing_and_fail_at_nothing(factory):
     lost = [dataclasses.replace(run, status="failed", test=None) for run in runs(factory, "Tanh", [False])]
     (table,) = factory.board_of(*made, *lost).tables
     assert shown(factory, table)["unit", "Tanh"]["solved"] == ""
-    assert "solved by GRU in 2 of 2 runs." in sentence(table)
+    assert told(factory.board_of(*made, *lost))[0].endswith("runs that solve it: GRU 2 of 2.")
 
 
 def test_papers_stand_beside_their_own_lag_alone(factory):
@@ -71,12 +75,14 @@ def test_papers_stand_beside_their_own_lag_alone(factory):
 def test_lags_are_tables_by_name_and_order_and_stay_out_of_the_first_look(factory):
     lagged = [run for lag in (1000, 200) for run in runs(factory, "GRU", [lag < 500] * 2, lag=lag)]
     board = factory.board_of(factory.make("GRU"), *runs(factory, "GRU", [True] * 2), *lagged)
-    ending = ", hidden sizes as given, lags_today"
-    names = ["Two sequences with a lag", "Two sequences with a lag (lag 200)", "Two sequences with a lag (lag 1000)"]
-    assert [table.heading for table in board.tables[1:]] == [name + ending for name in names]
+    names = [f"Two sequences (lag {lag}), trained as today" for lag in (100, 200, 1000)]
+    assert [table.heading for table in board.tables[1:]] == names
     assert len({table.slug for table in board.tables}) == 4
     assert grid(board).tables == [board.tables[0]]
-    assert sentence(board.tables[3]) == f"{names[2]}{ending}: solved by GRU in 0 of 2 runs."
+    assert told(board)[1:] == [
+        "Two sequences (lags 100, 200 and 1,000), trained as today, runs that solve it: GRU 2/2, 2/2 and 0/2."
+    ]
+    assert told(factory.board_of(*lagged[:2])) == [f"{names[2]}, runs that solve it: GRU 0 of 2."]
     alone = factory.board_of(*lagged)
     assert grid(alone).tables == list(alone.tables)
 
