@@ -6,8 +6,6 @@ hides it in all figures. A content security policy lets no other script run, wha
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -35,6 +33,7 @@ from seqbench.leaderboard.words import (
     verdict,
 )
 from seqbench.record import Record
+from seqbench.webpage import render
 
 
 def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: dict[str, list[Sample]]) -> str:
@@ -46,15 +45,9 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         links: run id -> its record's address.
         heard: by table what is played or shown.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = Path(__file__).parent
-    script = (here / "page.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.globals |= {
+    functions = {
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
         "best_epoch": best_epoch, "number": number, "effort": effort, "told": told,
@@ -62,7 +55,10 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         "probability": probability, "heard": heard,
         "sampled": {one.stem for played in heard.values() for one in played},
     }  # fmt: skip
-    return environment.get_template("page.html.j2").render(
+    return render(
+        Path(__file__).parent,
+        curves(board),
+        functions,
         board=board,
         summary=grid(board),
         sentences=sentences(board),
@@ -74,10 +70,6 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         columns=COLUMNS,
         links=links,
         figures={name: Markup(svg) for name, svg in figures.items()},
-        css=Markup((here / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=Markup(_in_html(curves(board))),
     )
 
 
@@ -113,12 +105,6 @@ def curves(board: Board) -> dict[str, dict[str, list[dict[str, Any]]]]:
 
 def _numbers(values: Sequence[float], digits: int = 4) -> list[float | None]:
     return [None if math.isnan(v) else int(v) if v == int(v) else round(v, digits) for v in values]
-
-
-def _in_html(value: Any) -> str:
-    """JSON that cannot end the element it stands in."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def number(value: float | None, digits: int = 3) -> str:

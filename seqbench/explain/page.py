@@ -6,9 +6,7 @@ The page fetches nothing, and a content security policy lets no other script run
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 
 from seqbench.explain.figures import Picture
 from seqbench.explain.heat import Heat
+from seqbench.webpage import render
 
 DPI = 150
 
@@ -51,24 +50,15 @@ def page(pictures: Sequence[Picture], svgs: dict[str, str], title: str, facts: s
         title: what unit on which sequence.
         facts: a line below it.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    here = Path(__file__).parent
-    script = (here / "page.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    told = json.dumps({picture.name: [_read(heat, picture) for heat in picture.heats] for picture in pictures})
-    return environment.get_template("page.html.j2").render(
+    return render(
+        Path(__file__).parent,
+        {picture.name: [_read(heat, picture) for heat in picture.heats] for picture in pictures},
         title=title,
         facts=facts,
         pictures=pictures,
         svgs={name: Markup(text) for name, text in svgs.items()},
-        css=Markup((here / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=Markup(told.replace("<", "\\u003c")),
     )
 
 

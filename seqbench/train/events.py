@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from seqbench.train.identity import short
 from seqbench.train.module import SequenceModel
 from seqbench.train.optim import ChungRMSProp
 
@@ -86,12 +87,7 @@ def _settings(model: SequenceModel, config: dict[str, Any]) -> dict[str, Any]:
         "unit": type(model.cell).__name__,
         "unit's options": ", ".join(f"{name} {value}" for name, value in model.cell.options().items()),
         "hidden": model.hidden,
-        "optimizer": _short(chosen["optimizer"]) or ChungRMSProp.__name__,
-        "schedule": _short(chosen["schedule"]),
+        "optimizer": short(chosen["optimizer"]) or ChungRMSProp.__name__,
+        "schedule": short(chosen["schedule"]),
         **{name: chosen[name] for name in SHOWN},
     }
-
-
-def _short(config: Any) -> str:
-    """The name of the class that a part of a configuration names; "" where it names none."""
-    return str(config["class_path"]).rpartition(".")[2] if config else ""

@@ -93,9 +93,9 @@ def _trainer(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _short(config: Any) -> str:
-    """The class's name alone, of a parsed configuration or an import path."""
-    return str(config.get("class_path") if isinstance(config, dict) else config).rpartition(".")[2]
+def short(config: Any) -> str:
+    """The class's name alone, of a parsed configuration or an import path; "" of none."""
+    return str(config.get("class_path") if isinstance(config, dict) else config or "").rpartition(".")[2]
 
 
 def _located(config: Any) -> Any:
@@ -107,7 +107,7 @@ def _class(config: Any, left_out: Collection[str] = ()) -> dict[str, Any]:
     """{class_path: NAME, init_args: those that differ from the class's defaults}."""
     given = config.get("init_args") or {} if isinstance(config, dict) else {}
     changed = _differing({k: v for k, v in given.items() if k not in left_out}, defaults(_located(config)))
-    return {"class_path": _short(config)} | ({"init_args": changed} if changed else {})
+    return {"class_path": short(config)} | ({"init_args": changed} if changed else {})
 
 
 def _differing(given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:

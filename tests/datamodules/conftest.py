@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import soundfile
 
 from seqbench import datamodules
@@ -44,6 +45,17 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("SEQBENCH_MIRROR", raising=False)
     monkeypatch.setenv("SEQBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers."""
+
+    def nobody(*_: object, **__: object) -> None:
+        raise requests.ConnectionError
+
+    monkeypatch.setattr("requests.get", nobody)
+    monkeypatch.setattr("requests.Session.request", nobody)
 
 
 def voice(samples: int, seed: int) -> np.ndarray:

@@ -7,7 +7,6 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-import requests
 import torch
 from nltk.parse import DependencyEvaluator, DependencyGraph
 
@@ -238,12 +237,7 @@ def by_nltk(blocks: list[str], answers, rule: str) -> tuple[float, float]:
     return DependencyEvaluator(*graphs).eval()
 
 
-def test_without_files_and_without_internet_one_line_tells_all(alone, monkeypatch):
-    def nobody(*_, **__):
-        raise requests.ConnectionError
-
-    monkeypatch.setattr("requests.get", nobody)
-    monkeypatch.setattr("requests.Session.request", nobody)
+def test_without_files_and_without_internet_one_line_tells_all(alone, offline):
     with pytest.raises(SeqbenchError) as caught:
         EnglishWebTreebank().prepare_data()
     line = str(caught.value)

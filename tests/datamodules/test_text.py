@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import requests
 import torch
 
 from seqbench.datamodules import penn
@@ -170,12 +169,7 @@ def test_what_is_refused(folder, make, options, told):
         TextFolder(**{"root": str(folder)} | options).setup()
 
 
-def test_without_files_and_without_internet_one_line_tells_all(alone, monkeypatch):
-    def nobody(*_, **__):
-        raise requests.ConnectionError
-
-    monkeypatch.setattr("requests.get", nobody)
-    monkeypatch.setattr("requests.Session.request", nobody)
+def test_without_files_and_without_internet_one_line_tells_all(alone, offline):
     with pytest.raises(SeqbenchError) as caught:
         PennTreebank().prepare_data()
     line = str(caught.value)
