@@ -26,8 +26,8 @@ FACTS = {"name", "title", "origin", "counts", "longest", "input_size", "file", "
 
 def rows() -> list[dict[str, Any]]:
     """One row a data set, by name: name, title, train, valid, test (sequences), longest (frames), input_size, origin,
-    and cached: "mirror", "yes", "no", or "built in" where no download is needed. A speech corpus has two, one for each
-    protocol. Of a folder of the user's own music or texts counts are None, of music longest too.
+    and cached: "mirror", "yes", "no", "built in" where no download is needed, or "your own". A speech corpus has two,
+    one for each protocol. Of a folder of the user's own music or texts counts are None, of music longest too.
     """
     return [
         {
@@ -36,11 +36,15 @@ def rows() -> list[dict[str, Any]]:
             **facts.get("counts", UNKNOWN),
             "longest": facts.get("longest"),
             "input_size": facts["input_size"],
-            "cached": location(facts["file"]) if "file" in facts else "built in",
+            "cached": location(facts["file"]) if "file" in facts else _without_files(facts["origin"]),
             "origin": facts["origin"],
         }
         for name, facts in sorted(_listed().items())
     ]
+
+
+def _without_files(origin: str) -> str:
+    return "your own" if origin.startswith("your own") else "built in"
 
 
 def dataset(name: str, **options: Any) -> SequenceData:

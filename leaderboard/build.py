@@ -15,7 +15,7 @@ from seqbench.leaderboard import samples
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble
 from seqbench.leaderboard.rows import Board
-from seqbench.record import Record, load
+from seqbench.record import Record, below, load
 from seqbench.task import SeqbenchError
 
 BESIDE = "../README.md"
@@ -59,7 +59,7 @@ def build(records: Path, out: Path, check: bool = False) -> Board:
         raise SeqbenchError(f"cannot write the leaderboard: {error}; choose another folder with --out") from error
     if unreadable:
         more = "".join(f"; {error}" for error in unreadable[1:3]) + (", ..." if len(unreadable) > 3 else "")
-        raise SeqbenchError(f"{len(unreadable)} of {len(find(records))} records left out: {unreadable[0]}{more}")
+        raise SeqbenchError(f"{len(unreadable)} of {len(below(records))} records left out: {unreadable[0]}{more}")
     return board
 
 
@@ -82,28 +82,12 @@ def sift(folder: Path) -> tuple[list[Source], list[SeqbenchError]]:
         SeqbenchError: nothing there.
     """
     sources, unreadable = [], []
-    for path in with_progress(find(folder), "reading records"):
+    for path in with_progress(below(folder), "reading records"):
         try:
             sources.append((str(path.relative_to(folder)), read_one(path, folder)))
         except SeqbenchError as error:
             unreadable.append(error)
     return sources, unreadable
-
-
-def find(folder: Path) -> list[Path]:
-    """Paths of `*.json` in the folder itself and of `record.json` at any depth, sorted.
-
-    Raises:
-        SeqbenchError: nothing there.
-    """
-    # A sweep's own files lie beside its runs.
-    found = [] if (folder / "sweep.json").exists() else list(folder.glob("*.json"))
-    for inner, _, names in os.walk(folder):
-        if "record.json" in names and Path(inner) != folder:
-            found.append(Path(inner, "record.json"))
-    if not found:
-        raise SeqbenchError(f"no records in {folder}: train something first: make run")
-    return sorted(found)
 
 
 def read_one(path: Path, folder: Path) -> Record:

@@ -20,7 +20,7 @@ from seqbench.leaderboard.curves import (
 )
 from seqbench.leaderboard.figures import COLOURS, INK, SIZE, Looks, drawn, label, one_plot
 from seqbench.leaderboard.panels import Panel, Scale, Stroke, decades, panels
-from seqbench.leaderboard.rows import Row, Table
+from seqbench.leaderboard.rows import Row, Table, score_name
 from seqbench.leaderboard.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _forest(table: Table, looks: Looks) -> str:
         axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
         axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel(f"{table.measure}; left of 0 is better than {label(base)}")
-        axes.set_title(f"test NLL less that of {label(base)}; grey: not told apart", loc="left", fontsize=10, x=-left)
+        what = f"{score_name(table.task)} lost" if table.task.score else "test NLL"
+        axes.set_title(f"{what} less that of {label(base)}; grey: not told apart", loc="left", fontsize=10, x=-left)
 
     title = f"Differences in test NLL to {base.name} on {table.heading}, with simultaneous 95% intervals"
     return drawn(table, others, "forest", title, fill, size)

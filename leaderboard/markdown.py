@@ -12,7 +12,7 @@ from seqbench.leaderboard.figures import AGAINST
 from seqbench.leaderboard.rows import Board, Row, Table
 from seqbench.leaderboard.summary import grid as summary
 from seqbench.leaderboard.summary import sentences
-from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, effort, facts, judged, sources, told, verdict
+from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, compared, effort, facts, judged, sources, told, verdict
 
 MOST_COMPARED = 7  # units in a matrix, which has eight columns then; the page has them all
 
@@ -27,7 +27,7 @@ def text(board: Board, figures: set[str]) -> str:
         notes = [f"- [{escaped(source)}]({link}): {escaped(convention)}" for source, link, convention in sources(table)]
         parts += ["\n".join(notes)] if notes else []
         if table.comparisons:
-            parts += [escaped(verdict(table)), _matrix(table)]
+            parts += [escaped(f"{verdict(table)} {compared(table)}"), _matrix(table)]
         held = [f"- {escaped(c.text)} ({escaped(c.source)}) **Here:** {escaped(found)}" for c, found in outcomes(table)]
         parts += [f"What papers found, and what came out. {judged(table)}", "\n".join(held)] if held else []
         images = [

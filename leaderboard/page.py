@@ -24,6 +24,7 @@ from seqbench.leaderboard.words import (
     MOST_PAIRED,
     ORDER,
     WHAT,
+    compared,
     drawn,
     effort,
     facts,
@@ -50,7 +51,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
     functions = {
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
-        "best_epoch": best_epoch, "number": number, "effort": effort, "told": told,
+        "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "compared": compared,
         "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
         "probability": probability, "heard": heard,
         "sampled": {one.stem for played in heard.values() for one in played},

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqbench.leaderboard.bar import with_progress
-from seqbench.leaderboard.build import find, read_one
+from seqbench.leaderboard.build import read_one
 from seqbench.leaderboard.checks import Check, problems
 from seqbench.leaderboard.history import WEIGHTS
-from seqbench.record import PartedScore, Record
+from seqbench.record import PartedScore, Record, below
 from seqbench.task import SeqbenchError
 
 AGREE = 1e-3  # nats, on the same kind of device
@@ -223,7 +223,7 @@ def _sound(records: Path, run: str, audit: Sequence[Check]) -> Record:
 
 
 def _find(records: Path, run: str) -> Record:
-    paths = {(path.parent.name if path.name == "record.json" else path.stem): path for path in find(records)}
+    paths = {(path.parent.name if path.name == "record.json" else path.stem): path for path in below(records)}
     matching = [run] if run in paths else [name for name in paths if name.startswith(run)]
     if len(matching) != 1:
         told = f"several runs begin with {run}" if matching else f"there is no run {run} in {records}"

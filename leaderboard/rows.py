@@ -18,6 +18,7 @@ from seqbench.task import Score
 Kind = Literal["unit", "floor", "published"]
 Convention = Literal["nll", "nll_sequence"]
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+SCORES = {"labelled": "LAS"}  # what people call the share of right guesses by the name of their count
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,7 @@ class Table:
     @property
     def measure(self) -> str:
         """What the rows' own scores, and the differences between them, are in."""
-        return f"% wrong ({self.task.score})" if self.task.score else self.task.unit
+        return f"points of {score_name(self.task)} lost" if self.task.score else self.task.unit
 
     @cached_property
     def units(self) -> list[Row]:
@@ -299,6 +300,11 @@ class Board:
     """All tables, JSB first, and of one data set the one with the most units first."""
 
     tables: tuple[Table, ...]
+
+
+def score_name(task: TaskRecord) -> str:
+    """LAS, where the task ranks by it."""
+    return clean(SCORES.get(task.score, task.score))
 
 
 def outcome(run: Record) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from seqbench.files import write_file
 from seqbench.leaderboard.agreement import disagreements, settings
 from seqbench.leaderboard.board import assemble
-from seqbench.leaderboard.build import find, read, read_one
+from seqbench.leaderboard.build import read, read_one
 from seqbench.leaderboard.checks import Check, Problem, problems
 from seqbench.leaderboard.diff import Change, changes
 from seqbench.leaderboard.history import WEIGHTS
 from seqbench.leaderboard.rows import Board
 from seqbench.leaderboard.verify import Finding, add_sums, read_sums, together, too_large, write_sums
-from seqbench.record import Record
+from seqbench.record import Record, below
 from seqbench.task import SeqbenchError
 
 SMALL = 120_000  # bytes of weights: 30,000 of them
@@ -120,7 +120,7 @@ def undo(run_dir: Path, records: Path, published: Collection[str]) -> list[Chang
 
 def offered_paths(run_dir: Path) -> list[Path]:
     """The record of a run, or those of all runs below a folder."""
-    return [run_dir / "record.json"] if (run_dir / "record.json").is_file() else find(run_dir)
+    return [run_dir / "record.json"] if (run_dir / "record.json").is_file() else below(run_dir)
 
 
 def _refusals(record: Record, known: dict[str, Record]) -> Iterator[Problem]:

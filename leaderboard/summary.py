@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seqbench.leaderboard import lags
 from seqbench.leaderboard.columns import perplexity
-from seqbench.leaderboard.rows import Board, Row, Table
+from seqbench.leaderboard.rows import Board, Row, Table, score_name
 
 MOST_NAMED = 3  # units of a kind in a sentence
 MOST_LINES = 30  # of the grid
@@ -20,7 +20,7 @@ SYMBOLS = {  # a mark's first words -> what stands in the grid
 }
 KEY = (
     "The lowest NLL of each column, and the others' gaps to it with simultaneous 95% intervals, over seeds and test "
-    "pieces. Units that share a letter cannot be told apart. In brackets: incomplete, not compared."
+    "pieces. Units that share a letter cannot be told apart."
 )
 
 
@@ -53,11 +53,13 @@ class Grid:
     Attributes:
         tables: the columns.
         lines: a unit, and its cell in each column.
+        apart: tables that are no column.
         more: units beyond MOST_LINES, which have no line.
     """
 
     tables: list[Table]
     lines: list[tuple[str, list[Cell | None]]]
+    apart: int = 0
     more: int = 0
 
     @property
@@ -66,6 +68,10 @@ class Grid:
         more = [f"{self.more} more units stand in the tables."] if self.more else []
         if any(table.task.score for table in self.tables):
             more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
+        if self.apart:
+            more.append("Tables of other units, and tasks that are solved or not, have a sentence each.")
+        if any(cell and cell.row.letters is None for _, cells in self.lines for cell in cells):
+            more.append("In brackets: incomplete, not compared.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
         symbols = [f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used]
         return " ".join([KEY, *symbols, *more])
@@ -84,7 +90,8 @@ def grid(board: Board) -> Grid:
     for table in tables:
         order |= dict.fromkeys(row.unit for row in [*table.ranked, *table.units])
     shown = list(order)[:MOST_LINES]
-    return Grid(tables, [(unit, [_cell(table, unit) for table in tables]) for unit in shown], len(order) - len(shown))
+    lines = [(unit, [_cell(table, unit) for table in tables]) for unit in shown]
+    return Grid(tables, lines, len(board.tables) - len(tables), len(order) - len(shown))
 
 
 def _cell(table: Table, unit: str) -> Cell | None:
@@ -112,12 +119,11 @@ def sentences(board: Board) -> list[tuple[Table, str]]:
     return told
 
 
-def gap(table: Table, row: Row, right: bool = False) -> str:
-    """+0.070 ± 0.044: a ranked unit less the best one; right: of what is right in place of what is wrong."""
+def gap(table: Table, row: Row) -> str:
+    """+0.070 ± 0.044: a ranked unit less the best one, in the table's measure."""
     found = table.against(row, table.ranked[0])
     assert found is not None
-    difference = -found.difference if right else found.difference
-    return f"{difference:+.3f}".replace("-", "−") + ("" if found.interval is None else f" ± {found.interval:.3f}")
+    return f"{found.difference:+.3f}" + ("" if found.interval is None else f" ± {found.interval:.3f}")
 
 
 def sentence(table: Table) -> str:
@@ -131,30 +137,30 @@ def sentence(table: Table) -> str:
     lead = f"{table.heading}{seeds}: {best.name} {{}} at {_figure(table, best)}"
     if len(ranked) == 1:
         return f"{lead.format('is the only complete unit,')}."
+    lost = f" (gaps in {table.measure})" if table.task.score else ""
     near: list[Row] = []
     behind: list[Row] = []
     for row in ranked[1:]:
         found = table.against(row, best)
         (behind if found is not None and found.significant else near).append(row)
     if not near:
-        return f"{lead.format('is ahead')}; behind it {_named(table, behind)}."
+        return f"{lead.format('is ahead')}{lost}; behind it {_named(table, behind)}."
     apart = f"; behind it {_named(table, behind)}" if behind else ""
     first = "is ahead" if table.task.score else "has the lowest NLL"
-    return f"{lead.format(first)}, not told apart from {_named(table, near)}{apart}."
+    return f"{lead.format(first)}{lost}, not told apart from {_named(table, near)}{apart}."
 
 
 def _figure(table: Table, row: Row) -> str:
-    """8.465 nats/frame; of words their perplexity too; 84.81% right (labelled)."""
+    """8.465 nats/frame; of words their perplexity too; a LAS of 84.81%."""
     assert row.own is not None
     if table.task.score:
-        return f"{100 - row.own.mean:.2f}% right ({table.task.score})"
+        return f"a {score_name(table.task)} of {100 - row.own.mean:.2f}%"
     figure, found = f"{row.own.mean:.3f} {table.measure}", perplexity(row)
     return figure if found is None else f"{figure}, a perplexity of {found:.2f}"
 
 
 def _named(table: Table, rows: Sequence[Row]) -> str:
-    right = bool(table.task.score)
-    named = [f"{row.name} ({gap(table, row, right)})" for row in rows[:MOST_NAMED]]
+    named = [f"{row.name} ({gap(table, row)})" for row in rows[:MOST_NAMED]]
     if more := len(rows) - MOST_NAMED:
         named += [f"{more} more"] if more > 0 else []
     return ", ".join(named[:-1]) + " and " * (len(named) > 1) + named[-1]

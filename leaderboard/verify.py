@@ -19,11 +19,11 @@ from seqbench.leaderboard import history
 from seqbench.leaderboard.agreement import disagreements, envelope, settings
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
-from seqbench.leaderboard.build import find, read_one
+from seqbench.leaderboard.build import read_one
 from seqbench.leaderboard.checks import Check, problems
 from seqbench.leaderboard.history import SUMS, WEIGHTS
 from seqbench.leaderboard.rows import clean
-from seqbench.record import Record
+from seqbench.record import Record, below
 from seqbench.task import SeqbenchError
 
 NOT_AUDITED = "classes, data and parameter counts were not held against the code, as torch is missing"
@@ -65,7 +65,7 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     sums = read_sums(records)
     before = history.published(records, since) if since else {}
     findings, sources = [], []
-    paths = find(records)
+    paths = below(records)
     public = {str(path.relative_to(records)) for path in paths if path.name != "record.json"}
     if public and not sums:
         findings.append(Finding(SUMS, "", "is missing: restore it, no record was published without it"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqbench.leaderboard.claims import LITTLE
 from seqbench.leaderboard.curves import MOST_CURVES
-from seqbench.leaderboard.rows import Table, clean
+from seqbench.leaderboard.rows import Table, clean, score_name
 from seqbench.leaderboard.statistics import LEVEL, Comparison
 
 MOST_NAMED = 12  # incomplete units
@@ -18,17 +18,18 @@ CONVENTION = (
     "NLL is the negative log-likelihood of the test split: total nats (natural logarithm) over all frames scored; "
     "a first frame that nothing precedes is not scored. Lower is better. Train, validation and test NLL are of the "
     "same weights, those of the best epoch by validation, without weight noise. "
-    "± is half the 95% t-interval of the mean over seeds, on these test pieces."
+    "± is half the 95% t-interval of the mean over seeds, on these test sequences."
 )
 ORDER = (
-    "Rows are ordered by test NLL. Units that share a letter cannot be told apart by more than chance, in seeds and in "
-    "test pieces. Only complete units run here have letters: with all rates and seeds that the table's plan has, none "
-    "of them lost. The best rate is that with the lowest mean validation NLL of those with the most seeds; a run that "
-    "diverged counts with the weights of its best epoch before, as early stopping has it, and is marked. Floors need "
-    "no model; published rows come from papers, under conventions of their own."
+    "Rows are ordered by test NLL, unless a table says otherwise. Units that share a letter cannot be told apart by "
+    "more than chance, in seeds and in test sequences; with one seed, in test sequences alone. Only complete units "
+    "run here have letters: with all rates and seeds that the table's plan has, none of them lost. The best rate is "
+    "that with the lowest mean validation NLL of those with the most seeds; a run that diverged counts with the "
+    "weights of its best epoch before, as early stopping has it, and is marked. Floors need no model; published rows "
+    "come from papers, under conventions of their own."
 )
 FLAWS = {  # of the sets themselves, as counted over their files
-    "jsb": "Of the 77 test chorales 40 share a melody with one of the training set, at 0.28 nats less.",
+    "jsb": "Of the 77 test chorales 40 share a melody with a training chorale; they cost 0.28 nats/frame less.",
     "nottingham": "One test tune is in the training set too.",
 }
 JUDGED = (
@@ -44,27 +45,40 @@ COUNTED = (
 
 def judged(table: Table) -> str:
     """How the table's findings are judged."""
+    if table.task.score:
+        return JUDGED.replace("the difference", f"the difference, {table.measure},").replace("NLL", "wrong guesses")
     return COUNTED if table.task.solved else JUDGED
+
+
+def compared(table: Table) -> str:
+    """What the matrix has: Test NLL in nats/frame of the row less that of the column."""
+    what = table.measure[0].upper() + table.measure[1:] if table.task.score else f"Test NLL in {table.measure}"
+    return f"{what}, of the row less that of the column, where the two are told apart; ≈ where they are not."
 
 
 def facts(table: Table) -> str:
     """One line about the data set."""
     task = table.task
-    shape = f"{task.input_size} inputs, {task.target_size} targets"
+    shape = f"{_many(task.input_size, 'input')}, {_many(task.target_size, 'target')}"
     if task.vocabulary:
         shape = f"ids below {task.vocabulary:,} by an embedding, {task.target_size:,} classes"
     carried = ", states carried from batch to batch" if task.carried else ""
     ahead = ", all of a sequence read before anything of it is guessed" if task.looks_ahead else ""
-    ranked = f"; ordered by the share of {task.score} that are right, higher is better" if task.score else ""
+    ranked = f"; ordered by {score_name(task)}, higher is better" if task.score else ""
     line = clean(f"{shape}, {task.head}{carried}{ahead}, NLL in {task.unit}, data digest {task.digest[:12]}{ranked}")
     return f"{line}. {FLAWS[task.name]}" if task.name in FLAWS else line
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def effort(table: Table) -> str:
     """One line about what was trained for each unit."""
     incomplete = [row.name for row in table.units if not row.complete]
     beyond = len(table.units) - len(incomplete) - len(table.ranked)
-    told = f"Trained for each unit: {table.search}; the rate by the lowest mean validation NLL over these seeds."
+    chosen = "; the rate by the lowest mean validation NLL over these seeds" if len(table.search.rates) > 1 else ""
+    told = f"Trained for each unit: {table.search}{chosen}."
     if incomplete:
         more = f" and {len(incomplete) - MOST_NAMED} more" if len(incomplete) > MOST_NAMED else ""
         told += f" Incomplete, so not compared: {', '.join(incomplete[:MOST_NAMED])}{more}."

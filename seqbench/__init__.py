@@ -1,4 +1,4 @@
-"""seqbench: recurrent units compared fairly on polyphonic music and raw speech.
+"""seqbench: recurrent units compared fairly on music, raw speech, text and long lags.
 
 Everything is imported when it is first used, so that `import seqbench` imports no torch:
 

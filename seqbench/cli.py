@@ -80,7 +80,9 @@ def _run(arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("seqbench", description="Recurrent units compared fairly on polyphonic music and raw speech.")
+    parser = _Parser(
+        "seqbench", description="Recurrent units compared fairly on music, raw speech, text and long lags."
+    )
     parser.epilog = "After an error --debug (or SEQBENCH_DEBUG=1) shows where it comes from."
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     helps = {
@@ -122,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         subparsers, "importance", commands.importance, "which hyper-parameter matters: functional ANOVA of trials"
     )
     importance.add_argument("dir", type=Path, metavar="DIR", help="a sweep with --trials")
-    importance.add_argument("--into", type=Path, metavar="FILE", help="draw marginals and maps into FILE.svg")
+    importance.add_argument("--into", type=Path, metavar="FILE", help="draw marginals and maps into FILE, an SVG")
 
     extract = _command(subparsers, "extract", commands.extract, "a solo checkpoint of one replica of a group's")
     extract.add_argument("checkpoint", type=Path)
@@ -148,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--device", choices=["cpu", "cuda"], help="default: all there are")
     bench.add_argument("--into", type=Path, metavar="FILE", help="write the tables into a Markdown file too")
 
-    board = subparsers.add_parser("leaderboard", help="tables and curves from records: build, verify, submit, diff")
-    _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|diff"))
+    board = subparsers.add_parser("leaderboard", help="tables and curves from records")
+    _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|sample|diff"))
     return parser
 
 
@@ -169,7 +171,7 @@ def _sample_options(subparsers: Any) -> None:
 
 
 def _sweep_options(subparsers: Any) -> None:
-    from seqbench.search.asked import shard, share
+    from seqbench.search.asked import RATES, shard, share
 
     sweep = _command(
         subparsers, "sweep", commands.sweep, "the same search for every unit; status DIR tells how far one is"
@@ -178,7 +180,7 @@ def _sweep_options(subparsers: Any) -> None:
     sweep.epilog = "seqbench sweep status DIR [--json]: for each unit and rate what is done, epoch, best, time left."
     sweep.add_argument("--cells", required=True, metavar="A,B", help="units, e.g. tanh,gru,mypackage.MyUnit")
     sweep.add_argument(
-        "--rates", default="10", metavar="N|A,B",
+        "--rates", default=RATES, metavar="N|A,B",
         help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
     )  # fmt: skip
     sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
@@ -219,9 +221,10 @@ def _explain_options(subparsers: Any) -> None:
 
 def _leaderboard(actions: Any) -> None:
     records: Any = {"type": Path, "default": Path("leaderboard/records"), "metavar": "DIR"}
+    records["help"] = "default leaderboard/records"
     build = _command(actions, "build", commands.leaderboard_build, "write README.md, CSV, figures and index.html")
     build.add_argument("--records", **records)
-    build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
+    build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     verify = _command(actions, "verify", commands.leaderboard_verify, "check that records can be believed; 1 if not")
     verify.add_argument("--records", **records)
@@ -246,10 +249,12 @@ def _leaderboard(actions: Any) -> None:
         "--undo", action="store_true", help="take back what was submitted from RUN_DIR and is not committed"
     )
     submit.add_argument("--records", **records)
-    sample = _command(actions, "sample", commands.leaderboard_sample, "what the units sound like, for the page to play")
+    sample = _command(
+        actions, "sample", commands.leaderboard_sample, "what units sound like, or write, for the page to show"
+    )
     sample.add_argument("runs", type=Path, metavar="RUNS", help="the folder that the records' runs were trained in")
     sample.add_argument("--records", **records)
-    sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR")
+    sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
     sample.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
     sample.add_argument("--seconds", type=float, default=10.0, metavar="X", help="drawn after its start (default 10)")
     diff = _command(actions, "diff", commands.leaderboard_diff, "what the records of B add to the board of A")

@@ -192,14 +192,14 @@ def leaderboard_verify(options: argparse.Namespace) -> None:
 
 
 def _leaderboard_spot(options: argparse.Namespace, audit: tuple[Any, ...]) -> None:
-    from seqbench.leaderboard.build import find
     from seqbench.leaderboard.history import published
     from seqbench.leaderboard.rerun import spot
+    from seqbench.record import below
     from seqbench.search.repeat import repeat
 
     before = published(options.records, options.since) if options.since else {}
     known = {name.removesuffix(".json") for name in before}
-    there = [path.parent.name if path.name == "record.json" else path.stem for path in find(options.records)]
+    there = [path.parent.name if path.name == "record.json" else path.stem for path in below(options.records)]
     runs = options.spot or [run for run in there if run not in known]
     found = list(spot(options.records, runs, audit, repeat))
     _tell(found, options.json, "nothing new")

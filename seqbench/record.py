@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import stat
 import typing
 from collections.abc import Collection, Iterable, Sequence
@@ -350,6 +351,24 @@ def load(path: Path) -> Record:
     except (ValueError, OverflowError, RecursionError) as error:
         raise SeqbenchError(f"{path}: {error}") from error
     return record
+
+
+def below(folder: Path) -> list[Path]:
+    """Paths of `*.json` in the folder itself and of `record.json` at any depth, sorted.
+
+    Raises:
+        SeqbenchError: nothing there.
+    """
+    if not folder.is_dir():
+        raise SeqbenchError(f"there is no folder {folder}")
+    # A sweep's own files lie beside its runs.
+    found = [] if (folder / "sweep.json").exists() else list(folder.glob("*.json"))
+    for inner, _, names in os.walk(folder):
+        if "record.json" in names and Path(inner) != folder:
+            found.append(Path(inner, "record.json"))
+    if not found:
+        raise SeqbenchError(f"no records in {folder}: train something first (`seqbench fit`)")
+    return sorted(found)
 
 
 def _text(path: Path) -> str:

@@ -17,7 +17,7 @@ from seqbench.explain.page import page, png, svg
 from seqbench.explain.strip import beginning
 from seqbench.files import write_file
 from seqbench.task import SeqbenchError
-from seqbench.train.loading import load_data, load_model
+from seqbench.train.loading import chosen, load_data, load_model
 
 SHOWN = 40  # steps of a text whose sequences are longer than can be read
 
@@ -46,11 +46,14 @@ def write_explained(
         What was explained, in figures, and the page's path.
 
     Raises:
-        SeqbenchError: what cannot be loaded, or no such sequence, replica or layer; or the folder cannot be written.
+        SeqbenchError: what cannot be loaded, no such sequence, replica or layer, nothing trained, or the folder cannot
+            be written.
     """
     model = load_model(checkpoint, **({} if unit is None else {"cell": cells.find(unit)}))
     if replica is None and model.R > 1:
         raise SeqbenchError(f"{checkpoint} holds a group: give one of its replicas, --replica 0 to {model.R - 1}")
+    if 0 <= (replica or 0) < model.R and not chosen(checkpoint)[replica or 0]:
+        raise SeqbenchError(f"{checkpoint}: no validation chose its weights, so there is nothing trained to explain")
     data = load_data(checkpoint).ready()
     test = DataSet(data).test
     if not 0 <= sequence < len(test):

@@ -85,10 +85,10 @@ def draw(
         )
     head = network.head
     assert isinstance(head, StepHead)  # as of every task that does not look ahead
-    if length < 1 or not temperature > 0:
-        raise SeqbenchError(
-            f"length {length}, temperature {temperature}: give 1 step or more and a positive temperature"
-        )
+    if not temperature > 0:
+        raise SeqbenchError(f"temperature {temperature}: give a positive temperature; 1 is the model itself")
+    if length < 1:
+        raise SeqbenchError(f"length {length}: give 1 step or more")
     w = SimpleNamespace(**{name: weight[replica : replica + 1].detach().cpu() for name, weight in network.w.items()})
     x = _inputs(network.task, prime, w.W)
     y, nats = [], torch.empty(length, dtype=torch.float64)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 TREES = 100
+EQUAL = 1e-12  # a tree's variance below which its leaves are equal but for rounding
 GRID = 32  # points of a drawn marginal, a variable
 
 
@@ -91,7 +92,7 @@ def _boxes(tree: Any, variables: int) -> Boxes:
 def shares(trees: list[Boxes]) -> dict[tuple[int, ...], Array]:
     """What each variable and each pair explains of each tree's variance, beyond its parts: [trees], in percent."""
     D = trees[0].low.shape[1]
-    trees = [tree for tree in trees if tree.whole > 0]
+    trees = [tree for tree in trees if tree.whole > EQUAL * max(1.0, float(np.abs(tree.value).max())) ** 2]
     found: dict[tuple[int, ...], Array] = {}
     whole = np.array([tree.whole for tree in trees])
     for d in range(D):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from seqbench.search.sweep import Engine
 
 TOGETHER = 10  # trials of a group, where nothing is asked for
+RATES = "10"  # of a search, likewise
+OWN = {"--model.cell": "--cells", "--model.rate": "--rates", "--model.seed": "--seeds"}  # flags of fit
 
 
 def share(text: str) -> float:
@@ -42,7 +44,12 @@ def design(options: argparse.Namespace) -> Design:
         SeqbenchError: names the option that is wrong.
     """
     units = _units(options.cells)
+    for flag, instead in OWN.items():
+        if any(argument.partition("=")[0] == flag for argument in options.rest):
+            raise SeqbenchError(f"{flag} is the sweep's own: give {instead}")
     if options.trials:
+        if options.rates != RATES:
+            raise SeqbenchError("--trials draws rates of its own: leave out --rates")
         size = options.group_size or TOGETHER
         return Design(options.rest, units, [], 0, ["trials"], size, options.trials, options.sweep_seed)
     stages = options.stages.split(",")

@@ -65,10 +65,11 @@ def measured(folder: Path) -> list[Importance]:
     """One for each data set and unit.
 
     Raises:
-        SeqbenchError: fewer than 20 trials of a unit came to their end, or there are none.
+        SeqbenchError: fewer than 20 trials of a unit came to their end, none of them beats the worst floor, or there
+            are none.
     """
     found: dict[tuple[str, str], list[rec.Record]] = {}
-    for path in sorted(folder.glob("**/record.json")):
+    for path in rec.below(folder):
         run = rec.load(path)
         if rec.came_to_its_end(run) and run.best_valid is not None and _is_trial(run):
             found.setdefault((run.task.name, run.cell.name), []).append(run)
@@ -89,7 +90,12 @@ def _measured(task: str, unit: str, runs: list[rec.Record]) -> Importance:
     if len(runs) < LEAST:
         raise SeqbenchError(f"{unit} on {task} has {len(runs)} trials that count: {LEAST} are the least")
     x = np.array([drawn_of(run.rate, run.cell.hidden, run.config["model"]) for run in runs])
-    trees = forest(x, np.array([_score(run) for run in runs]))
+    y = np.array([_score(run) for run in runs])
+    if y.min() == y.max():
+        raise SeqbenchError(
+            f"no trial of {unit} on {task} beats the worst floor, so there is nothing to explain: train on"
+        )
+    trees = forest(x, y)
     explained = shares(trees)
     found = [_effect(" x ".join(NAMES[d] for d in of), share) for of, share in explained.items()]
     pairs = [effect for effect in found if " x " in effect.of]

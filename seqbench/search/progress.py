@@ -54,7 +54,9 @@ class SweepProgress:
         self._under_way = list(todo)
         runs = sum(len(group.run_ids) for group in todo)
         self._progress.add_task(stage, total=runs)
-        self._console.print(f"{stage}: {runs} runs to train in {len(todo)} groups, {done} runs are done")
+        self._console.print(
+            f"{stage}: {runs} runs to train in {len(todo)} group{'s' * (len(todo) != 1)}, {done} runs are done"
+        )
 
     def started(self, group: Group) -> None:
         """It runs from now on."""

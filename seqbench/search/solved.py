@@ -21,7 +21,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         SeqbenchError: no run in the folder is of a task that can be solved.
     """
-    runs = [rec.load(path) for path in sorted(folder.glob("**/record.json"))]
+    runs = [rec.load(path) for path in rec.below(folder)]
     found: dict[tuple[Any, ...], list[rec.Record]] = {}
     for run in runs:
         if run.task.solved and rec.came_to_its_end(run):

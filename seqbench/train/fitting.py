@@ -51,6 +51,7 @@ class Parser(LightningArgumentParser):
 def _mistake(message: str) -> SeqbenchError:
     """jsonargparse's pages about a value as one line."""
     text = " ".join(line.strip(" -") for line in message.splitlines())
+    text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
     if "arguments are required" in text:
         remedy = "--model.cell NAME" if "model.cell" in text else "-c NAME"
         return SeqbenchError(
@@ -59,11 +60,17 @@ def _mistake(message: str) -> SeqbenchError:
     if several := re.search(r"Multiple subclasses with name (\w+)\. .*?: ([\w.]+(?:, [\w.]+)+)\.", text):
         both = several[2].replace(", ", " and of ")
         return SeqbenchError(f"{several[1]} is the name of {both}: give its import path")
+    key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
+    if key and key[1] == "config":
+        remedy = "give each with a -c of its own" if "," in text else "give the name of a config, or a file"
+        return SeqbenchError(f"-c {text.rpartition('/')[2].rstrip(chr(39))}: there is no such config; {remedy}")
+    if key and (foreign := re.search(r"Option '(\w+)' is not accepted", text)):
+        remedy = f"name one that has it before, --{key[1]} NAME" if "NestedArg" in text else "the config is for others"
+        return SeqbenchError(f"--{key[1]}.{foreign[1]}: what is chosen there has no {foreign[1]}; {remedy}")
+    if key and key[1] == "data" and given and given[1].startswith("{'init_args'") and "Not a valid" in text:
+        return SeqbenchError("The protocol was given before the data set: -c DATA comes before -c PROTOCOL")
     if "unrecognized arguments" in text or "does not accept" in text or re.match(r"Option \S+ is not accepted$", text):
         return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
-    key, given = re.search(r'Parser key "([^"]*)"', text), re.search(r"Given value: (.*)$", text)
-    if key and key[1] == "data" and "init_args" in text and "class_path" not in text:
-        return SeqbenchError("The protocol was given before the data set: -c DATA comes before -c PROTOCOL")
     if key and (option := re.search(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)", text)):
         if wrong := re.search(rf"""{option[1]}\b[^:]*: [Ee]xpected (?:an? )?(.*?)(?=\. Got value| Expected)""", text):
             kind = re.sub(r"typing\.Literal\[(.*)\]", r"\1", wrong[1])
@@ -74,7 +81,8 @@ def _mistake(message: str) -> SeqbenchError:
     expected = re.findall(r"Expected an? (.*?)(?= Expected an? | Given value|$)", text)
     if key and given and expected:
         plain = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
-        return SeqbenchError(f"--{key[1]} {given[1][:80]}: expected {' or '.join(plain)[:300]}")
+        hint = f", as '[{given[1][:60]}]'" if "list" in plain and "," in given[1] and "[" not in given[1] else ""
+        return SeqbenchError(f"--{key[1]} {given[1][:80]}: expected {' or '.join(plain)[:300]}{hint}")
     return SeqbenchError(text[:400])
 
 
@@ -211,6 +219,8 @@ class SeqbenchCLI(LightningCLI):
         """One line a replica."""
         unit = self.model.task.unit
         for k, score in enumerate(self.recorder.scores):
+            if not self._chosen(k):
+                continue
             first = "" if score.nll_first is None else f", {score.nll_first:.4f} with frame 1"
             rank_zero_print(
                 f"{self._name(k)}: test {score.nll:.4f} {unit} (sequence-weighted {score.nll_sequence:.4f}{first}), "
@@ -220,7 +230,15 @@ class SeqbenchCLI(LightningCLI):
     def after_validate(self) -> None:
         """One line a replica."""
         for k, nll in enumerate(self.model.valid_nll.per_replica()):
-            rank_zero_print(f"{self._name(k)}: valid {nll:.4f} {self.model.task.unit}")
+            if self._chosen(k):
+                rank_zero_print(f"{self._name(k)}: valid {nll:.4f} {self.model.task.unit}")
+
+    def _chosen(self, k: int) -> bool:
+        """Whether a replica's weights are those of an epoch, or else the untrained ones, whose score says nothing."""
+        if chosen := int(self.replicas.best_epoch[k]) >= 0:
+            return chosen
+        rank_zero_print(f"{self._name(k)}: no validation chose its weights, so it has no score")
+        return chosen
 
     def predict(self, **arguments: Any) -> None:
         """Writes each test sequence's expected targets, [T, R, K], into one file."""

@@ -46,6 +46,16 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
     return model.eval()
 
 
+def chosen(path: Path) -> list[bool]:
+    """Of each replica of a checkpoint, whether a validation chose its weights; else they are those it began with.
+
+    Raises:
+        SeqbenchError: not a checkpoint of seqbench.
+    """
+    best: list[int] = read_checkpoint(path)["callbacks"][Replicas().state_key]["best_epoch"].tolist()
+    return [epoch >= 0 for epoch in best]
+
+
 def load_data(path: Path) -> SequenceData[Any]:
     """The data set of a checkpoint, of which no file has been touched yet; nothing that it names is imported.
 

@@ -328,7 +328,7 @@ class SequenceModel(L.LightningModule):
         batch = self.noisy_inputs(batch, step)
         nats, frames = self.sequence_nats(batch, self.noisy_weights(step), self.upward(step))
         self.train_nll.update(nats.detach(), frames)
-        total = nats.sum(1)
+        total, frames = nats.sum(1), frames.expand_as(nats)
         whole = torch.stack([total.detach(), frames.sum(1), (frames > 0).sum(1)])  # of all processes
         if self.trainer.world_size > 1:
             whole = cast(Tensor, self.trainer.strategy.reduce(whole, reduce_op="sum"))

@@ -349,8 +349,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of `seqbench fit`, on the CPU; what a Recorder adds to it is under "seqbench".
 
     Raises:
-        SeqbenchError: it is none, cannot be read, or is too old.
+        SeqbenchError: there is no such file, it is none, cannot be read, or is too old.
     """
+    if path.is_dir():
+        raise SeqbenchError(f"{path} is a folder: give a checkpoint in it, as {path / 'checkpoints' / 'best.ckpt'}")
+    if not path.exists():
+        raise SeqbenchError(f"There is no file {path}: `seqbench fit` leaves RUN/checkpoints/best.ckpt")
     try:
         if not is_whole(path):
             raise SeqbenchError(f"{path} is damaged, or not a checkpoint of seqbench: train from the start")

@@ -19,7 +19,7 @@ from seqbench.sample.ancestral import draw
 from seqbench.sample.rendering import Format, prime, render, step_seconds, steps_of
 from seqbench.task import SeqbenchError
 from seqbench.train.events import run_name
-from seqbench.train.loading import load_data, load_model
+from seqbench.train.loading import chosen, load_data, load_model
 
 SECONDS, TOKENS = 20.0, 200  # that are drawn where no length is given
 
@@ -50,23 +50,27 @@ def sample(
         kind: of the audio file.
 
     Returns:
-        A row for each replica: replica, unit, trained_rate, trained_seed, nll (of what was drawn, in the task's unit,
-        by the network itself); seconds, audio and midi (paths; "" for speech), or text (a path).
+        A row for each replica that a validation chose weights of: replica, unit, trained_rate, trained_seed, nll (of
+        what was drawn, in the task's unit, by the network itself); seconds, audio and midi (paths; "" for speech), or
+        text (a path).
 
     Raises:
-        SeqbenchError: no such checkpoint, replica or sequence, or nothing to draw.
+        SeqbenchError: no such checkpoint, replica or sequence, nothing to draw, or nothing trained to draw from.
     """
     model, data = load_model(checkpoint), load_data(checkpoint)
     replicas = range(model.R) if replica is None else [replica]
     if not 0 <= min(replicas) <= max(replicas) < model.R:
         raise SeqbenchError(f"There is no replica {replica}: {checkpoint} has 0 to {model.R - 1}")
+    trained = [k for k, found in enumerate(chosen(checkpoint)) if found and k in replicas]
+    if not trained:
+        raise SeqbenchError(f"{checkpoint}: no validation chose its weights, so there is nothing trained to draw from")
     if prime_with is None and prime_length is not None:
         raise SeqbenchError("A prime's length alone says nothing: add --prime N, a test sequence")
     given = _given(data, prime_with, prime_length)
     steps = length or (TOKENS if isinstance(data, Text) else steps_of(data, SECONDS))
     folder = out or checkpoint.parent.parent / "samples"
     rows = []
-    for k in replicas:
+    for k in trained:
         drawn = draw(model, k, steps, seed, given, temperature, _watched)
         stem = run_name(type(model.cell).__name__, model.rates[k], model.seeds[k])
         stem += "" if prime_with is None else f"-prime{prime_with}"

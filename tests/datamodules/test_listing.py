@@ -29,7 +29,8 @@ def test_rows_state_what_the_classes_state():
         if not isinstance(data, Speech):  # its counts are the protocols'
             counts = {split: row[split] for split in ("train", "valid", "test")}
             assert counts == getattr(data, "counts", listing.UNKNOWN)
-        assert (row["cached"] == "built in") == (not hasattr(data, "file"))
+        assert (row["cached"] in ("built in", "your own")) == (not hasattr(data, "file"))
+        assert (row["cached"] == "your own") == hasattr(data, "root")
     assert found == sorted(found)
     assert set(found) == set(datamodules.datasets())
 

@@ -45,7 +45,7 @@ def test_data_prepare_counts(monkeypatch, capsys):
         (["cells", "--budget", "-3"], "'-3' is not a positive whole number"),
         (["cells", "--budget", "3"], "too small"),
         (["data", "floors", "jbs"], "did you mean jsb"),
-        (["leaderboard", "build", "--records", "nowhere"], "make run"),
+        (["leaderboard", "build", "--records", "nowhere"], "there is no folder nowhere"),
         ([], "required"),
     ],
 )

@@ -77,7 +77,8 @@ def test_mistakes_are_one_line(fit, refusal, tmp_path, capsys, monkeypatch):
     one = ["explain", checkpoint, "--replica", "1", "--out"]
     assert "no test sequence 16: synthetic has 0 to 15" in refusal(*one, "seen", "--sequence", "16")
     assert "no layer 1" in refusal(*one, "seen", "--layer", "1")
-    assert "is not a checkpoint" in refusal("explain", "nowhere.ckpt", "--out", "seen")
+    assert "There is no file nowhere.ckpt" in refusal("explain", "nowhere.ckpt", "--out", "seen")
+    assert "best.ckpt" in refusal("explain", str(group), "--out", "seen")
     assert not (tmp_path / "seen").exists()
     (tmp_path / "file").write_text("")
     assert "choose another --out" in refusal(*one, "file/below")

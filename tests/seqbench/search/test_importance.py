@@ -174,8 +174,14 @@ def test_runs_of_a_grid_are_no_trials(trials, seqbench, capsys):
     assert json.loads(capsys.readouterr().out)[0]["trials"] == 120
 
 
+def test_trials_that_learnt_nothing_explain_nothing(trials, refusal):
+    for path in trials.glob("*/record.json"):
+        record.save(dataclasses.replace(record.load(path), best_valid=50.0 + len(path.parent.name)), path)
+    assert "no trial of NP on jsb beats the worst floor" in refusal("importance", str(trials))
+
+
 def test_a_folder_without_trials_is_refused(tmp_path, refusal):
-    assert "--trials" in refusal("importance", str(tmp_path))
+    assert "no records in" in refusal("importance", str(tmp_path))
 
 
 def test_log_uniform_ends_are_reached():

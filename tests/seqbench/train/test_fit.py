@@ -97,6 +97,21 @@ def test_weights_that_no_validation_chose_have_no_score(fit, flags):
         assert (found.status, found.best_epoch, found.test) == ("stopped", None, None)
 
 
+def test_nothing_is_told_or_made_of_weights_that_no_validation_chose(fit, seqbench, refusal, tmp_path, capsys):
+    """The first diverges in its first epoch."""
+    fit("--model.optimizer", "torch.optim.SGD", "--model.rate", "[1e30,1e-4]", epochs=2)
+    told = capsys.readouterr().out
+    assert "rate 1e+30: no validation chose its weights, so it has no score" in told
+    assert told.count(": test ") == 1
+    (group,) = tmp_path.glob("runs/group-*")
+    checkpoint = str(group / "checkpoints/last.ckpt")
+    out = ["--out", str(tmp_path / "seen")]
+    seqbench("sample", checkpoint, "--length", "5", *out)
+    assert len(list((tmp_path / "seen").glob("*.wav"))) == 1
+    assert "no validation chose its weights" in refusal("sample", checkpoint, "--replica", "0", *out)
+    assert "no validation chose its weights" in refusal("explain", checkpoint, "--replica", "0", *out)
+
+
 @pytest.mark.faults("A1")
 @pytest.mark.filterwarnings("ignore:.*fast_dev_run")
 def test_a_dry_run_leaves_nothing(fit, tmp_path):

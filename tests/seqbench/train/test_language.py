@@ -162,6 +162,17 @@ def fit(folder: Path, texts: Path, *flags: str) -> record.Record:
     return record.load(path)
 
 
+def test_runs_of_a_group_are_what_each_is_alone(texts, tmp_path):
+    alone = fit(tmp_path / "alone", texts, "--model.seed", "1", "--trainer.max_epochs", "2")
+    words = ["fit", "-c", "text_folder", "--data.root", str(texts), "--data.batch_size", "5", "--data.window", "7"]
+    options = ["--model.hidden", "6", "--run.dir", str(tmp_path / "group"), "--model.upward_dropout", "0.2"]
+    run([*words, *options, "--model.seed", "[0,1]", "--trainer.max_epochs", "2"])
+    found = {r.run_id: r for r in map(record.load, (tmp_path / "group").glob("*/record.json"))}
+    assert len(found) == 2
+    assert found[alone.run_id].test == alone.test
+    assert found[alone.run_id].curve.valid == alone.curve.valid
+
+
 def test_a_run_leaves_counts_and_goes_on_where_it_stopped(texts, tmp_path):
     flags = ["--model.schedule", "null"]  # else the last epoch decides of the rates before
     whole = fit(tmp_path / "whole", texts, *flags, "--trainer.max_epochs", "4")
