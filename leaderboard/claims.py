@@ -71,6 +71,7 @@ def _told(comparison: Comparison) -> str:
 
 
 CHUNG, GREFF, LEVY = "Chung et al. 2014, recalled", "Greff et al. 2015, read", "Levy et al. 2018, read"
+FENG = "Feng et al. 2024, recalled"
 BASELINES = {  # of the forest plots
     "greff2015": "V", "levy2018": "LevyLSTM", "zaremba2014_small": "LevyLSTM", "dozat2017_small": "LevyLSTM",
 }  # fmt: skip
@@ -84,6 +85,18 @@ OF_LEVY = (
     Claim("Gates that see the input alone do nearly as well.", LEVY, "LevyLSTM", ("NoSRNNHidden",), "no worse"),
     Claim("Without the gates most is lost.", LEVY, "LevyLSTM", ("NoGates",), "worse"),
 )  # fmt: skip
+OF_GREFF = (
+    Claim("The forget gate and the output activation matter most.", GREFF, "V", ("NFG", "NOAF"), "worse"),
+    Claim(
+        "Coupling input and forget gate, or dropping the peepholes, costs nothing.", GREFF, "V", ("CIFG", "NP"),
+        "no worse",
+    ),
+    Claim(
+        "Without input gate, output gate or input activation, music suffers nothing.", GREFF, "V",
+        ("NIG", "NOG", "NIAF"), "no worse",
+    ),
+    Claim("Full gate recurrence brings nothing.", "Greff et al. 2015, recalled", "V", ("FGR",), "no better"),
+)  # fmt: skip
 CLAIMS: dict[str, tuple[Claim, ...]] = {
     "chung2014": (
         Claim("Gated units do better than the tanh unit.", CHUNG, "Tanh", ("GRU", "LSTM"), "better"),
@@ -92,30 +105,23 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             "A forget gate improves on the cell of 1997.", "Gers et al. 2000, recalled", "LSTM1997",
             ("ForgetLSTM", "PeepholeLSTM"), "better",
         ),
+        Claim("Gates that see the input alone do for a GRU.", FENG, "GRU", ("MinGRU",), "no worse"),
+        Claim("Gates that see the input alone do for an LSTM.", FENG, "LSTM", ("MinLSTM",), "no worse"),
+        *OF_LEVY,
+        *OF_GREFF,
     ),
     "chung2014_speech": (
         Claim("Gated units do far better than the tanh unit on speech.", CHUNG, "Tanh", ("GRU", "LSTM"), "better"),
     ),
-    "greff2015": (
-        Claim("The forget gate and the output activation matter most.", GREFF, "V", ("NFG", "NOAF"), "worse"),
-        Claim(
-            "Coupling input and forget gate, or dropping the peepholes, costs nothing.", GREFF, "V", ("CIFG", "NP"),
-            "no worse",
-        ),
-        Claim(
-            "Without input gate, output gate or input activation, music suffers nothing.", GREFF, "V",
-            ("NIG", "NOG", "NIAF"), "no worse",
-        ),
-        Claim("Full gate recurrence brings nothing.", "Greff et al. 2015, recalled", "V", ("FGR",), "no better"),
-    ),
+    "greff2015": OF_GREFF,
     **dict.fromkeys(("levy2018", "zaremba2014_small", "dozat2017_small"), OF_LEVY),
 }  # fmt: skip
 UNPUBLISHED = frozenset(("greff2015", "levy2018"))  # protocols under which the figures of published.py were not made
 
 
 def outcomes(table: Table) -> list[tuple[Claim | SolvedClaim, str]]:
-    """Each claim of the table's protocol, or of its task, whose baseline was run, with its verdict."""
+    """The claims of the table's protocol, or of its task, whose baseline and any of whose units were run; verdicts."""
     units = {row.unit for row in table.units}
-    claims: list[Claim | SolvedClaim] = [*CLAIMS.get(table.protocol, ())]
+    claims: list[Claim | SolvedClaim] = [claim for claim in CLAIMS.get(table.protocol, ()) if units & {*claim.units}]
     claims += [claim for claim in SOLVED_CLAIMS if claim.of(table)]
     return [(claim, claim.outcome(table)) for claim in claims if claim.baseline in units]
