@@ -177,6 +177,8 @@ OPERATIONS = {
         torch.tanh, lambda y, g: (g * (1 - y * y),), "tanh({0})", "tanh({0})", dear=True
     ),
     "exp": Operation(torch.exp, lambda y, g: (g * y,), "exp({0})", "tl.exp({0})", dear=True),
+    "sin": Operation(torch.sin, lambda y, g: (g * apply("cos", y.args[0]),), "sin({0})", "tl.sin({0})", dear=True),
+    "cos": Operation(torch.cos, lambda y, g: (-(g * apply("sin", y.args[0])),), "cos({0})", "tl.cos({0})", dear=True),
     "sqrt": Operation(torch.sqrt, lambda y, g: (g * 0.5 / y,), "sqrt({0})", "tl.sqrt({0})", dear=True),
     "relu": Operation(torch.relu, lambda y, g: (g * apply("sign", y),), "relu({0})", "maximum({0}, 0.0)"),
     "absolute": Operation(

@@ -20,7 +20,7 @@ HEADER = '''"""Made by seqbench from a cell's step."""
 from numba import njit
 from seqbench.kernels.cpu.product import call_product, call_product_transposed, call_step
 from seqbench.kernels.cpu.vector import (
-    absolute, elementwise, exp, maximum, minimum, relu, sigmoid, sign, sqrt, tanh
+    absolute, cos, elementwise, exp, maximum, minimum, relu, sigmoid, sign, sin, sqrt, tanh
 )
 '''
 AHEAD = 8  # steps whose slots are filled at once

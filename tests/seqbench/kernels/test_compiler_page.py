@@ -4,6 +4,7 @@ import doctest
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,17 @@ def test_llvms_code_has_vectors(monkeypatch, capsys):
     assert re.search(r"call .*<\d+ x float> @llvm\.fma", shown["llvm"])
 
 
-def test_what_cannot_be_compiled_is_told(monkeypatch, capsys):
+def test_what_cannot_be_compiled_is_told(monkeypatch, capsys, tmp_path):
+    unit = """
+    from seqbench.cells import Tanh
+
+    class Logged(Tanh):
+        def step(self, a, state, w):
+            (h,) = super().step(a, state, w)
+            return (h.atan(),)
+    """
+    (tmp_path / "logged.py").write_text(textwrap.dedent(unit))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
-        seqbench(monkeypatch, "show LRU")
-    assert "It cannot be compiled: LRU.step, lru.py line" in capsys.readouterr().err
+        seqbench(monkeypatch, "show logged.Logged")
+    assert "It cannot be compiled: Logged.step, logged.py line 7: no rule for aten.atan" in capsys.readouterr().err

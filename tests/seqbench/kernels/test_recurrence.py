@@ -27,7 +27,7 @@ class TestDecide:
         assert decide(gru, 5, self.x.double()) == Recurrence("loop", compiled=False)
         assert decide(minimal, 5, self.x) == Recurrence("numba", compiled=True)
         assert decide(minimal, 5, self.x.double()) == Recurrence("scan", compiled=False)
-        assert decide(find("LRU")(), 5, self.x) == Recurrence("scan", compiled=True)
+        assert decide(find("LRU")(), 5, self.x) == Recurrence("numba", compiled=True)
         with torch.autocast("cpu", torch.bfloat16):
             assert decide(gru, 5, self.x) == Recurrence("loop", compiled=False)
 

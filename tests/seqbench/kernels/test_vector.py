@@ -102,6 +102,17 @@ def test_sigmoid():
     assert apply(vector.sigmoid, [-np.inf])[0] < 2e-38
 
 
+@pytest.mark.parametrize(("function", "exact"), [(vector.sin, np.sin), (vector.cos, np.cos)])
+def test_angles(function, exact):
+    x = np.concatenate([wide_range(), np.linspace(-8192, 8192, 400001)]).astype(np.float32)
+    y = apply(function, x)
+    assert np.abs(y - exact(x.astype(np.float64))).max() < 1.2e-7
+    assert np.abs(y).max() <= 1
+    near = wide_range()[np.abs(wide_range()) < 0.5]
+    assert relative_error(apply(function, near), exact(near.astype(np.float64))) < 1.3e-7
+    assert np.isnan(apply(function, [np.inf, -np.inf, np.nan, 8193.0])).all()
+
+
 def test_exp():
     x = wide_range()
     exact = np.exp(x.astype(np.float64))

@@ -20,7 +20,7 @@ from seqbench.train.callbacks import Replicas
 from seqbench.train.module import SequenceModel
 from seqbench.train.optim import LINEAR_IN_RATE, ChungRMSProp, PerReplica
 
-UNITS = ["Tanh", "GRU", "LSTM"]
+UNITS = ["Tanh", "GRU", "LSTM", "LRU"]
 SEEDS, RATES = [3, 3, 11], [1e-2, 1e-3, 3e-3]
 
 
