@@ -33,7 +33,14 @@ from seqbench.record import Record, load
 from seqbench.task import SeqbenchError
 from seqbench.train.arguments import check_classes, import_path, protocols, resolve
 from seqbench.train.callbacks import EpochProgress, LastCheckpoint, Replicas
-from seqbench.train.flags import check_callbacks, check_devices, check_flags, refusal, told_in_one_line
+from seqbench.train.flags import (
+    check_callbacks,
+    check_devices,
+    check_flags,
+    refusal,
+    told_in_one_line,
+    whole_numbers_first,
+)
 from seqbench.train.keeping import WholeCheckpoints, no_room
 from seqbench.train.module import SequenceModel, replicas
 from seqbench.train.recorder import Recorder
@@ -101,6 +108,7 @@ class SeqbenchCLI(LightningCLI):
         """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         self.arguments, self.execute = arguments, execute
+        whole_numbers_first()
         super().__init__(
             SequenceModel,
             SequenceData,

@@ -5,6 +5,7 @@ docs/how-to/lightning.md has the table of all flags and callbacks; its test trie
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,19 @@ CALLBACKS: dict[type[L.Callback], str] = {
     callbacks.OnExceptionCheckpoint: "last.ckpt is kept after every epoch, and --ckpt_path goes on from it",
     callbacks.SpikeDetection: "a replica that diverges is frozen and its record says so",
 }
+
+
+def whole_numbers_first() -> None:
+    """Makes the parser read 1 as one batch, and 1.0 as all of them, in every process.
+
+    It tries the types of a union in their order, and typing has but one union of the same types, in the order of
+    whoever named it first: which module that was depends on what was imported before Lightning.
+    """
+    annotations = inspect.unwrap(L.Trainer.__init__).__annotations__
+    for flag in ("train", "val", "test", "predict"):
+        annotations[f"limit_{flag}_batches"] = int | float | None
+    annotations["overfit_batches"] = int | float
+    annotations["gradient_clip_val"] = int | float | None
 
 
 def check_flags(config: Any) -> None:
