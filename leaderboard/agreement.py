@@ -25,7 +25,7 @@ ENOUGH = 8  # runs of a table from which on what is usual can be said
 SAME = 0.05  # of the median pair's distance; honest pairs are at least 0.08 apart, copies at most 0.01
 LEAST = 0.002  # nats a frame; where all are copies
 FAR = 6.0  # robust deviations of test less validation NLL; honest runs are within 2.8 below the median
-SMOOTH = 1.0  # in ln; honest runs are within 0.72, a mean over five epochs is at 1.8
+SMOOTH = 1.0  # in ln; honest runs are within 0.68, a mean over seven epochs is at 1.8
 FAST = 0.25  # of what a table's runs gain after their first epoch; honest ones are at most 0.12 below all others
 LONG = 50  # epochs of a curve whose roughness is told
 CHUNK = 512  # records at once: 10,000 make a matrix of 400 MB otherwise
@@ -156,18 +156,22 @@ def gaps(members: Sequence[Source]) -> Told:
 
 
 def curves(members: Sequence[Source]) -> Told:
-    """A validation curve far smoother than those of the table's other runs; ln roughness is linear in ln rate."""
+    """A validation curve far smoother than those of the unit's other runs; ln roughness is a parabola in ln rate."""
     import numpy as np
 
-    known = [(name, record.rate, rough) for name, record in members if (rough := roughness(record)) is not None]
-    if len(known) < ENOUGH or len({rate for _, rate, _ in known}) < 3:
-        return
-    x, y = (np.log([one[k] for one in known]) for k in (1, 2))
-    left = y - np.polyval(np.polyfit(x, y, 1), x)
-    left -= np.median(left)
-    for (name, _, _), off in zip(known, left, strict=True):
-        if off < -SMOOTH:
-            yield name, "curve.valid", f"is {math.exp(-off):.1f} times smoother than the table's other curves"
+    units: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    for name, record in members:
+        if not record.task.solved and (rough := roughness(record)) is not None:
+            units[record.cell.name].append((name, record.rate, rough))
+    for known in units.values():
+        if len(known) < ENOUGH or len({rate for _, rate, _ in known}) < 4:
+            continue
+        x, y = (np.log([one[k] for one in known]) for k in (1, 2))
+        left = y - np.polyval(np.polyfit(x, y, 2), x)
+        left -= np.median(left)
+        for (name, _, _), off in zip(known, left, strict=True):
+            if off < -SMOOTH:
+                yield name, "curve.valid", f"is {math.exp(-off):.1f} times smoother than the unit's other curves"
 
 
 def roughness(record: Record) -> float | None:
