@@ -8,6 +8,7 @@ belongs to a unit is in groups with the attribute `data-unit`, and the root says
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections import Counter
@@ -215,10 +216,19 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
         return f'<svg {spaces} viewBox="{match[1]}" role="img" {told}><title>{escape(title)}</title>'
 
     svg = text[text.index("<svg") :].rstrip()
-    svg = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'<g id="(unit|name)(\d+)">', group, svg)
+    svg = _own_ids(name, svg).replace(INK, "currentColor")
     svg = re.sub(r'; font-family: [^;"]*', "", svg)
-    svg = re.sub(r' d="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
-    svg = re.sub(rf'<g id="{name}-(unit|name)(\d+)">', group, svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
+    svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)
-    return "\n".join(line.rstrip() for line in svg.splitlines())
+    return "\n".join(line.strip() for line in svg.splitlines())
+
+
+def _own_ids(name: str, svg: str) -> str:
+    """Ids that no other figure of the page has, and only those that something in the figure refers to."""
+    prefix = "f" + hashlib.sha256(name.encode()).hexdigest()[:7]
+    used = dict.fromkeys(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
+    short = {old: f"{prefix}{n}" for n, old in enumerate(used)}
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", svg)
+    return re.sub(r'(xlink:href="#|url\(#)([^")]+)', lambda m: m[1] + short[m[2]], svg)
