@@ -50,7 +50,7 @@ def assemble(sources: Sequence[Source]) -> Board:
     for name, record in sorted(unique(sources), key=lambda source: source[1].run_id):
         groups[table_key(record)].append((name, record))
     names = {key: task_name(members[0][1]) for key, members in groups.items()}
-    states = Counter(name for name, _ in {(names[key], key[1]) for key in groups})
+    states = Counter((names[key], key[2], key[3]) for key in groups)
     slugs = Counter(table_slug(names[key], how, size) for key in groups for _, _, how, size in [key])
     headings = Counter(told for told, _ in {(heading(names[key], key[2], key[3]), key[2]) for key in groups})
     tables = []
@@ -60,7 +60,7 @@ def assemble(sources: Sequence[Source]) -> Board:
         title = heading(name, how, size)
         if headings[title] > 1 and how != USUAL[0]:
             title += f", {clean(how) or 'no protocol named'}"
-        if states[name] > 1:
+        if states[name, how, size] > 1:
             title += f" (data {clean(digest[:8])})"
         slug = table_slug(name, how, size)
         if slugs[slug] > 1:

@@ -77,7 +77,8 @@ def effort(table: Table) -> str:
     """One line about what was trained for each unit."""
     incomplete = [row.name for row in table.units if not row.complete]
     beyond = len(table.units) - len(incomplete) - len(table.ranked)
-    chosen = "; the rate by the lowest mean validation NLL over these seeds" if len(table.search.rates) > 1 else ""
+    by = "most runs that solve the validation split, then by the" if table.task.solved else "the"
+    chosen = f"; the rate by {by} lowest mean validation NLL over these seeds" if len(table.search.rates) > 1 else ""
     told = f"Trained for each unit: {table.search}{chosen}."
     if incomplete:
         more = f" and {len(incomplete) - MOST_NAMED} more" if len(incomplete) > MOST_NAMED else ""

@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import typing
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,15 +229,27 @@ def best_rate(runs: Iterable[Record]) -> float | None:
 
 
 def best_rates(runs: Iterable[Record]) -> list[float]:
-    """The rates, the best first: most runs that came to their end and have a best epoch, then lowest mean of their NLL.
+    """The rates, the best first: most runs that came to their end and have a best epoch, of a task that can be solved
+    most that solved it on the validation split, then lowest mean of their NLL there.
 
     So a search's rates are judged by their one seed until some have all seeds, and by these alone from then on.
     """
     valid: dict[float, list[float]] = {}
+    early: Counter[float] = Counter()
     for run in runs:
         if came_to_its_end(run) and run.best_valid is not None:
             valid.setdefault(run.rate, []).append(run.best_valid)
-    return sorted(valid, key=lambda rate: (-len(valid[rate]), math.fsum(valid[rate]) / len(valid[rate]), rate))
+            early[run.rate] += ended_early(run)
+    return sorted(
+        valid, key=lambda rate: (-len(valid[rate]), -early[rate], math.fsum(valid[rate]) / len(valid[rate]), rate)
+    )
+
+
+def ended_early(record: Record) -> bool:
+    """Whether a run ended before its time as all its guesses on the validation split were right."""
+    most = record.config["trainer"].get("max_epochs")
+    trained = record.curve.every * len(record.curve.valid)
+    return bool(record.task.solved) and record.status == "finished" and most is not None and trained < most
 
 
 def came_to_its_end(record: Record) -> bool:

@@ -80,7 +80,7 @@ def _mistake(message: str) -> SeqbenchError:
         return SeqbenchError(f"{text[:300]}; `seqbench fit ... --print_config` shows all there are")
     if key and (option := re.search(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)", text)):
         if wrong := re.search(rf"""{option[1]}\b[^:]*: [Ee]xpected (?:an? )?(.*?)(?=\. Got value| Expected)""", text):
-            kind = re.sub(r"typing\.Literal\[(.*)\]", r"\1", wrong[1])
+            kind = re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", wrong[1])
             return SeqbenchError(f"--{key[1]}.{option[1]} {option[2][:80]}: expected {kind}")
         return SeqbenchError(
             f"--{key[1]}.{option[1]}: name the class first, --{key[1]} NAME, and one that has {option[1]}"

@@ -67,6 +67,22 @@ def test_runs_that_were_lost_solve_nothing_and_fail_at_nothing(factory):
     assert told(factory.board_of(*made, *lost))[0].endswith("runs that solve it: GRU 2 of 2.")
 
 
+def test_the_rate_is_that_by_which_most_runs_solve_the_validation_split(factory):
+    """Not that of the lowest NLL: a run that solves its task stops, and goes no lower."""
+    made = []
+    for rate, solved, valid in ((1e-2, [True, False], 0.01), (1e-3, [True, True], 0.3)):
+        for run in runs(factory, "GRU", solved):
+            whole = dataclasses.replace(
+                run, rate=rate, best_valid=valid, config=run.config | {"trainer": {"max_epochs": 2}}
+            )
+            ended = dataclasses.replace(run.curve, valid=[0.5] * (1 if solved[run.seed] else 2))
+            made.append(dataclasses.replace(whole, curve=ended, run_id=f"{run.run_id}-{rate}"))
+    (table,) = factory.board_of(*made).tables
+    (row,) = table.units
+    assert row.rate == 1e-3
+    assert row.solved.solved == 2
+
+
 def test_papers_stand_beside_their_own_lag_alone(factory):
     (table,) = factory.board_of(*runs(factory, "LSTM1997", [True] * 2, lag=200)).tables
     assert not [row for row in table.rows if row.kind == "published"]

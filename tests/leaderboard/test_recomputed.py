@@ -67,7 +67,12 @@ class Unit:
             if run["status"] in ("finished", "diverged") and run["best_valid"] is not None:
                 by_rate[run["rate"]].append(run)
         self.rates = {run["rate"] for run in runs if run["status"] in ("finished", "diverged")}
-        self.rate = min(by_rate, key=lambda r: (-len(by_rate[r]), np.mean([run["best_valid"] for run in by_rate[r]])))
+        self.rate = min(
+            by_rate,
+            key=lambda r: (
+                -len(by_rate[r]), -sum(map(self.early, by_rate[r])), np.mean([run["best_valid"] for run in by_rate[r]])
+            ),
+        )  # fmt: skip
         self.best = sorted((run for run in by_rate[self.rate] if run["test"]), key=lambda run: run["seed"])
         self.nats = np.array([run["test"]["nats"] for run in self.best])
         self.frames = np.array(self.best[0]["test"]["frames"], dtype=float)
@@ -88,6 +93,15 @@ class Unit:
     def solves(self, run):
         (count,) = run["test"]["counts"].values()
         return sum(count["right"]) >= run["task"]["solved"] * sum(count["of"])
+
+    @staticmethod
+    def early(run):
+        epochs = len(run["curve"]["valid"]) * run["curve"]["every"]
+        return bool(
+            run["task"].get("solved")
+            and run["status"] == "finished"
+            and epochs < run["config"]["trainer"]["max_epochs"]
+        )
 
     def near(self, run):
         best = run["best_valid"]

@@ -22,6 +22,7 @@ BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
         (["--model.cell", "GRU", "--model.cell.peepholes", "false"], "'peepholes' is not accepted; `seqbench fit"),
         (["--model.cell", "GRU", "--trainer.max_epochs", "x"], "expected int"),
         (["--model.cell", "GRU", "--data.batch_size", "0"], "give 1 or more"),
+        (["--model.cell", "GRU", "--data.batch_size", "x"], "--data.batch_size x: expected int"),
         (["--model.cell", "GRU", "--model.budget", "-1"], "must be positive"),
         (
             ["--model.cell", "GRU", "--model.optimizer.floor", "0.1"],
