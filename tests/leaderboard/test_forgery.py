@@ -64,7 +64,9 @@ def test_a_unit_made_up_from_anothers_records(honest, shift, noise):
     config = run.config | {"model": run.config["model"] | {"cell": {"class_path": "MinGRU"}}}
     forged = renamed(run, cell=dataclasses.replace(run.cell, name="MinGRU"), config=config)
     forged = with_nats(forged, lambda n, f: n + (shift + draw.gauss(0, noise)) * f)
-    assert told([*honest, ("forged", forged)]) == {("forged", "test.nats")}
+    found = told([*honest, ("forged", forged)])
+    assert ("forged", "test.nats") in found
+    assert {name for name, _ in found} == {"forged"}
 
 
 def test_one_seeds_numbers_under_another_seed(honest):
@@ -114,7 +116,7 @@ def test_a_curve_without_its_beginning_is_noted(honest):
     assert list(envelope([(path.name, rec.load(path)) for path in PUBLISHED.glob("*.json")])) == []
     run = one_of(honest)
     late = dataclasses.replace(run.curve, valid=[*run.curve.valid[20:], *run.curve.valid[-20:]])
-    others = [source for source in honest if source[1] != run]
+    others = [source for source in honest if source[1] != run and source[1].cell.name in ("GRU", "LSTM", "Tanh")]
     ((name, field, what),) = envelope([*others, ("forged", dataclasses.replace(run, curve=late))])
     assert (name, field) == ("forged", "curve.valid")
     lowest = min(other.curve.valid[0] for _, other in others)
