@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -67,12 +68,7 @@ class Unit:
             if run["status"] in ("finished", "diverged") and run["best_valid"] is not None:
                 by_rate[run["rate"]].append(run)
         self.rates = {run["rate"] for run in runs if run["status"] in ("finished", "diverged")}
-        self.rate = min(
-            by_rate,
-            key=lambda r: (
-                -len(by_rate[r]), -sum(map(self.early, by_rate[r])), np.mean([run["best_valid"] for run in by_rate[r]])
-            ),
-        )  # fmt: skip
+        self.rate = min(by_rate, key=lambda rate: (*self.judged(by_rate[rate]), rate))
         self.best = sorted((run for run in by_rate[self.rate] if run["test"]), key=lambda run: run["seed"])
         self.nats = np.array([run["test"]["nats"] for run in self.best])
         self.frames = np.array(self.best[0]["test"]["frames"], dtype=float)
@@ -93,6 +89,10 @@ class Unit:
     def solves(self, run):
         (count,) = run["test"]["counts"].values()
         return sum(count["right"]) >= run["task"]["solved"] * sum(count["of"])
+
+    def judged(self, runs):
+        """Of a rate, the lower the better: how many runs, how many solved validation, the mean of validation NLL."""
+        return -len(runs), -sum(map(self.early, runs)), math.fsum(run["best_valid"] for run in runs) / len(runs)
 
     @staticmethod
     def early(run):
