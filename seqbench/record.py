@@ -247,9 +247,10 @@ def best_rates(runs: Iterable[Record]) -> list[float]:
 
 def ended_early(record: Record) -> bool:
     """Whether a run ended before its time as all its guesses on the validation split were right."""
+    if not record.task.solved or record.status != "finished":
+        return False
     most = record.config["trainer"].get("max_epochs")
-    trained = record.curve.every * len(record.curve.valid)
-    return bool(record.task.solved) and record.status == "finished" and most is not None and trained < most
+    return most is not None and record.curve.every * len(record.curve.valid) < most
 
 
 def came_to_its_end(record: Record) -> bool:

@@ -18,6 +18,7 @@ from seqbench.kernels.compiler.expression import Expression, constant, in_order
 from seqbench.kernels.compiler.trace import Traced, Unsupported, trace
 
 ZERO, ONE = constant(0.0), constant(1.0)
+VARYING = ("input", "state", "matmul")  # of what an expression consists, all that differs from step to step
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Gated:
 
     @property
     def gates(self) -> dict[str, Expression]:
-        """Those that there are: a factor that is the same number always is none."""
+        """Those that there are: a factor that is the same at every step, a number or a weight, is none."""
         known = {"write": self.write} | ({"keep": self.keep[0]} if len(self.keep) == 1 else {}) | self.others
-        return {name: gate for name, gate in known.items() if gate.value is None}
+        return {name: gate for name, gate in known.items() if any(e.op in VARYING for e in in_order([gate]))}
 
 
 def gated_memory(cell: Cell) -> Gated | None:

@@ -89,7 +89,7 @@ def test_papers_are_beside_their_own_setting(runs, tmp_path):
 
 
 def test_a_folder_without_such_runs_is_refused(tmp_path):
-    with pytest.raises(SeqbenchError, match=r"long-lags\.md"):
+    with pytest.raises(SeqbenchError, match="no records in"):
         rows(tmp_path)
 
 
