@@ -39,8 +39,9 @@ def without_times(found: dict[str, record.Record]) -> dict[str, record.Record]:
 
 FINISHED = record.Record(
     schema=record.SCHEMA, run_id="", status="finished", message="", seed=0, cell=None, parameters=None,
-    task=record.TaskRecord("jsb", 88, 88, "Bernoulli", "nats/frame", "", next_frame=True), rate=1.0, config={}, command="", environment=None, seconds=0.0, curve=None, best_epoch=0, best_valid=0.0,
-    train=None, valid=None, test=None, floors={}, scale=None,
+    task=record.TaskRecord("jsb", 88, 88, "Bernoulli", "nats/frame", "", next_frame=True), rate=1.0, config={},
+    command="", environment=None, seconds=0.0, curve=None, best_epoch=0, best_valid=0.0, train=None, valid=None,
+    test=None, floors={}, scale=None,
 )  # fmt: skip
 
 
