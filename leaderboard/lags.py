@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqbench.leaderboard.rows import Board, Row, Table
+from seqbench.leaderboard.rows import Board, Row, Table, listed
 from seqbench.solving import Solved
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def sentence(family: Sequence[Table]) -> str:
     heading, at = family[0].heading, list(map(_lag, family))
     if len(family) > 1:
         option = LAGGED[family[0].task.name]
-        heading = heading.replace(f"{option} {at[0]}", f"{option}s {_listed([f'{n:,}' for n in at])}")
+        heading = heading.replace(f"{option} {at[0]}", f"{option}s {listed([f'{n:,}' for n in at])}")
     if not solved:
         return f"{heading}: no unit is complete."
     shares = {name: sum(one.solved / one.of for one in found.values()) for name, found in solved.items()}
@@ -51,11 +51,7 @@ def _counts(solved: dict[int, Solved], at: Sequence[int]) -> str:
     """10 of 10; at several lags 5/5, 5/5 and 0/5, where there is no table –."""
     if len(at) == 1:
         return f"{solved[at[0]].solved} of {solved[at[0]].of}"
-    return _listed([f"{solved[n].solved}/{solved[n].of}" if n in solved else "–" for n in at])
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(values[:-1]) + " and " * (len(values) > 1) + values[-1]
+    return listed([f"{solved[n].solved}/{solved[n].of}" if n in solved else "–" for n in at])
 
 
 def families(board: Board) -> list[list[Table]]:

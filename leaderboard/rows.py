@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -38,7 +38,7 @@ class Search:
     departs: tuple[tuple[str, tuple[str, str]], ...] = ()
 
     def __str__(self) -> str:
-        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
+        seeds = many(len(self.seeds), "seed")
         if len(self.rates) == 1:
             return f"one rate, {next(iter(self.rates)):.3g}, with {seeds}"
         if len(self.seeds) > 1 and self.finalists > 1:
@@ -300,6 +300,16 @@ class Board:
     """All tables, JSB first, and of one data set the one with the most units first."""
 
     tables: tuple[Table, ...]
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c; of one or more."""
+    return ", ".join(words[:-1]) + " and " * (len(words) > 1) + words[-1]
+
+
+def many(n: int, what: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def score_name(task: TaskRecord) -> str:

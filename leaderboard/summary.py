@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from seqbench.leaderboard import lags
 from seqbench.leaderboard.columns import perplexity
-from seqbench.leaderboard.rows import Board, Row, Table, score_name
+from seqbench.leaderboard.rows import Board, Row, Table, listed, score_name
 
 MOST_NAMED = 3  # units of a kind in a sentence
 MOST_LINES = 30  # of the grid
@@ -163,4 +163,4 @@ def _named(table: Table, rows: Sequence[Row]) -> str:
     named = [f"{row.name} ({gap(table, row)})" for row in rows[:MOST_NAMED]]
     if more := len(rows) - MOST_NAMED:
         named += [f"{more} more"] if more > 0 else []
-    return ", ".join(named[:-1]) + " and " * (len(named) > 1) + named[-1]
+    return listed(named)

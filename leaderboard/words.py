@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqbench.leaderboard.claims import LITTLE
 from seqbench.leaderboard.curves import MOST_CURVES
-from seqbench.leaderboard.rows import Table, clean, score_name
+from seqbench.leaderboard.rows import Table, clean, many, score_name
 from seqbench.leaderboard.statistics import LEVEL, Comparison
 
 MOST_NAMED = 12  # incomplete units
@@ -32,10 +32,6 @@ FLAWS = {  # of the sets themselves, as counted over their files
     "jsb": "Of the 77 test chorales 40 share a melody with a training chorale; they cost 0.28 nats/frame less.",
     "nottingham": "One test tune is in the training set too.",
 }
-JUDGED = (
-    "Held, not held or undecided by the comparison of the matrix: the difference with its simultaneous interval; a "
-    f"loss of less than {LITTLE:.0%} of the baseline's NLL is taken for none."
-)
 COUNTED = (
     "Held where Fisher's exact test tells the two counts of runs apart, not held where most runs of the unit fail for "
     "certain or the other one is ahead, undecided otherwise. Behind each count the exact 95% interval of its share "
@@ -45,9 +41,13 @@ COUNTED = (
 
 def judged(table: Table) -> str:
     """How the table's findings are judged."""
-    if table.task.score:
-        return JUDGED.replace("the difference", f"the difference, {table.measure},").replace("NLL", "wrong guesses")
-    return COUNTED if table.task.solved else JUDGED
+    if table.task.solved:
+        return COUNTED
+    measure, of = (f", {table.measure},", "wrong guesses") if table.task.score else ("", "NLL")
+    return (
+        f"Held, not held or undecided by the comparison of the matrix: the difference{measure} with its simultaneous "
+        f"interval; a loss of less than {LITTLE:.0%} of the baseline's {of} is taken for none."
+    )
 
 
 def compared(table: Table) -> str:
@@ -59,7 +59,7 @@ def compared(table: Table) -> str:
 def facts(table: Table) -> str:
     """One line about the data set."""
     task = table.task
-    shape = f"{_many(task.input_size, 'input')}, {_many(task.target_size, 'target')}"
+    shape = f"{many(task.input_size, 'input')}, {many(task.target_size, 'target')}"
     if task.vocabulary:
         shape = f"ids below {task.vocabulary:,} by an embedding, {task.target_size:,} classes"
     carried = ", states carried from batch to batch" if task.carried else ""
@@ -67,10 +67,6 @@ def facts(table: Table) -> str:
     ranked = f"; ordered by {score_name(task)}, higher is better" if task.score else ""
     line = clean(f"{shape}, {task.head}{carried}{ahead}, NLL in {task.unit}, data digest {task.digest[:12]}{ranked}")
     return f"{line}. {FLAWS[task.name]}" if task.name in FLAWS else line
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def effort(table: Table) -> str:
@@ -115,8 +111,8 @@ def verdict(table: Table) -> str:
     if len(table.search.seeds) == 1:
         over = "over test sequences alone: one seed says nothing about others"
     return (
-        f"{apart} of {pairs} pair{'s' * (pairs > 1)} of units told apart: test {over}, p < {LEVEL} after Bonferroni's "
-        f"correction for {table.judged} comparison{'s' * (table.judged > 1)}.{smallest(table)}"
+        f"{apart} of {many(pairs, 'pair')} of units told apart: test {over}, p < {LEVEL} after Bonferroni's "
+        f"correction for {many(table.judged, 'comparison')}.{smallest(table)}"
     )
 
 

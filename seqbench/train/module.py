@@ -274,7 +274,7 @@ class SequenceModel(L.LightningModule):
     def sequence_nats(
         self, batch: Batch, w: SimpleNamespace | None = None, up: UpwardDropout | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Nats [R, B] in float64 and frames scored [R or 1, B] of each sequence."""
+        """Nats [R, B] in float64 and frames scored [R, B] of each sequence."""
         w = w or SimpleNamespace(**self.w)
         return self._summed(self._carried_on(batch, w, up), w, batch)
 
@@ -288,7 +288,8 @@ class SequenceModel(L.LightningModule):
         assert self.recurrence is not None  # by which the hidden states were made
         nats = self.head.nats_of(h, w, batch.y, batch.steps, self.recurrence.compiled).where(batch.mask, 0.0)
         # In float64, a replica's figures do not depend on how many are summed beside it.
-        return nats.sum(0, dtype=torch.float64), batch.mask.sum(0)
+        total = nats.sum(0, dtype=torch.float64)
+        return total, batch.mask.sum(0).expand_as(total)
 
     def first_frame_nats(self, batch: Batch) -> Tensor:
         """Nats [R, B] of frame 1 given nothing: h_0 = 0, so the head's bias alone."""
@@ -328,7 +329,7 @@ class SequenceModel(L.LightningModule):
         batch = self.noisy_inputs(batch, step)
         nats, frames = self.sequence_nats(batch, self.noisy_weights(step), self.upward(step))
         self.train_nll.update(nats.detach(), frames)
-        total, frames = nats.sum(1), frames.expand_as(nats)
+        total = nats.sum(1)
         whole = torch.stack([total.detach(), frames.sum(1), (frames > 0).sum(1)])  # of all processes
         if self.trainer.world_size > 1:
             whole = cast(Tensor, self.trainer.strategy.reduce(whole, reduce_op="sum"))
@@ -394,7 +395,7 @@ class SequenceModel(L.LightningModule):
         first = self.first_frame_nats(batch) if self.task.next_frame else torch.zeros_like(nats)
         pairs = self.head.guesses(h, w, batch.y, batch.steps) if counted else []
         counts = [(part & batch.mask).sum(0).expand_as(nats) for right, of in pairs for part in (right & of, of)]
-        return nats, frames.expand_as(nats), first.double(), *counts
+        return nats, frames, first.double(), *counts
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         nats, *others = self.score(batch, counted=True)

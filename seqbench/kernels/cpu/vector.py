@@ -260,9 +260,7 @@ def cos(x: Vector) -> Vector:
 def _turned(x: Vector, quarters: int) -> Vector:
     """sin(x + quarters * pi / 2): x = n * pi / 2 + r, |r| <= pi / 4, polynomials from Cephes (sinf, cosf)."""
     builder = x.builder
-    large = x._vector(1.5 * 2**23)  # as in `_exp`
-    rounded = x * 0.6366197723675814 + large
-    n = rounded - large
+    n, count = _nearest(x, 0.6366197723675814)
     r = x
     for part in (1.5703125, 4.837512969970703e-4, 7.549789948768648e-8):  # of pi / 2, short enough for exact products
         r = n.fma(-part, r)
@@ -270,7 +268,7 @@ def _turned(x: Vector, quarters: int) -> Vector:
     sine = (r * square).fma(_polynomial(square, -1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1), r)
     c = _polynomial(square, 2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2, -0.5)
     cosine = square.fma(c, x._vector(1.0))
-    count = builder.add(builder.bitcast(rounded.value, _INTS), ir.Constant(_INTS, [quarters] * WIDTH))
+    count = builder.add(count, ir.Constant(_INTS, [quarters] * WIDTH))
     odd, back = (builder.and_(count, ir.Constant(_INTS, [bit] * WIDTH)) for bit in (1, 2))
     none = ir.Constant(_INTS, [0] * WIDTH)
     found = Vector(builder, builder.select(builder.icmp_signed("!=", odd, none), cosine.value, sine.value))
@@ -302,17 +300,21 @@ def softplus_and_sigmoid(x: Vector) -> tuple[Vector, Vector]:
 
 def _exp(x: Vector, *ln2: float) -> tuple[Vector, Value]:
     """(f, n) with exp(x) = f 2 ** n, n an integer.  |x| <= 104, or NaN, which f is then; `ln2` adds up to ln 2."""
-    builder = x.builder
-    # Numbers as large as 1.5 * 2 ** 23 have no fraction: the sum is rounded to one, and its low bits are the integer.
-    large = x._vector(1.5 * 2**23)
-    rounded = x * 1.4426950408889634 + large
-    power = builder.sub(builder.bitcast(rounded.value, _INTS), builder.bitcast(large.value, _INTS))
-    n = rounded - large
+    n, power = _nearest(x, 1.4426950408889634)
     r = x
     for part in ln2:
         r = n.fma(-part, r)
     # The minimax polynomial on |r| <= ln 2 / 2 with f(0) = f'(0) = 1: within 3e-9, relatively.
     return _polynomial(r, 1.381454048e-3, 8.368745117e-3, 4.166839078e-2, 1.66665204e-1, 4.999999343e-1, 1, 1), power
+
+
+def _nearest(x: Vector, factor: float) -> tuple[Vector, Value]:
+    """The integer nearest to x times a factor, below 2 ** 22, as floats and as integers."""
+    builder = x.builder
+    # Numbers as large as 1.5 * 2 ** 23 have no fraction: the sum is rounded to one, and its low bits are the integer.
+    large = x._vector(1.5 * 2**23)
+    rounded = x * factor + large
+    return rounded - large, builder.sub(builder.bitcast(rounded.value, _INTS), builder.bitcast(large.value, _INTS))
 
 
 def _power_of_two(builder: IRBuilder, n: Value) -> Vector:
