@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, Sequences, Split
 from seqbench.datamodules.lags import Lags, Steps, at_least, integer
-from seqbench.task import SeqbenchError
+from seqbench.datamodules.order import EvaluationOrder
+from seqbench.task import SeqbenchError, Task
 
 SYMBOLS = "BTPSXVE"
 # For each node of Reber's grammar what may come, and where it leads; after the E of node 6 nothing.
 REBER: tuple[dict[str, int], ...] = (
     {"B": 1}, {"T": 2, "P": 3}, {"S": 2, "X": 4}, {"T": 3, "V": 5}, {"X": 3, "S": 6}, {"P": 4, "V": 6}, {"E": 7}, {},
 )  # fmt: skip
+WINDOW = 1000  # steps of an evaluation batch; its states go on, so no figure depends on it
 Step = tuple[str, str]  # a symbol, and those that could have come there
 
 
@@ -90,24 +93,31 @@ class EmbeddedReber(Lags):
 class ContinualReber(Lags):
     """The continual embedded Reber grammar (Gers et al. 2000): strings in a stream that is never reset.
 
-    A unit that cannot forget has its memory filled. Training streams are `length` symbols long, and those it is tested
-    with `test_length`; a prediction is right as in EmbeddedReber, and the task is solved where all of the test streams
-    are (in the paper: ten streams of a million symbols, and training streams that end at the first error).
+    A unit that cannot forget has its memory filled. Training reads `batch_size` streams side by side, window by window,
+    and each window goes on with the states that the one before it ended with; they begin at zero with each epoch, which
+    reads the same streams. A prediction is right as in EmbeddedReber, and the task is solved where all of the test
+    streams are (in the paper: ten streams of a million symbols, and training streams that end at the first error).
 
     Args:
-        **options: As in Lags.
-        length: Symbols predicted of a stream in train.
-        test_length: And in valid and test.
+        batch_size: Streams of train.
+        order: As in Lags; the windows stand in the streams' order, whatever it is.
+        seeds: As in Lags.
+        length: Symbols predicted of each stream of train.
+        window: Of these, how many a training batch has, beyond which no gradient goes. What is counted as sequences
+            is windows.
+        test_length: Symbols predicted of each stream of valid and of test, in windows of a thousand.
+        test_sequences: Streams of test, and as many of valid.
+        data_seed: As in Lags.
 
     Raises:
-        SeqbenchError: as in Lags, and lengths below 1.
+        SeqbenchError: as in Lags, and lengths or a window below 1.
     """
 
     name = "continual_reber"
     title = "Continual embedded Reber grammar"
     origin = "made up from a seed (Gers et al. 2000)"
-    counts: ClassVar[dict[str, int]] = {"train": 1000, "valid": 2, "test": 10}
-    longest = 10_000
+    counts: ClassVar[dict[str, int]] = {"train": 2000, "valid": 100, "test": 100}
+    longest = 1000
     input_size = 7
     head = "Grammar"
     targets = 2
@@ -116,27 +126,54 @@ class ContinualReber(Lags):
 
     def __init__(
         self,
-        *arguments: Any,
-        length: int = 200,
+        batch_size: int = 20,
+        order: Literal["bucketed", "shuffled"] = "bucketed",
+        seeds: list[int] | None = None,
+        *,
+        length: int = 10_000,
+        window: int = 100,
         test_length: int = 10_000,
-        sequences: int = 1000,
         test_sequences: int = 10,
-        **options: Any,
+        data_seed: int = 0,
     ) -> None:
-        super().__init__(*arguments, sequences=sequences, test_sequences=test_sequences, **options)
-        self.length, self.test_length = at_least("length", length, 1), at_least("test_length", test_length, 1)
-        self.longest = max(length, test_length)
+        super().__init__(
+            batch_size, order, seeds, sequences=batch_size, test_sequences=test_sequences, data_seed=data_seed
+        )
+        self.length, self.window = at_least("length", length, 1), at_least("window", window, 1)
+        self.test_length = at_least("test_length", test_length, 1)
+        self.longest = max(min(window, length), min(WINDOW, test_length))
 
     @property
     def shape(self) -> str:
-        return f"{self.length} {self.test_length}"
+        return f"{self.length} {self.window} {self.test_length}"
+
+    @property
+    def task(self) -> Task:
+        return replace(super().task, carried=True)
+
+    @property
+    def sizes(self) -> dict[Split, int]:
+        """Streams of each split. As many of valid as of test: a few show too few of a unit's errors."""
+        return {"train": self.batch_size, "valid": self.test_sequences, "test": self.test_sequences}
 
     def drawn(self, split: Split) -> list[Tensor]:
-        g, length = self.generator(split), self.length if split == "train" else self.test_length
-        return [torch.from_numpy(stream(length, g)) for _ in range(self.sizes[split])]
+        """Window 0 of all streams, then window 1 of all, and so on."""
+        g = self.generator(split)
+        length, window = (self.length, self.window) if split == "train" else (self.test_length, WINDOW)
+        streams = [torch.from_numpy(stream(length, g)) for _ in range(self.sizes[split])]
+        return [each[begin : begin + window] for begin in range(0, length, window) for each in streams]
 
     def sequence(self, number: int, g: RandomState) -> Steps:
         return stream(self.length, g)
+
+    def evaluation(self, split: Split, rank: int = 0, world_size: int = 1) -> EvaluationOrder:
+        """Window k of all streams, k = 0, 1, ...; of train too, whose score is of what training reads."""
+        numbers = torch.arange(len(self.splits[split].lengths))
+        return EvaluationOrder(list(numbers.view(-1, 1, self.sizes[split])), rank=rank, world_size=world_size)
+
+    def train_dataloader(self) -> EvaluationOrder:
+        """The same windows in the same order in every epoch and for every seed."""
+        return self.evaluation("train", **self._process())
 
 
 def stream(length: int, g: RandomState) -> Steps:

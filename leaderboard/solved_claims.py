@@ -84,7 +84,8 @@ SOLVED_CLAIMS = (
     ),
     SolvedClaim("An LSTM learns to add numbers far apart, a tanh unit does not.", LSTM, "adding", "LSTM1997", "Tanh"),
     SolvedClaim(
-        "The forget gate makes tasks without an end learnable.", GERS, "continual_reber", "ForgetLSTM", "LSTM1997"
+        "The forget gate makes tasks without an end learnable, by the gradient of the time.", GERS, "continual_reber",
+        "ForgetLSTM(truncated=True)", "LSTM1997(truncated=True)",
     ),
     SolvedClaim(
         "Peepholes measure delays, gates without them do not.", "Gers et al. 2002, recalled", "spike_delays",

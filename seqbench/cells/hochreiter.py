@@ -1,6 +1,7 @@
 """Long short-term memory as it came into being, in the notation of greff.py.  R replicas, B batch, H hidden.
 
-Memory blocks of one cell each; trained, as all units here, by the full gradient.
+Memory blocks of one cell each. They are trained, as all units here, by the full gradient, or by the papers' own:
+truncated, it ends at y_{t-1}, so that errors go back in time through the memory c alone.
 """
 
 import torch
@@ -21,6 +22,15 @@ class LSTM1997(V):
     paper = "Hochreiter & Schmidhuber 1997"
     gated = "io"
     peepholes = False
+
+    def __init__(self, bias: bool = True, truncated: bool = False) -> None:
+        """Args: bias: whether block input and gates have biases; truncated: whether gradients end at y_{t-1}."""
+        super().__init__(bias)
+        self.truncated = truncated
+
+    def step(self, a, state, w):
+        y, c = state
+        return super().step(a, (y.detach() if self.truncated else y, c), w)
 
     def g(self, x):
         return 4 * torch.sigmoid(x) - 2

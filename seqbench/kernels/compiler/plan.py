@@ -46,17 +46,21 @@ class Block:
 
 @dataclass(frozen=True, order=True)
 class Product:
-    """into .. into + width (+)= left @ block; transposed: into (+)= left .. left + width @ block^T."""
+    """into .. into + width (+)= left @ block; transposed: into (+)= left .. left + width @ block^T.
+
+    held: the left operand is a state that no derivative goes back to.
+    """
 
     left: Place
     block: Block
     into: Place
     add: bool
     transposed: bool = False
+    held: bool = False
 
     def __str__(self) -> str:
         sign, transposed = "+=" if self.add else "=", "^T" if self.transposed else ""
-        return f"{self.into} {sign} {self.left} @ {self.block}{transposed}"
+        return f"{self.into} {sign} {self.left}{' held' if self.held else ''} @ {self.block}{transposed}"
 
 
 @dataclass(frozen=True, order=True)

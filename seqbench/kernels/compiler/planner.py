@@ -32,6 +32,7 @@ def plan(cell: Cell) -> Plan:
 
 
 Term = tuple[Expression, str, int, int]  # left operand, weight, row and column of the block
+STATES = ("state", "held")  # before the step; of those held no derivative is asked for
 
 
 class _Slots:
@@ -114,7 +115,7 @@ class _Planner:
         self.order = in_order([*self.outputs, *self.products], self.needs)  # all of the forward pass
         self.known = set(self.order)
         lefts = {left for terms in self.products.values() for left, *_ in terms}
-        self.lefts = [e for e in self.order if e in lefts and e.op != "state"]  # computed within the step
+        self.lefts = [e for e in self.order if e in lefts and e.op not in STATES]  # computed within the step
         self.level: dict[Expression, int] = {}
         for e in self.order:
             after = self.ready if e.op == "slot" else self.level.__getitem__
@@ -137,7 +138,7 @@ class _Planner:
 
     def ready(self, left: Expression) -> int:
         """After how many passes a product with this left operand can be computed."""
-        return 0 if left.op == "state" else self.level[left] + 1
+        return 0 if left.op in STATES else self.level[left] + 1
 
     # Backward
 
@@ -209,7 +210,7 @@ class _Planner:
             if e in self.outputs or e in self.saved:
                 return
             # Of what is kept anyhow it is computed again: that takes less time than to write and read it.
-            if OPERATIONS[e.op].dear and not all(x.op == "state" or x in self.outputs for x in e.args):
+            if OPERATIONS[e.op].dear and not all(x.op in STATES or x in self.outputs for x in e.args):
                 self.saved.append(e)
                 return
         for x in e.args:
@@ -249,7 +250,7 @@ class _Planner:
 
     def where(self, left: Expression) -> Place:
         """Where a left operand lies, then and when all steps are done."""
-        return Place("state", left.key[0]) if left.op == "state" else self.place[left]
+        return Place("state", left.key[0]) if left.op in STATES else self.place[left]
 
     def at(self, e: Expression, by: int | None, computed: dict[Expression, Place]) -> Place | None:
         """Where a pass finds a value, None if it computes it: forward pass `by`, or a backward one (None)."""
@@ -257,7 +258,9 @@ class _Planner:
             return computed[e]
         if e.op == "row":
             return Place("row", e.key[1], e.key[0])
-        if e.op in ("state", "carry", "dh", "back") or (e.op == "slot" and by is not None):
+        if e.op in STATES:
+            return Place("state", e.key[0])
+        if e.op in ("carry", "dh", "back") or (e.op == "slot" and by is not None):
             return Place(e.op, e.key[0])
         if e in self.place and (by is None or self.level[e] < by):
             return self.place[e]
@@ -278,7 +281,7 @@ class _Planner:
         for level in range(max(self.level.values()) + 1):
             ready = [term for term in self.terms() if self.ready(term[0]) == level]
             for left, into, block, add in _merged(ready):
-                yield Product(self.where(left), block, into, add)
+                yield Product(self.where(left), block, into, add, held=left.op == "held")
             roots = [(Place("next", k), e) for k, e in enumerate(self.outputs) if self.level[e] == level]
             roots += [(self.place[e], e) for e in self.saved if self.level[e] == level]
             if roots:

@@ -42,7 +42,8 @@ class Traced:
     """A step in expressions.
 
     Attributes:
-        outputs: the new states; leaves are input(k), state(k), row(weight, k) and constants.
+        outputs: the new states; leaves are input(k), state(k), held(k), a state that no gradient goes back to,
+            row(weight, k) and constants.
         blocks: by matrix its (rows, columns), by row-shaped weight its (1, columns), all in blocks of H.
     """
 
@@ -159,6 +160,7 @@ class _Tracer(TorchDispatchMode):
         inputs = [Expression("input", key=(k,)) for k in range(a.shape[-1] // self.H)]
         states = [Expression("state", key=(k,)) for k in range(len(state))]
         self.numbers = dict(zip(inputs, a.split(self.H, -1), strict=True)) | dict(zip(states, state, strict=True))
+        self.numbers |= {Expression("held", key=(k,)): one for k, one in enumerate(state)}
         known: list[tuple[Tensor, Any]] = [(a, _Planes(inputs))]
         known += [(tensor, _Planes([e])) for tensor, e in zip(state, states, strict=True)]
         for name, tensor in draw.items():
@@ -353,10 +355,12 @@ def _power(tracer: _Tracer, out: Tensor, x: Any, exponent: float) -> _Planes:
 
 
 def _detach(tracer: _Tracer, out: Tensor, x: Any) -> _Planes:
-    """torch's zeros_like and ones_like call it too."""
+    """Of a state. torch's zeros_like and ones_like call it too."""
     if isinstance(x, _Planes) and all(plane.value is not None for plane in x.planes):
         return x
-    raise _Refused("detach: the loop would have no gradient through it")
+    if isinstance(x, _Planes) and all(plane.op in ("state", "held") for plane in x.planes):
+        return _Planes([Expression("held", key=plane.key) for plane in x.planes])
+    raise _Refused("detach of what is no state: the loop would have no gradient through it")
 
 
 def _filled(value: float) -> Callable[..., _Planes]:

@@ -121,15 +121,19 @@ def _derivatives(plan: Plan) -> Iterator[str]:
     forward: dict[Place, Counter[Share]] = defaultdict(Counter)
     by_weight: dict[Place, Counter[Share]] = defaultdict(Counter)
     back: dict[Place, Counter[Share]] = defaultdict(Counter)
+    followed: dict[Place, Counter[Share]] = defaultdict(Counter)  # forward, but for states that are held
     for op in (*plan.forward, *plan.backward, *plan.carry):
-        if isinstance(op, Product):
-            group, slot = (back[op.into], op.left) if op.transposed else (forward[op.left], op.into)
-            group.update(_shares(op, slot))
+        if isinstance(op, Product) and op.transposed:
+            back[op.into].update(_shares(op, op.left))
+        elif isinstance(op, Product):
+            forward[op.left].update(_shares(op, op.into))
+            if not (op.held and op.left.buffer == "state"):
+                followed[op.left].update(_shares(op, op.into))
     for gradient in plan.gradients:
         by_weight[gradient.left].update(_shares(gradient, gradient.right))
     if by_weight != forward:
         yield "the weights' gradients are not those of the products"
-    states = {Place("carry", left.plane): group for left, group in forward.items() if left.buffer == "state"}
+    states = {Place("carry", left.plane): group for left, group in followed.items() if left.buffer == "state"}
     if {into: group for into, group in back.items() if into.buffer == "carry"} != states:
         yield "what goes back to the states is not by their products"
     inner = sorted(sorted(group.items()) for left, group in forward.items() if left.buffer != "state")

@@ -216,6 +216,41 @@ def test_unit_equals_its_papers_equations(name, cell):
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["LSTM1997", "ForgetLSTM"])
+def test_the_truncated_gradient_is_that_of_the_papers(name):
+    """Hochreiter & Schmidhuber 1997, appendix A.1, and Gers et al. 2000, section 3.2: forward in time, with what each
+    weight's memory cell changes by, dc = f dc + ..., and nothing that goes through y_{t-1}.
+    """
+    cell = find(name)(truncated=True)
+    x, w = inputs(), draw(cell)
+    leaves = {n: w[n].requires_grad_() for n in ("W", "R", "b")}
+    found = torch.autograd.grad(run(cell, x, leaves)[:, :1, :1].sin().sum(), list(leaves.values()))
+    blocks = "zifo" if name == "ForgetLSTM" else "zio"
+    weights = torch.cat([leaves[n][0].detach() for n in ("W", "R", "b")])  # [I+H+1, G*H]
+    y = c = torch.zeros(H, dtype=torch.float64)
+    dc = {k: torch.zeros(I + H + 1, H, dtype=torch.float64) for k in "zif"}
+    total = {k: torch.zeros(I + H + 1, H, dtype=torch.float64) for k in blocks}
+    for x_t in x[:, 0, 0]:
+        source = torch.cat([x_t, y, torch.ones(1, dtype=torch.float64)])
+        s = dict(zip(blocks, (source @ weights).split(H), strict=True))
+        i, o = sigmoid(s["i"]), sigmoid(s["o"])
+        f = sigmoid(s["f"]) if "f" in s else torch.ones(H)
+        z, squashed = 4 * sigmoid(s["z"]) - 2, lambda c: 2 * sigmoid(c) - 1
+        slope = {"z": (z + 2) * (2 - z) / 4 * i, "i": z * i * (1 - i), "f": c * f * (1 - f)}
+        dc = {k: f * dc[k] + source[:, None] * slope[k] for k in "zif"}
+        c = f * c + z * i
+        y = squashed(c) * o
+        error = y.cos()
+        for k in total:
+            through = error * o * 2 * sigmoid(c) * (1 - sigmoid(c))
+            gate = source[:, None] * (error * squashed(c) * o * (1 - o))
+            total[k] += gate if k == "o" else through * dc[k]
+    expected = torch.cat([total[k] for k in blocks], 1)
+    torch.testing.assert_close(torch.cat([g[0] for g in found]), expected, rtol=0, atol=1e-12)
+    full = torch.autograd.grad(run(find(name)(), x, leaves)[:, :1, :1].sin().sum(), list(leaves.values()))
+    assert (torch.cat([g[0] for g in full]) - expected).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_parameters_are_counted_after_the_removal(name):
     assert count_parameters(find(name)(), I, H, Bernoulli(7)).recurrent == UNITS[name][1]

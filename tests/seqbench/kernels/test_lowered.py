@@ -88,10 +88,27 @@ class Shared(Cell):
         return torch.sigmoid(c @ w.U), c
 
 
+class Held(Cell):
+    """A state through which no gradient goes, in a product and elementwise, beside one through which it does."""
+
+    gates, states = 1, 2
+    paper = "none"
+
+    def weights(self, hidden):
+        square = Weight((hidden, hidden), "orthogonal")
+        return {"U": square, "V": square, "p": Weight((1, hidden), "uniform")}
+
+    def step(self, a, state, w):
+        h, c = state
+        c = torch.tanh(a + h.detach() @ w.U + h @ w.V + w.p * c.detach()) + 0.5 * c
+        return torch.sigmoid(c) * h.detach(), c
+
+
 # What is compiled for a CPU; others are scanned, or run in the loop.
 CELLS = {name: kind() for name, kind in cells().items() if decide(kind(), 1, torch.empty(1)).name == "numba"}
 CELLS |= {"LSTM without peepholes": find("LSTM")(peepholes=False), "GRU without biases": find("GRU")(bias=False)}
 CELLS |= {"Odd": Odd(), "Constant": Constant(), "ProductOfInput": ProductOfInput(), "Shared": Shared()}
+CELLS |= {"Held": Held(), "truncated LSTM1997": find("LSTM1997")(truncated=True)}
 SIZES = [(9, 1, 13, 7, 11), (9, 3, 13, 7, 11), (1, 1, 1, 1, 1), (20, 2, 33, 5, 20)]  # T, R, B, I, H
 
 

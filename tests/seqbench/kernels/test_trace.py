@@ -90,10 +90,10 @@ class NoGradient(Plain):
 
 
 class Detached(Plain):
-    """detach"""
+    """detach of what is no state"""
 
     def step(self, a, state, w):
-        return (torch.tanh(a + state[0].detach() @ w.U),)  # here
+        return (torch.tanh(a.detach() + state[0] @ w.U),)  # here
 
 
 class OneSequence(Plain):

@@ -124,6 +124,7 @@ FAULTS = {
         lambda p: changed(p, "backward", 1, left=Place("dslot", 1)), "goes back to products' left operands",
     ),
     "a product does not go back": (lambda p: without(p, "carry", 0), "goes back to the states"),
+    "a state is held that has a derivative": (lambda p: changed(p, "forward", 0, held=True), "goes back to the states"),
     "a weight has no gradient": (lambda p: without(p, "gradients", 0), "gradients are not those"),
     "a weight has its gradient twice": (lambda p: repeated(p, "gradients", 0), "gradients are not those"),
     "a weight's gradient is of another slot": (
