@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from seqbench.leaderboard import lags
 from seqbench.leaderboard.columns import perplexity
+from seqbench.leaderboard.naming import GIVEN
 from seqbench.leaderboard.rows import Board, Row, Table, listed, score_name
 
 MOST_NAMED = 3  # units of a kind in a sentence
@@ -46,9 +47,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Units, the first table's order first, against the tables that have units in common with the first.
+    """Units, the first table's order first, against the tables that have units in common with it.
 
-    Tasks that can be solved are left out where there are others: their figure is no NLL.
+    Tasks that can be solved are left out where there are others: their figure is no NLL. Beside units that were matched
+    by their parameters none stand whose sizes were given, and the other way round.
 
     Attributes:
         tables: the columns.
@@ -69,7 +71,7 @@ class Grid:
         if any(table.task.score for table in self.tables):
             more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
         if self.apart:
-            more.append("Tables of other units, and tasks that are solved or not, have a sentence each.")
+            more.append("Other tables have a sentence each.")
         if any(cell and cell.row.letters is None for _, cells in self.lines for cell in cells):
             more.append("In brackets: incomplete, not compared.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
@@ -84,8 +86,9 @@ def _rest(words: str) -> str:
 def grid(board: Board) -> Grid:
     """The grid of a board."""
     scored = [table for table in board.tables if not table.task.solved] or list(board.tables)
-    first = {row.unit for row in scored[0].units}
-    tables = [table for table in scored if first & {row.unit for row in table.units}]
+    first = scored[0]
+    alike = [table for table in scored if (table.matching == GIVEN) == (first.matching == GIVEN)]
+    tables = [table for table in alike if {row.unit for row in first.units} & {row.unit for row in table.units}]
     order: dict[str, None] = {}
     for table in tables:
         order |= dict.fromkeys(row.unit for row in [*table.ranked, *table.units])

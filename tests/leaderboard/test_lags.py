@@ -103,6 +103,16 @@ def test_lags_are_tables_by_name_and_order_and_stay_out_of_the_first_look(factor
     assert grid(alone).tables == list(alone.tables)
 
 
+def test_the_first_look_has_matched_units_or_given_sizes_not_both(factory):
+    """A parser's percent beside nats, or a word model's thousand units beside 40, would compare nothing."""
+    made = [factory.make("GRU", task=task) for task in ("jsb", "nottingham")]
+    given = factory.with_size(factory.make("GRU", task="ewt"), (None, None), budget=None, hidden=8)
+    board = factory.board_of(*made, given)
+    assert [table.task.name for table in grid(board).tables] == ["jsb", "nottingham"]
+    assert [table.task.name for table in grid(factory.board_of(given)).tables] == ["ewt"]
+    assert len(told(board)) == 3
+
+
 def test_one_picture_shows_the_share_of_solved_runs_against_the_lag(factory):
     shares = {"LSTM1997": {50: 2, 200: 2, 1000: 1}, "Tanh": {50: 2, 200: 0, 1000: 0}}
     made = [
