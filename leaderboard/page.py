@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from seqbench.leaderboard.claims import outcomes
-from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
+from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, Column, filled
 from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
@@ -54,7 +55,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "compared": compared,
         "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
         "probability": probability, "heard": heard,
-        "sampled": {one.stem for played in heard.values() for one in played},
+        "sampled": {one.stem for played in heard.values() for one in played}, "explained": explained,
     }  # fmt: skip
     return render(
         Path(__file__).parent,
@@ -85,8 +86,8 @@ def curves(board: Board) -> dict[str, dict[str, list[dict[str, Any]]]]:
                     "colour": colours[line.row.anchor][0],
                     "epoch": _numbers(line.epoch),
                     "seconds": _numbers(line.seconds, 2),
-                    "validation": _numbers(line.valid),
-                    "training": _numbers(line.train),
+                    "validation": _numbers(line.valid, 3),
+                    "training": _numbers(line.train, 3),
                 }
                 for line in lines(table)
             ],
@@ -123,9 +124,26 @@ def settings(row: Row) -> str:
     return json.dumps(row.runs[0].config, indent=2, sort_keys=True, ensure_ascii=False)
 
 
+def explained(board: Board) -> list[Column]:
+    """Every column that a table of the page has, once."""
+    shown = {column.name for table in board.tables for column in filled(COLUMNS, table.rows)}
+    return [column for column in COLUMNS if column.name in shown]
+
+
 def commands(row: Row) -> list[str]:
-    """The distinct commands that gave a row its runs, in the order of seeds."""
+    """What to type for a row's runs: those that differ by their seeds alone are one command, which trains them at once
+    and each as its own would.
+    """
+    alike = {_without_seed(run.command) for run in row.runs}
+    if len(alike) == 1 < len(row.runs):
+        return [f"{alike.pop()} --model.seed '[{','.join(str(run.seed) for run in row.runs)}]'"]
     return list(dict.fromkeys(run.command for run in row.runs))
+
+
+def _without_seed(command: str) -> str:
+    words = shlex.split(command)
+    at = words.index("--model.seed") if "--model.seed" in words else len(words)
+    return shlex.join(words[:at] + words[at + 2 :])
 
 
 def environments(row: Row) -> list[tuple[str, str]]:

@@ -329,7 +329,9 @@ def test_details_hold_config_command_versions_and_each_seed(built, runs):
     text = "".join(Page((folder / "out/index.html").read_text()).data)
     for run in runs:
         assert run.run_id in text
-        assert run.command in text or run.status != "finished"
+        whole, seed = run.command.split(" --model.seed ")
+        together = rf"{re.escape(whole)} --model.seed '\[(\d,)*{seed}(,\d)*\]'"
+        assert re.search(together, text) or run.command in text or run.status != "finished"
         if run.status == "finished":
             assert f"{run.test.nll:.4f}" in text
             assert f"{run.best_valid:.4f}" in text
