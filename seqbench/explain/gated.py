@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqbench.cells import Cell
-from seqbench.kernels.compiler.expression import Expression, constant, in_order
+from seqbench.kernels.compiler.expression import Expression, constant, in_order, substitute
 from seqbench.kernels.compiler.trace import Traced, Unsupported, trace
 
 ZERO, ONE = constant(0.0), constant(1.0)
@@ -53,7 +53,7 @@ def gated_memory(cell: Cell) -> Gated | None:
     (A state with a constant content counts, as the SLSTM's normaliser.)
     """
     try:
-        step = trace(cell)
+        step = _followed(trace(cell))
     except Unsupported:
         return None
     for k, new in enumerate(step.outputs):
@@ -72,6 +72,13 @@ def gated_memory(cell: Cell) -> Gated | None:
         if found.content[0].value is None:
             return found
     return None
+
+
+def _followed(step: Traced) -> Traced:
+    """Where training sends no gradient back to a state, the step reads it all the same."""
+    held = {Expression("held", key=(k,)): Expression("state", key=(k,)) for k in range(len(step.outputs))}
+    memo: dict[Expression, Expression] = {}
+    return replace(step, outputs=tuple(substitute(e, held, memo) for e in step.outputs))
 
 
 def _partner(step: Traced, k: int, rest: Expression) -> int | None:

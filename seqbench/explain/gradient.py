@@ -1,5 +1,6 @@
 """How far a hidden state depends on an earlier one: the norm of dh_t/dh_j, for units without a gated memory.
 
+What a step detaches is left out, as in training.
 T time, H hidden, S all numbers of a state: the unit's states times H.
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqbench.cells import Cell, LinearCell, Weight, cells
+from seqbench.cells import Cell, LinearCell, Weight, cells, find
 from seqbench.cells.base import between
 from seqbench.explain import explain
 from seqbench.explain.gated import gated_memory
@@ -53,6 +53,30 @@ def test_the_weights_of_every_gated_memory_sum_to_it(name, x):
     assert np.allclose(found.norms, np.linalg.norm(w, axis=-1), atol=1e-6)
     assert list(found.memory.gates) == GATES.get(name, "write keep read").split()
     assert all(gate.shape == (T, H) and (gate >= 0).all() for gate in found.memory.gates.values())
+
+
+class Detached(Cell):
+    """c_t = sigmoid(a) * c_{t-1} + (1 - sigmoid(a)) * tanh(a'), no gradient through c_{t-1}."""
+
+    gates = 2
+    paper = "none"
+
+    def weights(self, hidden):
+        return {}
+
+    def step(self, a, state, w):
+        k, content = a.chunk(2, -1)
+        keep = torch.sigmoid(k)
+        return (keep * state[0].detach() + (1 - keep) * torch.tanh(content),)
+
+
+def test_where_no_gradient_goes_the_memory_is_the_same(x):
+    """A state that the step detaches, in a product or as the memory itself, is read all the same."""
+    whole, cut = (explain(model_of(find("LSTM1997")(truncated=cut)), x) for cut in (False, True))
+    for name in ("content", "value"):
+        assert np.array_equal(getattr(cut.memory, name), getattr(whole.memory, name))
+    assert np.array_equal(cut.norms, whole.norms)
+    assert list(explain(model_of(Detached()), x).memory.gates) == ["write", "keep"]
 
 
 @pytest.mark.parametrize("name", ["LSTM", "LRU"])
