@@ -185,13 +185,24 @@ class SequenceData(LightningDataModule, ABC, Generic[S]):
         """Puts a split's frames on a device, where `gather` then works; nothing happens if they are there."""
         self.splits[split] = self.splits[split].to(device)
 
+    def streams(self, split: Split) -> int:
+        """Where states are carried, how many streams a split is: its sequences are window 0 of each, window 1 of each,
+        and so on. 0: they are not carried.
+        """
+        return 0
+
     def train_dataloader(self) -> TrainOrder | EvaluationOrder:
+        """Of streams the same windows in the same order in every epoch and for every seed."""
+        if self.streams("train"):
+            return self.evaluation("train", **self._process())
         lengths = self.splits["train"].lengths
         return TrainOrder(lengths, self.batch_size, self.order, self.seeds, **self._process())
 
     def evaluation(self, split: Split, rank: int = 0, world_size: int = 1) -> EvaluationOrder:
-        """One pass over a split to score it, or a process's share of it; where states are carried, in that order."""
-        return EvaluationOrder(evaluation_order(self.splits[split].lengths), rank=rank, world_size=world_size)
+        """One pass over a split to score it, or a process's share of it; of train too, of streams in that order."""
+        lengths, streams = self.splits[split].lengths, self.streams(split)
+        batches = list(torch.arange(len(lengths)).view(-1, 1, streams)) if streams else evaluation_order(lengths)
+        return EvaluationOrder(batches, rank=rank, world_size=world_size)
 
     def val_dataloader(self) -> EvaluationOrder:
         return self.evaluation("valid", **self._process())

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, Sequences, Split
 from seqbench.datamodules.lags import Lags, Steps, at_least, integer
-from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import SeqbenchError, Task
 
 SYMBOLS = "BTPSXVE"
@@ -166,14 +165,8 @@ class ContinualReber(Lags):
     def sequence(self, number: int, g: RandomState) -> Steps:
         return stream(self.length, g)
 
-    def evaluation(self, split: Split, rank: int = 0, world_size: int = 1) -> EvaluationOrder:
-        """Window k of all streams, k = 0, 1, ...; of train too, whose score is of what training reads."""
-        numbers = torch.arange(len(self.splits[split].lengths))
-        return EvaluationOrder(list(numbers.view(-1, 1, self.sizes[split])), rank=rank, world_size=world_size)
-
-    def train_dataloader(self) -> EvaluationOrder:
-        """The same windows in the same order in every epoch and for every seed."""
-        return self.evaluation("train", **self._process())
+    def streams(self, split: Split) -> int:
+        return self.sizes[split]
 
 
 def stream(length: int, g: RandomState) -> Steps:

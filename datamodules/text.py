@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, SequenceData, Split
-from seqbench.datamodules.order import EvaluationOrder
 from seqbench.task import Batch, Score, SeqbenchError, Task
 
 # Steps of a window of valid and test. No figure depends on it but the sequence-weighted one and the test between units,
@@ -151,15 +150,8 @@ class Text(SequenceData[Streams]):
     def gather(self, split: Split, index: Tensor) -> Batch:
         return self.splits[split].gather(index)
 
-    def evaluation(self, split: Split, rank: int = 0, world_size: int = 1) -> EvaluationOrder:
-        """Window k of all streams, k = 0, 1, ...; of train too, whose score is of what training reads."""
-        streams = self.splits[split].streams
-        numbers = torch.arange(len(self.splits[split].lengths))
-        return EvaluationOrder(list(numbers.view(-1, 1, streams)), rank=rank, world_size=world_size)
-
-    def train_dataloader(self) -> EvaluationOrder:
-        """The same windows in the same order in every epoch and for every seed."""
-        return self.evaluation("train", **self._process())
+    def streams(self, split: Split) -> int:
+        return self.splits[split].streams
 
     def floors(self) -> dict[str, Score]:
         """Needs `setup`. Probabilities are from the train split's counts, in float64; what they have of a token that
