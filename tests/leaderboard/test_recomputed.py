@@ -115,7 +115,8 @@ def tables():
     for path in RECORDS:
         run = json.loads(path.read_text())
         key = (run["task"]["name"], run["task"]["digest"], run["config"]["run"].get("protocol", ""), size(run["cell"]))
-        found[key][run["cell"]["name"]].append(run)
+        options = ", ".join(f"{name}={value}" for name, value in sorted(run["cell"]["options"].items()))
+        found[key][run["cell"]["name"] + (f"({options})" if options else "")].append(run)
     return {key: {name: Unit(runs) for name, runs in units.items()} for key, units in found.items()}
 
 
