@@ -191,7 +191,8 @@ def test_gradients_of_the_step(cell):
         state, weights = rest[: cell.states], rest[cell.states :]
         return cell.step(a, state, SimpleNamespace(**dict(zip(w, weights, strict=True))))
 
-    assert torch.autograd.gradcheck(step, [leaf.requires_grad_() for leaf in leaves])
+    cut = getattr(cell, "truncated", False)  # at y: no derivative by it is asked for, and none is there
+    assert torch.autograd.gradcheck(step, [leaf.requires_grad_(not (cut and k == 1)) for k, leaf in enumerate(leaves)])
 
 
 def test_options_are_those_that_differ():

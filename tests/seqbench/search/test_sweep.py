@@ -48,7 +48,7 @@ FINISHED = record.Record(
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    assert sweep.sweep(design(), out, engines.local)
+    assert sweep.sweep(design(size=4), out, engines.local)
     return out
 
 
@@ -104,7 +104,7 @@ def test_a_sweep_begun_before_can_be_gone_on_with(undisturbed):
     kept = json.loads((undisturbed / "sweep.json").read_text())
     assert kept == {
         "command": SHORT, "units": ["Tanh", "GRU"], "rates": [1e-2, 1e-3, 1e-7, 1e-1], "seeds": 3,
-        "stages": ["search", "report"], "group_size": 2,
+        "stages": ["search", "report"], "group_size": 4,
     }  # fmt: skip
     command = fit_command(load_design(undisturbed), Path("out"), "GRU", [0, 0], [1e-2, 1e-3])
     replicas = ["--model.seed", "[0, 0]", "--model.rate", "[0.01, 0.001]"]
@@ -118,20 +118,20 @@ def test_a_units_own_options_come_after_it():
 
 def test_a_finished_sweep_trains_nothing_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")}
-    assert sweep.sweep(design(), undisturbed, engines.local)
+    assert sweep.sweep(design(size=4), undisturbed, engines.local)
     assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")} == before
 
 
 def test_another_sweep_in_the_same_folder_is_refused(undisturbed):
     with pytest.raises(SeqbenchError, match="rates, seeds differ"):
-        sweep.sweep(design(rates=[1e-4], seeds=1), undisturbed, engines.local)
+        sweep.sweep(design(rates=[1e-4], seeds=1, size=4), undisturbed, engines.local)
 
 
 @pytest.mark.faults("C11")
 def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path):
     """kill -9 when the groups of the search are half-way."""
     flags = [*FLAGS, "--trainer.max_epochs", "40", "--run.patience", "10"]
-    arguments = ["sweep", *flags, "--cells", "gru", "--rates", "3e-2,1e-2,3e-3", "--seeds", "2"]
+    arguments = ["sweep", *flags, "--cells", "gru", "--rates", "3e-2,1e-2,3e-3", "--seeds", "1", "--stages", "search"]
     command = [sys.executable, "-m", "seqbench.cli", *arguments, "--group-size", "2", "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     process = subprocess.Popen(
@@ -157,9 +157,9 @@ def test_killed_and_called_again_gives_what_an_undisturbed_sweep_gives(tmp_path)
 
 def test_a_failing_group_does_not_stop_the_others(tmp_path, monkeypatch):
     """A unit's folder that cannot be written: its runs are missing, the other unit's are there."""
-    first = groups(design(stages=["search"]), "search", tmp_path, {})[0]
+    first = groups(design(stages=["search"], size=4), "search", tmp_path, {})[0]
     (tmp_path / first.name).write_text("in the way")
-    assert not sweep.sweep(design(stages=["search"]), tmp_path, engines.local)
+    assert not sweep.sweep(design(stages=["search"], size=4), tmp_path, engines.local)
     found = records(tmp_path)
     assert len(found) == 8 - len(first.run_ids)
     assert status(tmp_path)["waiting"] == len(first.run_ids)
@@ -298,14 +298,14 @@ class TestRay:
 
     def test_the_same_records_but_for_times_and_signals_as_before(self, undisturbed, tmp_path):
         before = signal.getsignal(signal.SIGTERM)
-        assert sweep.sweep(design(), tmp_path, cluster.ray)
+        assert sweep.sweep(design(size=4), tmp_path, cluster.ray)
         assert signal.getsignal(signal.SIGTERM) == before
         assert without_times(records(tmp_path)) == without_times(records(undisturbed))
         assert list(tmp_path.glob("*/*/events.out.tfevents.*"))
 
     def test_a_killed_worker_loses_no_run(self, tmp_path):
         """Kills Ray's workers with SIGKILL, once, while they train: they go on from their checkpoints."""
-        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "600"])
+        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "150"])
         command = [sys.executable, "-c", KILLED_RAY, str(tmp_path), json.dumps(dataclasses.asdict(long))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert "killed ['" in done.stdout, done.stderr[-2000:]
