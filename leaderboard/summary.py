@@ -71,7 +71,7 @@ class Grid:
         if any(table.task.score for table in self.tables):
             more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
         if self.apart:
-            more.append("Other tables have a sentence each.")
+            more.append("Tables that are no column have a sentence below.")
         if any(cell and cell.row.letters is None for _, cells in self.lines for cell in cells):
             more.append("In brackets: incomplete, not compared.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}

@@ -62,7 +62,7 @@ def facts(table: Table) -> str:
     shape = f"{many(task.input_size, 'input')}, {many(task.target_size, 'target')}"
     if task.vocabulary:
         shape = f"ids below {task.vocabulary:,} by an embedding, {task.target_size:,} classes"
-    carried = ", states carried from batch to batch" if task.carried else ""
+    carried = ", states carried from window to window, which count as sequences" if task.carried else ""
     ahead = ", all of a sequence read before anything of it is guessed" if task.looks_ahead else ""
     ranked = f"; ordered by {score_name(task)}, higher is better" if task.score else ""
     line = clean(f"{shape}, {task.head}{carried}{ahead}, NLL in {task.unit}, data digest {task.digest[:12]}{ranked}")

@@ -25,7 +25,8 @@ from seqbench.task import Score, SeqbenchError
 
 SCHEMA = 3
 LARGEST_FILE = 2**23  # bytes; 10,000 epochs make 600,000
-BATCH = 16  # sequences of a batch, where a configuration says nothing: the default of SequenceData
+# Sequences of a batch, where a configuration says nothing: the data sets' default, and that of those with carried states.
+BATCH, STREAMS = 16, 20
 # stopped: it ended before its protocol's end and may go on from its checkpoint.
 Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
 
@@ -275,7 +276,8 @@ def solved(record: Record) -> bool:
 
 def sequences(record: Record) -> int | None:
     """Sequences that a run was trained on, by the end of its best epoch; None where it has none."""
-    batch = (record.config["data"].get("init_args") or {}).get("batch_size", BATCH)
+    default = STREAMS if record.task.carried else BATCH
+    batch = (record.config["data"].get("init_args") or {}).get("batch_size", default)
     return None if record.best_epoch is None else record.curve.steps * (record.best_epoch + 1) * int(batch)
 
 

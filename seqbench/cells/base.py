@@ -57,12 +57,14 @@ class Cell(ABC):
         states: How many tensors the state has; the first is h, what the head sees. All start at zero.
         biased: How many of the G blocks have a bias, the first ones; None: all.
         paper: Where the equations are from.
+        bias: Whether the projected input has a bias b.
     """
 
     gates: int
     states: int = 1
     biased: int | None = None
     paper: str
+    bias: bool = True
 
     def __init__(self, bias: bool = True) -> None:
         """Args: bias: whether the projected input has a bias b (Chung's equations show none, their code has it)."""

@@ -48,7 +48,7 @@ class Block:
 class Product:
     """into .. into + width (+)= left @ block; transposed: into (+)= left .. left + width @ block^T.
 
-    held: the left operand is a state that no derivative goes back to.
+    held: no derivative goes back to the left operand, which comes of detached states alone.
     """
 
     left: Place

@@ -116,6 +116,8 @@ class _Planner:
         self.known = set(self.order)
         lefts = {left for terms in self.products.values() for left, *_ in terms}
         self.lefts = [e for e in self.order if e in lefts and e.op not in STATES]  # computed within the step
+        # Of those that come of held states alone no derivative is asked for either.
+        self.followed = [e for e in self.lefts if any(x.op in ("state", "slot", "row") for x in in_order([e]))]
         self.level: dict[Expression, int] = {}
         for e in self.order:
             after = self.ready if e.op == "slot" else self.level.__getitem__
@@ -153,8 +155,8 @@ class _Planner:
             give(e, Expression("carry", key=(k,)))
         give(self.outputs[0], Expression("dh", key=(0,)))
         for e in reversed(self.order):
-            if e in self.lefts:
-                give(e, Expression("back", key=(self.lefts.index(e),)))
+            if e in self.followed:
+                give(e, Expression("back", key=(self.followed.index(e),)))
             g = cotangent.get(e, constant(0.0))
             if e.op == "slot":
                 self.dslot[e] = g
@@ -172,7 +174,7 @@ class _Planner:
             return 0
         if e not in self.back_level:
             if e.op == "back":
-                left = self.lefts[e.key[0]]
+                left = self.followed[e.key[0]]
                 slots = [slot for slot, terms in self.products.items() if left in [term[0] for term in terms]]
                 self.back_level[e] = 1 + max(self.when(self.dslot[slot]) for slot in slots)
             else:
@@ -234,7 +236,7 @@ class _Planner:
             blocks=blocks,
             rows=rows,
             forward=tuple(forward),
-            backs=len(self.lefts),
+            backs=len(self.followed),
             backward=tuple(backward),
             carry=tuple(carry),
             gradients=tuple(gradients),
@@ -281,7 +283,7 @@ class _Planner:
         for level in range(max(self.level.values()) + 1):
             ready = [term for term in self.terms() if self.ready(term[0]) == level]
             for left, into, block, add in _merged(ready):
-                yield Product(self.where(left), block, into, add, held=left.op == "held")
+                yield Product(self.where(left), block, into, add, held=left.op != "state" and left not in self.followed)
             roots = [(Place("next", k), e) for k, e in enumerate(self.outputs) if self.level[e] == level]
             roots += [(self.place[e], e) for e in self.saved if self.level[e] == level]
             if roots:
@@ -301,7 +303,7 @@ class _Planner:
             written = roots + (last if number == passes - 1 else [])
             instructions.append(self.elementwise(written, None, dict(computed)))
             computed |= {g: place for place, g in roots if not g.is_leaf and g not in computed}
-            for k, left in enumerate(self.lefts):
+            for k, left in enumerate(self.followed):
                 if self.when(Expression("back", key=(k,))) == number + 1:
                     terms = [term for term in self.terms() if term[0] is left]
                     instructions += _transposed(terms, Place("back", k), False)

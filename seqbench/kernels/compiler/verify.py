@@ -121,13 +121,15 @@ def _derivatives(plan: Plan) -> Iterator[str]:
     forward: dict[Place, Counter[Share]] = defaultdict(Counter)
     by_weight: dict[Place, Counter[Share]] = defaultdict(Counter)
     back: dict[Place, Counter[Share]] = defaultdict(Counter)
-    followed: dict[Place, Counter[Share]] = defaultdict(Counter)  # forward, but for states that are held
+    followed: dict[Place, Counter[Share]] = defaultdict(Counter)  # forward, but for what is held
     for op in (*plan.forward, *plan.backward, *plan.carry):
         if isinstance(op, Product) and op.transposed:
             back[op.into].update(_shares(op, op.left))
+            if op.held:
+                yield f"what goes back is held in: {op}"
         elif isinstance(op, Product):
             forward[op.left].update(_shares(op, op.into))
-            if not (op.held and op.left.buffer == "state"):
+            if not op.held:
                 followed[op.left].update(_shares(op, op.into))
     for gradient in plan.gradients:
         by_weight[gradient.left].update(_shares(gradient, gradient.right))
@@ -136,7 +138,7 @@ def _derivatives(plan: Plan) -> Iterator[str]:
     states = {Place("carry", left.plane): group for left, group in followed.items() if left.buffer == "state"}
     if {into: group for into, group in back.items() if into.buffer == "carry"} != states:
         yield "what goes back to the states is not by their products"
-    inner = sorted(sorted(group.items()) for left, group in forward.items() if left.buffer != "state")
+    inner = sorted(sorted(group.items()) for left, group in followed.items() if left.buffer != "state")
     if sorted(sorted(group.items()) for into, group in back.items() if into.buffer == "back") != inner:
         yield "what goes back to products' left operands is not by their products"
 

@@ -89,18 +89,19 @@ class Shared(Cell):
 
 
 class Held(Cell):
-    """A state through which no gradient goes, in a product and elementwise, beside one through which it does."""
+    """States through which no gradient goes, in products and elementwise, beside some through which it does."""
 
     gates, states = 1, 2
     paper = "none"
 
     def weights(self, hidden):
         square = Weight((hidden, hidden), "orthogonal")
-        return {"U": square, "V": square, "p": Weight((1, hidden), "uniform")}
+        return {"U": square, "V": square, "Q": square, "p": Weight((1, hidden), "uniform")}
 
     def step(self, a, state, w):
         h, c = state
-        c = torch.tanh(a + h.detach() @ w.U + h @ w.V + w.p * c.detach()) + 0.5 * c
+        left = torch.tanh(h.detach()) * c.detach()
+        c = torch.tanh(a + h.detach() @ w.U + h @ w.U + h @ w.V + left @ w.Q + w.p * c.detach()) + 0.5 * c
         return torch.sigmoid(c) * h.detach(), c
 
 

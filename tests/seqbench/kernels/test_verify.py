@@ -125,6 +125,8 @@ FAULTS = {
     ),
     "a product does not go back": (lambda p: without(p, "carry", 0), "goes back to the states"),
     "a state is held that has a derivative": (lambda p: changed(p, "forward", 0, held=True), "goes back to the states"),
+    "a left operand is held that has one": (lambda p: changed(p, "forward", 2, held=True), "goes back to products'"),
+    "what goes back is held": (lambda p: changed(p, "backward", 1, held=True), "what goes back is held"),
     "a weight has no gradient": (lambda p: without(p, "gradients", 0), "gradients are not those"),
     "a weight has its gradient twice": (lambda p: repeated(p, "gradients", 0), "gradients are not those"),
     "a weight's gradient is of another slot": (

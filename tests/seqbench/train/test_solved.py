@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from seqbench import record
-from seqbench.datamodules.base import SequenceData
+from seqbench.datamodules import datasets
+from seqbench.datamodules.lags import Lags
 from seqbench.leaderboard import checks
 from seqbench.search.solved import rows
 from seqbench.task import SeqbenchError
@@ -94,4 +95,9 @@ def test_a_folder_without_such_runs_is_refused(tmp_path):
 
 
 def test_a_record_counts_with_the_batch_that_data_sets_have_by_default():
-    assert defaults(SequenceData)["batch_size"] == record.BATCH
+    """Of tasks that can be solved, which alone count sequences."""
+    solvable = [kind() for kind in datasets().values() if issubclass(kind, Lags)]
+    assert len(solvable) > 6
+    for data in solvable:
+        default = record.STREAMS if data.task.carried else record.BATCH
+        assert defaults(type(data))["batch_size"] == default
