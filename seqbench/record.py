@@ -25,7 +25,7 @@ from seqbench.task import Score, SeqbenchError
 
 SCHEMA = 3
 LARGEST_FILE = 2**23  # bytes; 10,000 epochs make 600,000
-# Sequences of a batch, where a configuration says nothing: the data sets' default, and that of those with carried states.
+# Sequences of a batch, where a configuration says nothing: what data sets have by default, and those of streams.
 BATCH, STREAMS = 16, 20
 # stopped: it ended before its protocol's end and may go on from its checkpoint.
 Status = Literal["finished", "diverged", "stopped", "interrupted", "failed"]
