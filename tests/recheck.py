@@ -69,7 +69,7 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     """The runs that were trained with it, itself too; itself alone where the records have not all of them.
 
     A sweep's groups are of one unit at one commit, and of one stage: the search has seed 0, the report the others, or
-    all where there was no search.
+    all where there was no search. Sweeps of one rate each, one after the other, differ by it.
     """
 
     def sweep(one: Record) -> tuple[object, ...]:
@@ -77,7 +77,8 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
 
     found = [one for one in runs if sweep(one) == sweep(run)]
     stage = [one for one in found if (one.seed == 0) == (run.seed == 0)]
-    return next((group for group in (found, stage) if len(group) == run.environment.replicas), [run])
+    rate = [one for one in found if one.rate == run.rate]
+    return next((group for group in (found, stage, rate) if len(group) == run.environment.replicas), [run])
 
 
 def words(group: Sequence[Record], folder: Path) -> list[str]:
