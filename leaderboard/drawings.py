@@ -12,11 +12,13 @@ from seqbench.leaderboard.curves import (
     MOST_CURVES,
     Line,
     Sensitivity,
+    average,
     finite,
     limits,
     lines,
     rate_limits,
     sensitivities,
+    sensitivity,
 )
 from seqbench.leaderboard.figures import COLOURS, INK, SIZE, Looks, drawn, label, one_plot
 from seqbench.leaderboard.panels import Panel, Scale, Stroke, decades, panels
@@ -181,7 +183,9 @@ def _decades(axes: Axes, table: Table) -> None:
 
 def _panels(table: Table, shown: Sequence[Line]) -> str:
     """A unit's validation and training curve in each panel, over the baseline's validation curve in grey."""
-    base = next((line for line in shown if line.row is baseline(table)), shown[0])
+    other = baseline(table)
+    known = {line.row.anchor: line for line in shown}
+    base = (other and (known.get(other.anchor) or average(other))) or shown[0]
     behind = Stroke(base.epoch, base.valid, GREY, 2.4)
 
     def strokes(line: Line) -> list[Stroke]:
@@ -200,7 +204,9 @@ def _panels(table: Table, shown: Sequence[Line]) -> str:
 
 def _rate_panels(table: Table, shown: Sequence[Sensitivity]) -> str:
     """A unit's validation NLL against the rate in each panel, over the baseline's in grey."""
-    base = next((one for one in shown if one.row is baseline(table)), shown[0])
+    other = baseline(table)
+    known = {one.row.anchor: one for one in shown}
+    base = (other and (known.get(other.anchor) or sensitivity(other))) or shown[0]
     behind = Stroke(base.rate, base.valid, GREY, 2.4)
 
     def strokes(one: Sensitivity) -> list[Stroke]:

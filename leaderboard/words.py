@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seqbench.leaderboard.claims import LITTLE
 from seqbench.leaderboard.curves import MOST_CURVES
+from seqbench.leaderboard.drawings import MOST_TOGETHER, baseline
 from seqbench.leaderboard.rows import Table, clean, many, score_name
 from seqbench.leaderboard.statistics import LEVEL, Comparison
 
@@ -87,6 +88,8 @@ def effort(table: Table) -> str:
 def drawn(table: Table) -> str:
     """Which units the figures and the matrix leave out."""
     found = []
+    if len(table.ranked) > MOST_TOGETHER and (base := baseline(table)) is not None:
+        found.append(f"In grey: {base.name}.")
     if len(table.ranked) > MOST_CURVES:
         found.append(f"Curves and dots are of the best {MOST_CURVES} units.")
     if len(table.ranked) > MOST_PAIRED:

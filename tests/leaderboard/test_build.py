@@ -400,6 +400,17 @@ def test_a_page_says_first_who_is_ahead_and_by_how_much(built):
     assert re.findall(r'<li><a href="#([a-z-]+)">', text) == ["bach"]
 
 
+def test_the_baseline_is_behind_every_panel_though_it_is_not_among_the_best(factory, tmp_path):
+    units = ("V NIG NFG NOG NIAF NOAF NP CIFG FGR GRU LSTM MinGRU MinLSTM Tanh").split()
+    runs = [factory.make(unit, seed, 8.5 + n / 10, noise=0.01) for n, unit in enumerate(units) for seed in range(2)]
+    build(factory.write(tmp_path / "records", *runs), tmp_path / "out")
+    made = contents(tmp_path / "out")
+    (panels,) = (text.decode() for name, text in made.items() if name.endswith("epoch.svg"))
+    assert "each unit against Tanh in grey" in panels
+    assert panels.count(">Tanh</text>") == 0
+    assert "In grey: Tanh." in made["index.html"].decode()
+
+
 def test_many_units_stand_in_small_multiples_and_the_page_stays_small(factory, tmp_path):
     units = ("V", "NIG", "NFG", "NOG", "NIAF", "NOAF", "NP", "CIFG", "FGR")
     runs = [factory.make(unit, seed, 8.5 + n / 10, noise=0.01) for n, unit in enumerate(units) for seed in range(3)]
