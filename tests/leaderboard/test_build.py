@@ -401,7 +401,7 @@ def test_a_page_says_first_who_is_ahead_and_by_how_much(built):
 
 
 def test_the_baseline_is_behind_every_panel_though_it_is_not_among_the_best(factory, tmp_path):
-    units = ("V NIG NFG NOG NIAF NOAF NP CIFG FGR GRU LSTM MinGRU MinLSTM Tanh").split()
+    units = ["V", "NIG", "NFG", "NOG", "NIAF", "NOAF", "NP", "CIFG", "FGR", "GRU", "LSTM", "MinGRU", "MinLSTM", "Tanh"]
     runs = [factory.make(unit, seed, 8.5 + n / 10, noise=0.01) for n, unit in enumerate(units) for seed in range(2)]
     build(factory.write(tmp_path / "records", *runs), tmp_path / "out")
     made = contents(tmp_path / "out")
