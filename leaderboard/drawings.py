@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from seqbench.leaderboard.claims import BASELINE, BASELINES
 from seqbench.leaderboard.columns import near_best
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Drawn = TypeVar("Drawn", Line, Sensitivity)
 MOST_TOGETHER = 6
 GREY = "#8f8d85"
 ROW = 0.27  # inches of a forest plot's line
@@ -181,11 +182,16 @@ def _decades(axes: Axes, table: Table) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
+def _base(table: Table, shown: Sequence[Drawn], made: Callable[[Row], Drawn | None]) -> Drawn:
+    """The baseline's, made where it is not among those shown; the first one where there is none."""
+    base = baseline(table)
+    own = next((one for one in shown if one.row is base), None)
+    return own or (base and made(base)) or shown[0]
+
+
 def _panels(table: Table, shown: Sequence[Line]) -> str:
     """A unit's validation and training curve in each panel, over the baseline's validation curve in grey."""
-    other = baseline(table)
-    known = {line.row.anchor: line for line in shown}
-    base = (other and (known.get(other.anchor) or average(other))) or shown[0]
+    base = _base(table, shown, average)
     behind = Stroke(base.epoch, base.valid, GREY, 2.4)
 
     def strokes(line: Line) -> list[Stroke]:
@@ -204,9 +210,7 @@ def _panels(table: Table, shown: Sequence[Line]) -> str:
 
 def _rate_panels(table: Table, shown: Sequence[Sensitivity]) -> str:
     """A unit's validation NLL against the rate in each panel, over the baseline's in grey."""
-    other = baseline(table)
-    known = {one.row.anchor: one for one in shown}
-    base = (other and (known.get(other.anchor) or sensitivity(other))) or shown[0]
+    base = _base(table, shown, sensitivity)
     behind = Stroke(base.rate, base.valid, GREY, 2.4)
 
     def strokes(one: Sensitivity) -> list[Stroke]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seqbench.leaderboard.claims import outcomes
-from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, Column, filled
+from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
 from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
@@ -55,7 +55,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "compared": compared,
         "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
         "probability": probability, "heard": heard,
-        "sampled": {one.stem for played in heard.values() for one in played}, "explained": explained,
+        "sampled": {one.stem for played in heard.values() for one in played},
     }  # fmt: skip
     return render(
         Path(__file__).parent,
@@ -70,6 +70,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         main=MAIN,
         detail=DETAIL,
         columns=COLUMNS,
+        explained=filled(COLUMNS, [row for table in board.tables for row in table.rows]),
         links=links,
         figures={name: Markup(svg) for name, svg in figures.items()},
     )
@@ -122,12 +123,6 @@ def probability(p: float | None) -> str:
 def settings(row: Row) -> str:
     """The config of a row's first run, as JSON, which YAML readers take too."""
     return json.dumps(row.runs[0].config, indent=2, sort_keys=True, ensure_ascii=False)
-
-
-def explained(board: Board) -> list[Column]:
-    """Every column that a table of the page has, once."""
-    shown = {column.name for table in board.tables for column in filled(COLUMNS, table.rows)}
-    return [column for column in COLUMNS if column.name in shown]
 
 
 def commands(row: Row) -> list[str]:

@@ -88,7 +88,7 @@ def effort(table: Table) -> str:
 def drawn(table: Table) -> str:
     """Which units the figures and the matrix leave out."""
     found = []
-    if len(table.ranked) > MOST_TOGETHER and (base := baseline(table)) is not None:
+    if sum(bool(row.counted) for row in table.units) > MOST_TOGETHER and (base := baseline(table)) is not None:
         found.append(f"In grey: {base.name}.")
     if len(table.ranked) > MOST_CURVES:
         found.append(f"Curves and dots are of the best {MOST_CURVES} units.")

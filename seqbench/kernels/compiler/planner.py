@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from seqbench.cells import Cell
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, constant, in_order, substitute
 from seqbench.kernels.compiler.plan import Block, Instruction, Pass, Place, Plan, Product, WeightGradient
-from seqbench.kernels.compiler.trace import trace
+from seqbench.kernels.compiler.trace import STATES, trace
 from seqbench.kernels.compiler.verify import faults
 
 
@@ -32,7 +32,6 @@ def plan(cell: Cell) -> Plan:
 
 
 Term = tuple[Expression, str, int, int]  # left operand, weight, row and column of the block
-STATES = ("state", "held")  # before the step; of those held no derivative is asked for
 
 
 class _Slots:

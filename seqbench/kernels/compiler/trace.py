@@ -25,6 +25,7 @@ from seqbench.cells import Cell
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, apply, constant, in_order, lift
 
 aten = torch.ops.aten
+STATES = ("state", "held")  # before the step; no gradient goes back to those held
 # R, B, H: different ones, so that a number taken from a shape is found out, and a branch for one sequence or replica.
 SIZES = (2, 3, 5), (3, 2, 7), (1, 1, 4)
 
@@ -358,7 +359,7 @@ def _detach(tracer: _Tracer, out: Tensor, x: Any) -> _Planes:
     """Of a state. torch's zeros_like and ones_like call it too."""
     if isinstance(x, _Planes) and all(plane.value is not None for plane in x.planes):
         return x
-    if isinstance(x, _Planes) and all(plane.op in ("state", "held") for plane in x.planes):
+    if isinstance(x, _Planes) and all(plane.op in STATES for plane in x.planes):
         return _Planes([Expression("held", key=plane.key) for plane in x.planes])
     raise _Refused("detach of what is no state: the loop would have no gradient through it")
 
