@@ -56,6 +56,7 @@ lint: setup  ## ruff, mypy, and the directions of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: setup  ## build the documentation, every warning an error: build/site/index.html

@@ -1,9 +1,9 @@
 """How long a board of many records takes, and how much memory: `python benchmarks/board.py [RECORDS [UNITS]]`.
 
-The records are the published ones under other names: each table again at other budgets, each unit's runs as those of
-other units (UNITS a table, 14 if not given), moved a little so that none is a copy. Tells seconds and the peak of
-resident memory of `seqbench leaderboard build` and of `verify`, each in a fresh process. Where UNITS is more than the
-suite has, names are made up, of which `verify` tells, a line a record.
+The records are the published ones of matched parameters under other names: each table again at other budgets, each
+unit's runs as those of other units (UNITS a table, 14 if not given), moved a little so that none is a copy. Tells
+seconds and the peak of resident memory of `seqbench leaderboard build` and of `verify`, each in a fresh process. Where
+UNITS is more than the suite has, names are made up, of which `verify` tells, a line a record.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from seqbench import record as rec
 from seqbench.cells import cells
 from seqbench.leaderboard.verify import add_sums
 from seqbench.model.budget import count_parameters, hidden_for_budget
+from seqbench.model.heads import HEADS
 
 PUBLISHED = Path(__file__).parents[1] / "leaderboard/records"
 BUDGETS = range(20_000, 2_000_000, 1_000)
@@ -40,8 +41,8 @@ def write(count: int, units: int, folder: Path) -> None:
 def made(units: int) -> Iterator[rec.Record]:
     """Records without end, table by table, each of so many units."""
     families: dict[str, dict[str, list[rec.Record]]] = {}
-    for path in sorted(PUBLISHED.glob("*.json")):
-        run = rec.load(path)
+    published = (rec.load(path) for path in sorted(PUBLISHED.glob("*.json")))
+    for run in (run for run in published if run.cell.budget is not None):
         key = f"{run.task.name} {run.cell.count}"
         families.setdefault(key, {}).setdefault(run.cell.name, []).append(run)
     names = sorted(cells()) + [f"Unit{n:03}" for n in range(units)]
@@ -58,9 +59,9 @@ def moved(run: rec.Record, unit: str, budget: int, shift: float) -> rec.Record:
     shift += draw.uniform(0, 0.01)
     hidden, counts = run.cell.hidden, run.parameters
     if unit in cells():
-        cell, inputs, outputs = cells()[unit](), run.task.input_size, run.task.target_size
-        hidden = hidden_for_budget(cell, inputs, outputs, budget, run.cell.count or "recurrent")
-        counted = count_parameters(cell, inputs, hidden, outputs)
+        cell, inputs, head = cells()[unit](), run.task.input_size, HEADS[run.task.head](run.task.target_size)
+        hidden = hidden_for_budget(cell, inputs, head, budget, run.cell.count or "recurrent")
+        counted = count_parameters(cell, inputs, hidden, head)
         counts = rec.Parameters(counted.recurrent, counted.total)
 
     def up(value: float | None) -> float | None:

@@ -35,6 +35,7 @@ from seqbench import record
 from seqbench.cells import Cell, find
 from seqbench.datamodules.base import SequenceData, Split
 from seqbench.datamodules.listing import dataset
+from seqbench.datamodules.order import TrainOrder
 from seqbench.kernels.sequence import decide
 from seqbench.model.affine import project
 from seqbench.model.recurrence import run_layer
@@ -69,6 +70,13 @@ class Case:
         return SequenceModel(find(self.unit)(), data.task, list(range(replicas)), RATE, noise=NOISE)
 
 
+def shuffled(data: SequenceData) -> TrainOrder:
+    """The training batches, shuffled anew in each epoch: not those of streams."""
+    order = data.train_dataloader()
+    assert isinstance(order, TrainOrder)
+    return order
+
+
 def hidden(cell: Cell, batch: Batch, w: dict[str, Tensor]) -> Tensor:
     """[T, R, B, H], by the layer's weights among w."""
     own = SimpleNamespace(**{n: w[n] for n in cell.layer(1, 1)})
@@ -96,7 +104,7 @@ def _plain_run(case: Case) -> float:
         each = binary_cross_entropy_with_logits(out, batch.y.float(), reduction="none").sum(-1)
         return (each * batch.mask).sum(), batch.mask.sum()
 
-    order = data.train_dataloader()
+    order = shuffled(data)
     start = time.perf_counter()
     for epoch in range(case.epochs):
         order.set_epoch(epoch)
@@ -123,7 +131,7 @@ def kernel_epochs(case: Case) -> float:
     data = case.loaded()
     model = case.model(data, case.replicas)
     weights = {n: p.detach().clone().requires_grad_() for n, p in model.w.items()}
-    order, seconds = data.train_dataloader(), 0.0
+    order, seconds = shuffled(data), 0.0
 
     def gathered(split: Split, index: Tensor) -> Batch:
         batch = data.gather(split, index)
@@ -165,7 +173,7 @@ def stage_epochs(case: Case) -> dict[str, float]:
     model = case.model(data, case.replicas)
     rates = torch.full((case.replicas,), RATE, dtype=torch.float64)
     optimizer = PerReplica(ChungRMSProp([model.rows]), rates, model.alive, compiled=True)
-    order, step = data.train_dataloader(), 0
+    order, step = shuffled(data), 0
     for epoch in range(case.epochs):
         order.set_epoch(epoch)
         for index in order:

@@ -1,12 +1,17 @@
 """Tables of many units: what is compared and drawn has a bound, and so has the time (10,000: benchmarks/board.py)."""
 
+import itertools
 import re
 import time
+from pathlib import Path
 
 import pytest
 
 from seqbench.leaderboard.board import MOST_RANKED
 from seqbench.leaderboard.build import build
+from seqbench.train.audit import CHECKS
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_hundreds_of_units_are_counted_and_the_best_are_shown(factory, tmp_path):
@@ -31,3 +36,14 @@ def test_hundreds_of_units_are_counted_and_the_best_are_shown(factory, tmp_path)
     figures = {path.name: path.read_text() for path in (tmp_path / "out/figures").iterdir()}
     assert max(len(set(re.findall(r">(Unit\d\d)</text>", text))) for text in figures.values()) == 39, "the forest's"
     assert max(map(len, figures.values())) < 120_000
+
+
+def test_the_benchmarks_records_are_what_their_configs_make(monkeypatch):
+    """Of JSB's 21 units under three names: other hidden sizes, other likelihoods, as this code counts them."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from board import made
+
+    runs = list(itertools.islice(made(3), 60))
+    assert {run.cell.budget for run in runs} == {20_000}
+    assert len({run.cell.name for run in runs}) == 3
+    assert [problem for run in runs for check in CHECKS for problem in check(run)] == []
