@@ -226,7 +226,7 @@ COLUMNS = (
     Column("letters", "group", lambda row: row.letters, str, "units that share a letter cannot be told apart; a: not told apart from the best; incomplete units have none", words=True),
     Column("unit", "unit", lambda row: row.name, str, "the unit, and its options where they differ from its defaults", words=True),
     Column("solved", "solved", _solved, str, "long lags: runs that solve the task, by enough right guesses on the test split", absent="", words=True),
-    Column("share", "share", lambda row: span(row.solved.share, "%") if row.solved else None, str, "long lags: 95% interval of the share of runs that solve it (Wilson)", absent="", words=True),
+    Column("share", "share", lambda row: span(row.solved.share, "%") if row.solved else None, str, "long lags: 95% interval of the share of runs that solve it (Clopper and Pearson)", absent="", words=True),
     Column("sequences", "sequences", _sequences, whole, "long lags: trained on until the task was solved, of the runs that solved it; the median, of papers the mean"),
     Column("around", "median within", lambda row: span(row.solved.around) if row.solved and row.solved.around else None, str, "long lags: the median's 95% interval, by order statistics, from six runs on", absent="", words=True),
     Column("test", "test NLL", lambda row: row.test, nats, "mean over seeds ± its 95% t-interval, on these test sequences", interval=True),

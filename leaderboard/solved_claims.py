@@ -48,7 +48,7 @@ class SolvedClaim:
         if unit is None or base is None:
             return f"undecided: not run, or not complete: {', '.join(missing)}"
         told = ", ".join(
-            f"{name} {one.solved} of {one.of} ({span(one.exact, '%')})"
+            f"{name} {one.solved} of {one.of} ({span(one.share, '%')})"
             for name, one in ((self.unit, unit), (self.baseline, base))
         )
         return f"{verdict(unit, base)}: {told}, p = {fisher(unit, base):.2g}"
@@ -68,7 +68,7 @@ def verdict(unit: Solved, base: Solved) -> str:
     """
     apart = fisher(unit, base) < LEVEL
     ahead = unit.solved * base.of > base.solved * unit.of
-    if unit.exact[1] < HALF or (apart and not ahead):
+    if unit.share[1] < HALF or (apart and not ahead):
         return "not held"
     return "held" if apart else "undecided"
 

@@ -35,18 +35,10 @@ class Solved:
 
     @property
     def share(self) -> tuple[float, float]:
-        """Wilson's 95% interval of the share, in percent."""
-        return self._interval("wilson")
-
-    @property
-    def exact(self) -> tuple[float, float]:
-        """Clopper and Pearson's, which covers the share with 95% at least, whatever it is."""
-        return self._interval("exact")
-
-    def _interval(self, method: str) -> tuple[float, float]:
+        """The share's exact 95% interval (Clopper and Pearson), in percent: it covers it whatever it is."""
         from scipy.stats import binomtest
 
-        interval = binomtest(self.solved, self.of).proportion_ci(method=method)
+        interval = binomtest(self.solved, self.of).proportion_ci()
         return 100 * float(interval.low), 100 * float(interval.high)
 
     @property

@@ -15,7 +15,7 @@ from seqbench.task import SeqbenchError
 def rows(folder: Path) -> list[dict[str, Any]]:
     """One row a task, unit, protocol, size and rate, papers' own below; intervals of 95%.
 
-    share: of the runs that came to their end, in percent, with Wilson's interval.
+    share: of the runs that came to their end, in percent, with its exact interval.
     sequences: the median over the runs that solved it, with the interval that order statistics give.
 
     Raises:

@@ -47,10 +47,9 @@ def test_counts_stand_beside_those_of_the_paper(factory):
     cells = shown(factory, table)
     ours, theirs = cells["unit", "LSTM1997"], cells["published", "LSTM"]
     assert (ours["solved"], ours["sequences"]) == ("7 of 8", "80")  # the median of 20, 40, ..., 140
-    p, n, z = 7 / 8, 8, 1.959964
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)  # Wilson 1927
-    low, high = (100 * (middle + side * half) / (1 + z * z / n) for side in (-1, 1))
-    assert ours["share"] == f"{low:.0f} to {high:.0f}%"
+    # Clopper & Pearson 1934: the shares by which seven or more, and seven or fewer, of eight have a chance of 2.5%
+    low = min((n / 1000 for n in range(1001)), key=lambda p: abs(8 * p**7 * (1 - p) + p**8 - 0.025))
+    assert ours["share"] == f"{100 * low:.0f} to {100 * 0.975 ** (1 / 8):.0f}%"
     assert ours["around"] == "20 to 140"  # of seven values all lie within but for 2 * 0.5^7
     assert (theirs["solved"], theirs["sequences"]) == ("18 of 18", "5,040")
     assert cells["published", "BPTT"]["solved"] == "0 of 18"

@@ -74,7 +74,7 @@ def test_shares_of_solved_runs_stand_beside_the_papers(runs, seqbench, capsys):
     assert ours[1e-9]["sequences"] is None
     taken = sorted(record.sequences(found[seed]) for seed in (0, 2))
     assert taken[0] <= ours[2e-2]["sequences"] <= taken[1]
-    assert ours[2e-2]["share"] == "34 to 100%"  # Wilson's interval of 2 out of 2
+    assert ours[2e-2]["share"] == "16 to 100%"  # from 0.025 ** (1 / 2): Clopper and Pearson's of 2 out of 2
     seqbench("solved", str(out))
     assert "two_sequences (lag 3)" in capsys.readouterr().out
 
