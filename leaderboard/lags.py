@@ -42,9 +42,11 @@ def sentence(family: Sequence[Table]) -> str:
     if not solved:
         return f"{heading}: no unit is complete."
     shares = {name: sum(one.solved / one.of for one in found.values()) for name, found in solved.items()}
-    names = sorted(solved, key=lambda name: -shares[name])
-    apart = "; " if len(at) > 1 else ", "
-    return f"{heading}, runs that solve it: {apart.join(f'{name} {_counts(solved[name], at)}' for name in names)}."
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(solved, key=lambda name: -shares[name]):
+        alike[_counts(solved[name], at)].append(name)
+    told = [f"{listed(names)} {counts}{' each' * (len(names) > 1)}" for counts, names in alike.items()]
+    return f"{heading}, runs that solve it: {('; ' if len(at) > 1 else ', ').join(told)}."
 
 
 def _counts(solved: dict[int, Solved], at: Sequence[int]) -> str:

@@ -98,6 +98,12 @@ def test_lags_are_tables_by_name_and_order_and_stay_out_of_the_first_look(factor
         "Two sequences (lags 100, 200 and 1,000), trained as today, runs that solve it: GRU 2/2, 2/2 and 0/2."
     ]
     assert told(factory.board_of(*lagged[:2])) == [f"{names[2]}, runs that solve it: GRU 0 of 2."]
+    like_it = [run for lag in (1000, 200) for run in runs(factory, "LSTM", [lag < 500] * 2, lag=lag)]
+    other = runs(factory, "Tanh", [False] * 2, lag=1000)
+    assert told(factory.board_of(*lagged, *like_it, *other)) == [
+        "Two sequences (lags 200 and 1,000), trained as today, runs that solve it: "
+        "GRU and LSTM 2/2 and 0/2 each; Tanh – and 0/2."
+    ]
     alone = factory.board_of(*lagged)
     assert grid(alone).tables == list(alone.tables)
 
