@@ -71,7 +71,7 @@ format: setup  ## rewrite the code in ruff's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-leaderboard: setup  ## regenerate leaderboard/ and the first table of README.md from leaderboard/records
+leaderboard: setup  ## regenerate leaderboard/ and the tables of README.md from leaderboard/records
 	$(BIN)/seqbench leaderboard build
 
 bench: setup  ## check and time the kernels, write the tables of benchmarks/README.md: about 3 minutes

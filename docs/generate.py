@@ -108,8 +108,8 @@ def fenced(text: str, language: str = "text") -> str:
 
 
 def grid() -> str:
-    """The README's table, which is cut from the board."""
-    found = re.search(r"<!-- table [a-z0-9-]+ -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text(), re.DOTALL)
+    """The README's table of units beside the paper's, which is cut from the board."""
+    found = re.search(r"<!-- papers -->\n(.*?)<!-- end -->", (ROOT / "README.md").read_text(), re.DOTALL)
     if not found:
         raise PluginError("README.md has no table")
     return found[1]

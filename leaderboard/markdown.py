@@ -53,7 +53,7 @@ def first_look(board: Board, to: str = "") -> str:
     for unit, cells in found.lines:
         lines.append([escaped(unit), *("" if cell is None else escaped(str(cell)) for cell in cells)])
     told = [f"- {escaped(told)}" for _, told in sentences(board)]
-    return "\n\n".join([_piped(lines), escaped(found.legend), "\n".join(told)])
+    return "\n\n".join([piped(lines), escaped(found.legend), "\n".join(told)])
 
 
 def _with_help(columns: Sequence[Column], rows: Sequence[Row]) -> str:
@@ -75,7 +75,7 @@ def grid(columns: Sequence[Column], rows: Sequence[Row]) -> str:
         name = [column.name for column in columns].index("unit")
         cells[name] += f" ({escaped(row.tag)})" if row.tag else ""
         lines.append(cells)
-    return _piped(lines)
+    return piped(lines)
 
 
 def _matrix(table: Table) -> str:
@@ -84,10 +84,11 @@ def _matrix(table: Table) -> str:
     lines = [["row less column", *(escaped(row.name) for row in shown)], [":--", *("--:" for _ in shown)]]
     for row in shown:
         lines.append([escaped(row.name), *(told(table.against(row, other)) for other in shown)])
-    return _piped(lines)
+    return piped(lines)
 
 
-def _piped(lines: Sequence[Sequence[str]]) -> str:
+def piped(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the second of them the columns' alignment, as a table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -1,9 +1,9 @@
-"""What a README beside the board asks for by comments: the first look at the board, or one of its tables by its slug.
+"""What a README beside the board asks for by comments: the first look at the board, or its units beside the papers'.
 
 <!-- board -->
 what stands here is replaced
 <!-- end -->
-<!-- table jsb-chung2014 -->
+<!-- papers -->
 and here
 <!-- end -->
 """
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 
-from seqbench.leaderboard.columns import narrow
-from seqbench.leaderboard.markdown import escaped, first_look, grid
-from seqbench.leaderboard.rows import Board, Table
-from seqbench.task import SeqbenchError
+from seqbench.leaderboard.columns import COLUMNS
+from seqbench.leaderboard.markdown import escaped, first_look, piped
+from seqbench.leaderboard.published import REFERENCE
+from seqbench.leaderboard.rows import Board
 
-PLACE = re.compile(r"(<!-- (?:board|table ([a-z0-9-]+)) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (board|papers) -->\n).*?(<!-- end -->)", re.DOTALL)
+SHOWN = {column.name: column.show for column in COLUMNS}
 
 
 def with_board(text: str, board: Board, to: str) -> str:
@@ -27,27 +28,29 @@ def with_board(text: str, board: Board, to: str) -> str:
         text: the README.
         board: all tables.
         to: the file of all tables, as seen from the README.
-
-    Raises:
-        SeqbenchError: it asks for a table that is not on the board.
     """
-    tables = {table.slug: table for table in board.tables}
 
-    def cut(match: re.Match[str]) -> str:
-        if match[2] is None:
-            return f"{match[1]}{first_look(board, to)}\n\n{match[3]}"
-        if match[2] not in tables:
-            raise SeqbenchError(f"README.md asks for the table {match[2]}: give one of {', '.join(tables)}")
-        return f"{match[1]}{short(tables[match[2]])}\n{match[3]}"
+    def filled(match: re.Match[str]) -> str:
+        found = first_look(board, to) if match[2] == "board" else beside_papers(board)
+        return f"{match[1]}{found}\n\n{match[3]}"
 
-    return PLACE.sub(cut, text)
+    return PLACE.sub(filled, text)
 
 
-def short(table: Table) -> str:
-    """Units and floors, with the columns that a first look needs."""
-    rows = [row for row in table.rows if row.kind != "published"]
-    caption = (
-        f"{table.heading}; test NLL in {table.task.unit}, mean ± 95% interval over seeds; {table.search}, the same for "
-        "all units. Units that share a letter cannot be told apart."
+def beside_papers(board: Board) -> str:
+    """Each unit that has a published figure of its own, beside it."""
+    lines = [["data set", "unit", "test NLL", "sequence-weighted", REFERENCE, "n", "verdict"]]
+    lines += [[":--", ":--", "--:", "--:", "--:", "--:", ":--"]]
+    for table in board.tables:
+        for row in table.units:
+            if row.reference is None or row.reference.test is None or row.test is None:
+                continue
+            theirs = [f"{row.reference.test:.2f}", SHOWN["n"](row), SHOWN["verdict"](row)]
+            ours = [SHOWN[name](row) for name in ("unit", "test", "test_sequence")]
+            lines.append([escaped(cell) for cell in (table.heading, *ours, *theirs)])
+    told = (
+        "In nats/frame, mean ± 95% interval over seeds: total nats over total frames, and the mean of the sequences' own "
+        "means; which of them the paper took is not known. Beaten or missed where both differences are beyond the "
+        "prediction interval of a single run."
     )
-    return f"{escaped(caption)}\n\n{grid(narrow(rows), rows)}\n"
+    return f"{piped(lines)}\n\n{escaped(told)}"
