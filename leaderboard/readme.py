@@ -49,8 +49,8 @@ def beside_papers(board: Board) -> str:
             ours = [SHOWN[name](row) for name in ("unit", "test", "test_sequence")]
             lines.append([escaped(cell) for cell in (table.heading, *ours, *theirs)])
     told = (
-        "In nats/frame, mean ± 95% interval over seeds: total nats over total frames, and the mean of the sequences' own "
-        "means; which of them the paper took is not known. Beaten or missed where both differences are beyond the "
+        "In nats/frame, mean ± 95% interval over seeds: total nats over total frames, and the mean of the sequences' "
+        "own means; which of them the paper took is not known. Beaten or missed where both differences are beyond the "
         "prediction interval of a single run."
     )
     return f"{piped(lines)}\n\n{escaped(told)}"
