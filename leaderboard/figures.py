@@ -38,6 +38,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("", "o", "s", "^", "D", "v")  # from the seventh unit on, colours come again with a marker
 LONGEST_LABEL = 22  # characters
 SIZE = (5.0, 3.3)  # inches of 72 points: 360, so that its text is legible on a screen of 400 pixels
+POINT = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+)")  # of a path
 INK = "#010203"  # becomes currentColor
 STYLE = {
     "svg.fonttype": "none",
@@ -221,13 +222,46 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
     svg = re.sub(r'; font-family: [^;"]*', "", svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
     svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
+    svg = re.sub(rf'(?<= d=")(?:{POINT.pattern}\s*){{8,}}', lambda d: _steps(d[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)
-    return "\n".join(line.strip() for line in svg.splitlines())
+    svg = re.sub(r"<g/>\s*", "", svg)
+    svg = re.sub(r"<g>\s*(<(?:path|use|text)[^>]*/>)\s*</g>", r"\1", svg)
+    return "\n".join(line.strip() for line in _classes(svg).splitlines())
+
+
+def _classes(svg: str) -> str:
+    """A style that several elements have becomes a class of theirs: a third less of a page. A page's styles are shared
+    by all its figures, so that a class is called by what it says.
+    """
+    count = Counter(re.findall(r' style="([^"]*)"', svg))
+    names = {style: "s" + _digest(style) for style, n in count.items() if n > 1}
+    rules = "".join(f".{name}{{{re.sub(': |; ', lambda m: m[0][0], style)}}}" for style, name in names.items())
+    svg = re.sub(r' style="([^"]*)"', lambda m: f' class="{names[m[1]]}"' if m[1] in names else m[0], svg)
+    return svg.replace("</style>", f"{rules}</style>", 1)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:7]
+
+
+def _steps(lines: str) -> str:
+    """A polyline, "M 10.0 20.0 L 10.5 19.0 ...", each point told from the one before it: half as long."""
+    told, last, at = "", "", (0, 0)
+    for kind, *place in POINT.findall(lines):
+        x, y = (round(10 * float(value)) for value in place)
+        letter = kind if not told else "m" if kind == "M" else "l" if last == "M" else " "
+        told += f"{letter}{_tenths(x - at[0])} {_tenths(y - at[1])}"
+        last, at = letter, (x, y)
+    return told.replace(" -", "-")
+
+
+def _tenths(value: int) -> str:
+    return "0" if value == 0 else re.sub(r"(?<!\d)0(?=\.)|\.0$", "", f"{value / 10:.1f}")
 
 
 def _own_ids(name: str, svg: str) -> str:
     """Ids that no other figure of the page has, and only those that something in the figure refers to."""
-    prefix = "f" + hashlib.sha256(name.encode()).hexdigest()[:7]
+    prefix = "f" + _digest(name)
     used = dict.fromkeys(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
     short = {old: f"{prefix}{n}" for n, old in enumerate(used)}
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", svg)
