@@ -101,19 +101,21 @@ def plan(units: Sequence[Row]) -> Search:
     """What was planned for each unit of a table, told from what they have: rates, and seeds at the best one.
 
     Not the union of all, under which one trial run would make every unit incomplete. Of what the single units have, the
-    one with the largest number of complete units, times the square of rates times seeds: one unit's extra run does not
-    move a plan that two units follow, nor do a few trials the plan of one complete sweep. What goes beyond the defaults
-    of a sweep gives no weight, so that nobody sets a plan for others by trying more; and where any unit was trained as
-    the protocol has it, only those set a plan.
+    one that puts most runs to use, complete units times rates times seeds, and of two such that of more units: more
+    seeds of one unit do not move a plan that others follow, nor do a few trials the plan of one complete sweep. A seed
+    that a unit lost is planned where another brought it to its end. What goes beyond the defaults of a sweep gives no
+    weight, so that nobody sets a plan for others by trying more; and where any unit was trained as the protocol has it,
+    only those set a plan.
     """
     plain = [row for row in units if not row.departs] or units
-    had = [(row.tried, frozenset() if row.rate is None else row.ended(row.rate), row.departs) for row in plain]
+    ended = frozenset[int]().union(*(row.ended(row.rate) for row in plain if row.rate is not None))
+    had = [(row.tried, ended.intersection(run.seed for run in row.runs), row.departs) for row in plain]
 
     def weight(one: tuple[frozenset[float], frozenset[int], object]) -> tuple[object, ...]:
         rates, seeds, departs = one
         size = min(len(rates), RATES) * min(len(seeds), SEEDS)
-        complete = sum(rates <= tried and seeds <= ended and departs == other for tried, ended, other in had)
-        return complete * size**2, size, -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
+        complete = sum(rates <= tried and seeds <= begun and departs == other for tried, begun, other in had)
+        return complete * size, complete, -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
 
     rates, seeds, departs = max(set(had), key=weight)
     return Search(rates, seeds, departs=departs)

@@ -199,6 +199,28 @@ def test_a_newcomer_with_a_larger_search_is_held_to_the_tables_plan(factory):
     assert (row.rate, len(row.counted), len(row.beyond)) == (1e-4, 5, 4)
 
 
+@pytest.mark.parametrize(
+    ("units", "seeds", "newcomer", "more"),
+    [
+        (("GRU", "LSTM", "NP", "NIG", "NOG"), 1, "LSTM", [(1e-3, seed) for seed in (1, 2)]),
+        (("GRU", "LSTM", "NP", "NIG", "NOG"), 1, "LSTM", [(1e-3, seed) for seed in (1, 2, 3, 4)]),
+        (("GRU",), 1, "NP", [(1e-3, seed) for seed in (0, 1)]),
+        (("GRU", "LSTM"), 10, "NP", [(rate, seed) for rate in (1e-3, 2e-3) for seed in range(5)]),
+    ],
+)
+def test_more_seeds_or_rates_of_one_unit_than_others_have_change_nobody_else(factory, units, seeds, newcomer, more):
+    """As where the seeds of a table's second half are still to come."""
+    held = [at(factory, cell, 8.0 + n, 1e-3, seed) for n, cell in enumerate(units) for seed in range(seeds)]
+    added = [at(factory, newcomer, 8.4, rate, seed) for rate, seed in more]
+    (before,), (after,) = factory.board_of(*held).tables, factory.board_of(*held, *added).tables
+    others = [unit for unit in units if unit != newcomer]
+    told, now = (as_seen(table, others) for table in (before, after))
+    assert [(rate, test, lacks, runs) for _, rate, test, lacks, runs in told.values()] == [
+        (rate, test, lacks, runs) for _, rate, test, lacks, runs in now.values()
+    ]
+    assert all(letters is not None for letters, *_ in now.values())
+
+
 def test_several_trials_do_not_outvote_a_complete_sweep(factory):
     trials = [at(factory, cell, 7.0, 1e-3) for cell in ("NP", "NIG", "NOG", "CIFG")]
     (table,) = factory.board_of(*searched(factory, "GRU", 0.0), *trials).tables
