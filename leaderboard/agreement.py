@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqbench.leaderboard.board import Source, table_key
-from seqbench.leaderboard.protocols import departures, stated
+from seqbench.leaderboard.protocols import departures, meant, stated
 from seqbench.record import Record, counts, protocol
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ LEAST = 0.002  # nats a frame; where all are copies
 FAR = 6.0  # robust deviations of test less validation NLL; honest runs are within 2.8 below the median
 SMOOTH = 1.0  # in ln; honest runs are within 0.68, a mean over seven epochs is at 1.8
 FAST = 0.25  # of what a table's runs gain after their first epoch; honest ones are at most 0.12 below all others
+MOVES = 8  # values that a curve has
 LONG = 50  # epochs of a curve whose roughness is told
 CHUNK = 512  # records at once: 10,000 make a matrix of 400 MB otherwise
 
@@ -40,6 +41,7 @@ def disagreements(sources: Sequence[Source]) -> Told:
         if record.test is not None and len(record.test.nats) == len(record.test.frames):
             sets[record.task.name, tuple(record.test.frames)].append((name, record))
     for members in tables.values():
+        yield from twins(members)
         yield from constants(members)
         yield from gaps(members)
         yield from curves(members)
@@ -50,6 +52,13 @@ def disagreements(sources: Sequence[Source]) -> Told:
 def settings(sources: Sequence[Source]) -> Told:
     """Under the name of a paper's protocol stand its settings; in one's own folder a row's name says what does not."""
     for name, record in sources:
+        paper = meant(protocol(record))
+        if paper not in (None, protocol(record)):
+            yield (
+                name,
+                "config.run.protocol",
+                f"{protocol(record)!r} reads as {paper}: call a protocol of yours otherwise",
+            )
         expected = stated(protocol(record))
         for key, (whole, has) in departures(record, expected).items() if expected is not None else ():
             yield name, f"config.{key}", f"{has}, but configs/{protocol(record)}.yaml has {whole}"
@@ -137,6 +146,19 @@ def _directions(runs: Sequence[Record]) -> tuple[NDArray[np.float32], NDArray[np
     norm = np.linalg.norm(nll, axis=1)
     unit = nll / np.maximum(norm, 1e-12)[:, None]
     return unit.astype(np.float32), (norm / math.sqrt(len(frames))).astype(np.float32)
+
+
+def twins(members: Sequence[Source]) -> Told:
+    """Two runs with the same curve, figure by figure: one is the other under another name. A curve that does not move
+    tells nothing, as those of units that stay at chance.
+    """
+    first: dict[Hashable, Source] = {}
+    for name, record in members:
+        curve = (*record.curve.valid, *record.curve.train)
+        if len(set(curve)) >= MOVES:
+            before, known = first.setdefault(curve, (name, record))
+            if known.run_id != record.run_id:
+                yield name, "curve", f"is that of {before}: one is a copy"
 
 
 def gaps(members: Sequence[Source]) -> Told:

@@ -33,6 +33,9 @@ from seqbench.task import Score, SeqbenchError
 
 Source = tuple[str, Record]  # a file's name, for messages and links, and what is in it
 Key = tuple[str, str, str, str]  # data set, its digest, protocol, how sizes are matched
+Had = tuple[
+    frozenset[float], frozenset[int], tuple[tuple[str, tuple[str, str]], ...]
+]  # rates, seeds, departs of a unit
 RATES, SEEDS = 10, 5  # of a sweep that is given no others
 MOST_RANKED = 40  # units of a table; the board has a few
 AGREE = 1e-6  # nats; floors computed on two machines differ by less
@@ -100,24 +103,28 @@ def _table(members: Sequence[Source], title: str, slug: str) -> Table:
 def plan(units: Sequence[Row]) -> Search:
     """What was planned for each unit of a table, told from what they have: rates, and seeds at the best one.
 
-    Not the union of all, under which one trial run would make every unit incomplete. Of what the single units have, the
-    one that puts most runs to use, complete units times rates times seeds, and of two such that of more units: more
-    seeds of one unit do not move a plan that others follow, nor do a few trials the plan of one complete sweep. A seed
-    that a unit lost is planned where another brought it to its end. What goes beyond the defaults of a sweep gives no
-    weight, so that nobody sets a plan for others by trying more; and where any unit was trained as the protocol has it,
-    only those set a plan.
+    Not the union of all, under which one trial run would make every unit incomplete. It is what most of the single
+    units have, and of two such the one with more complete units, times the square of rates times seeds: who has more
+    seeds or more rates than others moves no plan that they follow, nor does who has fewer. A seed that a unit lost is
+    planned where another brought it to its end. Where any unit has a whole sweep, by the defaults of one, only those
+    set a plan, and else, where any was searched, none that was tried once. What goes beyond the defaults gives no
+    weight; and where any unit was trained as the protocol has it, only those set a plan.
     """
     plain = [row for row in units if not row.departs] or units
     ended = frozenset[int]().union(*(row.ended(row.rate) for row in plain if row.rate is not None))
     had = [(row.tried, ended.intersection(run.seed for run in row.runs), row.departs) for row in plain]
+    whole = [one for one in had if len(one[0]) >= RATES and len(one[1]) >= SEEDS]
+    searched = any(len(rates) > 1 for rates, _, _ in had)
+    many = [one for one in had if len(one[0]) * len(one[1]) > 1] if searched else []
 
-    def weight(one: tuple[frozenset[float], frozenset[int], object]) -> tuple[object, ...]:
+    def weight(one: Had) -> tuple[object, ...]:
         rates, seeds, departs = one
         size = min(len(rates), RATES) * min(len(seeds), SEEDS)
         complete = sum(rates <= tried and seeds <= begun and departs == other for tried, begun, other in had)
-        return complete * size, complete, -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
+        order = -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
+        return had.count(one), complete * size**2, size, *order
 
-    rates, seeds, departs = max(set(had), key=weight)
+    rates, seeds, departs = max(set(whole or many or had), key=weight)
     return Search(rates, seeds, departs=departs)
 
 

@@ -10,14 +10,16 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from seqbench.record import Record, bits_per_sample, counts, run_id, score_from_parts
+from seqbench.record import Record, bits_per_sample, counts, run_id, score_from_parts, solved
 from seqbench.task import SeqbenchError
 
 Problem = tuple[str, str]  # field, what is wrong with it
 Check = Callable[[Record], Iterator[Problem]]
 RUN_ID = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}")
 ROUNDED = 1e-5  # of validation NLL in a curve
+LEARNT = 0.4  # of the NLL while training, with dropout or noise: what is left of it without; honest runs have 0.58
 MOST_BITS = 24.0  # for a 16-bit sample
 
 
@@ -132,14 +134,41 @@ def settings(record: Record) -> Iterator[Problem]:
     for field in ("seed", "rate"):
         if model.get(field) != getattr(record, field):
             yield field, f"{getattr(record, field)}, but config.model.{field} is {model.get(field)}"
+    for flag, value in _flags(record.command).items():
+        has = _at(record.config, flag.split("."))
+        if has is not None and not _same(has, value):
+            yield "command", f"has --{flag} {value}, but config.{flag} is {has}"
+
+
+def _flags(command: str) -> dict[str, str]:
+    """The options of a command that a config has a place for, by their dotted names; of one given twice the last."""
     try:
-        words = shlex.split(record.command)
+        words = shlex.split(command)
     except ValueError:
-        words = []
-    for field in ("seed", "rate"):
-        flag = f"--model.{field}"
-        if flag in words and words[words.index(flag) + 1 :][:1] != [repr(getattr(record, field))]:
-            yield "command", f"its {flag} is not the record's {field}, {getattr(record, field)}"
+        return {}
+    following = itertools.pairwise([*words, ""])
+    pairs = (word.partition("=")[::2] if "=" in word else (word, after) for word, after in following)
+    return {flag[2:]: value for flag, value in pairs if flag.startswith("--") and "." in flag}
+
+
+def _at(config: Any, path: list[str]) -> str | int | float | None:
+    """The number that a config has at a dotted name, or the class by its name; None where it has neither there."""
+    for key in path:
+        if isinstance(config, dict) and "class_path" in config:
+            config = config.get("init_args") or {}
+        config = config.get(key) if isinstance(config, dict) else None
+    if isinstance(config, dict):
+        return config.get("class_path")
+    return config if isinstance(config, int | float) and not isinstance(config, bool) else None
+
+
+def _same(has: str | int | float, value: str) -> bool:
+    if isinstance(has, str):
+        return has.rpartition(".")[2].lower() == value.rpartition(".")[2].lower()
+    try:
+        return float(value) == has
+    except ValueError:
+        return False
 
 
 def plausible(record: Record) -> Iterator[Problem]:
@@ -157,8 +186,12 @@ def plausible(record: Record) -> Iterator[Problem]:
         yield "floors", "are missing, though the run was tested"
         return
     nll = record.test.nll
-    if record.task.solved:
-        return  # made up, and certain for who knows the rule
+    if "Gaussian" not in record.task.head:
+        yield from _of_classes(record)
+    if record.task.solved:  # made up, and certain for who knows the rule
+        if solved(record) and nll >= min(score.nll for score in record.floors.values()):
+            yield "test.counts", f"have the task solved, though test.nll, {nll}, is that of guessing"
+        return
     if record.task.head == "GaussianMixture":
         if record.scale is None or record.scale <= 0:
             yield "scale", f"{record.scale}: samples of speech have one, in steps of 16 bits"
@@ -168,8 +201,6 @@ def plausible(record: Record) -> Iterator[Problem]:
             yield "test.nll", f"{nll} is {bits:.1f} bits for a 16-bit sample: implausible"
         return
     best = min(score.nll for score in record.floors.values())
-    if min(record.test.nats) < 0:
-        yield "test.nats", "has a sequence more probable than certain"
     trees = record.task.head == "Biaffine"
     if nll < best / 2 and not trees:
         yield "test.nll", f"{nll} is less than half of the best floor, {best}: implausible"
@@ -177,3 +208,21 @@ def plausible(record: Record) -> Iterator[Problem]:
     if nll > ((1 + trees) * math.log(K) if classes else K * math.log(2)):
         guess = "taking all classes as alike" if classes else "tossing a coin for each target"
         yield "test.nll", f"{nll} is worse than {guess}: implausible"
+
+
+def _of_classes(record: Record) -> Iterator[Problem]:
+    """Nothing is more probable than certain, but of a density; and what weights have learnt shows in training too."""
+    values: dict[str, Sequence[float | None]] = {"curve.train": record.curve.train, "curve.valid": record.curve.valid}
+    for name, score in (("train", record.train), ("valid", record.valid), ("test", record.test)):
+        if score is not None:
+            values[name] = (score.nll, score.nll_sequence, score.nll_first)
+    if record.test is not None:
+        values["test.nats"] = (*record.test.nats, *(record.test.first or ()))
+    for name, told in values.items():
+        if min((value for value in told if value is not None), default=0) < 0:
+            yield name, "is more probable than certain"
+    trained = dict(zip(record.curve.epoch, record.curve.train, strict=False)).get(record.best_epoch or 0)
+    if record.train is None or trained is None or record.task.solved:
+        return
+    if record.train.nll < LEARNT * trained:
+        yield "train.nll", f"{record.train.nll}, but while training it was {trained} in that epoch: implausible"

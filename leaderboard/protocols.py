@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
@@ -37,6 +38,15 @@ def settings(record: Record) -> Settings:
     """A record's config by dotted names, without unit, sizes, seed and rate."""
     flat = _flat("", without_replica(record.config))
     return {key: value for key, value in flat.items() if not key.startswith(ELSEWHERE)}
+
+
+def meant(name: str) -> str | None:
+    """The paper's protocol that a reader takes a name for: its own, or as the paper is cited."""
+    return next((own for own, told in PROTOCOLS.items() if _bare(name) in (_bare(own), _bare(told))), None)
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"\bet al\b|[^a-z0-9]", "", name.lower())
 
 
 @cache

@@ -11,9 +11,9 @@ from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.build import read, read_one
 from seqbench.leaderboard.checks import Check, Problem, problems
 from seqbench.leaderboard.diff import Change, changes
-from seqbench.leaderboard.history import WEIGHTS
+from seqbench.leaderboard.history import SUMS, WEIGHTS, commits
 from seqbench.leaderboard.rows import Board
-from seqbench.leaderboard.verify import Finding, add_sums, read_sums, together, too_large, write_sums
+from seqbench.leaderboard.verify import Finding, add_sums, not_public, read_sums, together, too_large, write_sums
 from seqbench.record import Record, below
 from seqbench.task import SeqbenchError
 
@@ -45,6 +45,8 @@ def submit(
     paths = offered_paths(run_dir)
     offered = [(str(path), read_one(path, run_dir)) for path in paths]
     published = read(records) if any(records.glob("*.json")) else []
+    if published and not read_sums(records):
+        raise SeqbenchError(f"{records / SUMS} is missing: restore it, no record was published without it")
     known = {record.run_id: record for _, record in published}
     findings = [
         Finding(name, field, what)
@@ -54,7 +56,7 @@ def submit(
     findings += [Finding(str(path), "", what) for path in paths for what in too_large(path)]
     new = [(name, record) for name, record in offered if record.run_id not in known]
     if not findings:
-        told = [*settings(new), *disagreements([*published, *new])]
+        told = [*settings(new), *commits(records, new), *disagreements([*published, *new])]
         names = {name for name, _ in new}
         findings = [*together([*published, *new]), *(Finding(*one) for one in told if one[0] in names)]
     if findings:
@@ -124,12 +126,6 @@ def offered_paths(run_dir: Path) -> list[Path]:
 
 
 def _refusals(record: Record, known: dict[str, Record]) -> Iterator[Problem]:
-    commit = record.environment.commit
-    if not commit:
-        yield "environment.commit", "is not known: train within a clone of the repository"
-    if commit.endswith("+"):
-        yield "environment.commit", f"{commit} had uncommitted changes: commit them and train it again"
-    if record.status in ("interrupted", "failed", "stopped"):
-        yield "status", f"{record.status}: a run is published when it came to its end, well or badly"
+    yield from not_public(record)
     if known.get(record.run_id, record) != record:
         yield "run_id", f"{record.run_id} is published already with other numbers"

@@ -20,7 +20,7 @@ from seqbench.leaderboard.agreement import disagreements, envelope, settings
 from seqbench.leaderboard.bar import with_progress
 from seqbench.leaderboard.board import Source, assemble, common_floors, same_sequences, table_key, unique
 from seqbench.leaderboard.build import read_one
-from seqbench.leaderboard.checks import Check, problems
+from seqbench.leaderboard.checks import Check, Problem, problems
 from seqbench.leaderboard.history import SUMS, WEIGHTS
 from seqbench.leaderboard.rows import clean
 from seqbench.record import Record, below
@@ -54,8 +54,8 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     """All that is wrong with a folder of records, and then the notes on it.
 
     Args:
-        records: the folder. Files that lie in it by their run's name are published ones: their sums must be there, and
-            their commits in the repository.
+        records: the folder. Where it has SHA256SUMS all records in it are published ones, and else those that lie in it
+            by their run's name: their sums must be there, their commits in the repository, their runs at their end.
         since: a commit; what was published there must be as it was.
         audit: the checks against the code of units and data; none where that cannot be loaded, which a note tells.
 
@@ -66,7 +66,7 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     before = history.published(records, since) if since else {}
     findings, sources = [], []
     paths = below(records)
-    public = {str(path.relative_to(records)) for path in paths if path.name != "record.json"}
+    public = {str(path.relative_to(records)) for path in paths if sums or path.name != "record.json"}
     if public and not sums:
         findings.append(Finding(SUMS, "", "is missing: restore it, no record was published without it"))
     for path in with_progress(paths, "verifying"):
@@ -88,6 +88,7 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     told = [*history.kept(before, sums, since or ""), *disagreements(sources)]
     own = [source for source in sources if source[0] in public]
     told += [*settings(own), *history.commits(records, own)]
+    told += [(name, field, problem) for name, record in own for field, problem in not_public(record)]
     findings += [Finding(*one) for one in told] + together(sources) + of_units(sources)
     findings += [Finding(*one, note=True) for one in envelope(sources)]
     return findings if audit else [*findings, Finding("", "", NOT_AUDITED, note=True)]
@@ -97,6 +98,17 @@ def _lean(record: Record) -> Record:
     """Without the parts of the curve that are held against no other record: of thousands they fill the memory."""
     curve = dataclasses.replace(record.curve, seconds=[], gradient=[], update=[], floored=[])
     return dataclasses.replace(record, curve=curve)
+
+
+def not_public(record: Record) -> Iterator[Problem]:
+    """Why a run is none to be published, whatever its numbers."""
+    commit = record.environment.commit
+    if not commit:
+        yield "environment.commit", "is not known: train within a clone of the repository"
+    if commit.endswith("+"):
+        yield "environment.commit", f"{commit} had uncommitted changes: commit them and train it again"
+    if record.status in ("interrupted", "failed", "stopped"):
+        yield "status", f"{record.status}: a run is published when it came to its end, well or badly"
 
 
 def too_large(path: Path) -> Iterator[str]:
@@ -142,12 +154,8 @@ def read_sums(records: Path) -> dict[str, str]:
 
 
 def add_sums(records: Path, names: Sequence[str]) -> None:
-    """Adds these files to SHA256SUMS, and, where there is none yet, all records that lie in the folder itself."""
-    sums = read_sums(records)
-    before = () if sums else (path.name for path in records.glob("*.json"))
-    for name in (*names, *before):
-        sums[name] = _sha256(records / name)
-    write_sums(records, sums)
+    """Adds these files to SHA256SUMS."""
+    write_sums(records, read_sums(records) | {name: _sha256(records / name) for name in names})
 
 
 def write_sums(records: Path, sums: dict[str, str]) -> None:

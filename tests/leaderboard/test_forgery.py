@@ -15,6 +15,7 @@ from seqbench import record as rec
 from seqbench.leaderboard import agreement
 from seqbench.leaderboard.agreement import disagreements, envelope, settings
 from seqbench.leaderboard.board import assemble
+from seqbench.leaderboard.checks import problems
 from seqbench.leaderboard.history import SUMS
 from seqbench.leaderboard.rerun import spot
 from seqbench.leaderboard.submit import submit
@@ -72,7 +73,7 @@ def test_a_unit_made_up_from_anothers_records(honest, shift, noise):
 def test_one_seeds_numbers_under_another_seed(honest):
     run = one_of(honest)
     forged = renamed(run, seed=9, config=run.config | {"model": run.config["model"] | {"seed": 9}})
-    assert told([*honest, ("forged", forged)]) == {("forged", "test.nats")}
+    assert told([*honest, ("forged", forged)]) == {("forged", "test.nats"), ("forged", "curve")}
 
 
 def test_adam_with_5000_epochs_under_the_name_of_chung(honest):
@@ -172,10 +173,15 @@ def repository(folder):
         run = rec.load(path)
         environment = dataclasses.replace(run.environment, commit=commit)
         rec.save(dataclasses.replace(run, environment=environment), records / path.name)
-    add_sums(records, [])
+    seal(records)
     git("add", "-A")
     git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-q", "-m", "records")
     return records, git("rev-parse", "HEAD")
+
+
+def seal(records):
+    """Sums of all records, as who knows of them makes them anew."""
+    add_sums(records, [path.name for path in records.glob("*.json")])
 
 
 def wrong(records, since=None):
@@ -190,7 +196,7 @@ def test_records_are_only_added(tmp_path):
     rec.save(dataclasses.replace(run, seconds=run.seconds + 1), first)
     second.unlink()
     (records / SUMS).unlink()
-    add_sums(records, [])
+    seal(records)
     assert wrong(records) == [], "whoever makes the sums anew contradicts nothing but history"
     assert wrong(records, published) == [
         f"{first.name}: was published at {published} with other contents: records are only added",
@@ -213,8 +219,96 @@ def test_a_commit_that_nobody_knows(tmp_path, commit):
     run = rec.load(path)
     rec.save(dataclasses.replace(run, environment=dataclasses.replace(run.environment, commit=commit)), path)
     add_sums(records, [path.name])
-    (line,) = wrong(records)
+    line, *others = wrong(records)
     assert line.startswith(f"{path.name}: environment.commit: {commit!r} is no commit of this repository")
+    assert others == [f"{path.name}: environment.commit: is not known: train within a clone of the repository"] * (
+        commit == ""
+    )
+
+
+def test_a_record_in_a_folder_of_its_own_is_published_too(tmp_path):
+    """As a run leaves it, `<run_id>/record.json`: what is asked of public records is asked of it."""
+    records, _ = repository(tmp_path)
+    path = min(records.glob("*.json"))
+    run = rec.load(path)
+    config = run.config | {"model": run.config["model"] | {"optimizer": {"class_path": "Adam"}}}
+    config |= {"run": {"protocol": "chung2014"}}
+    forged = renamed(run, config=config, environment=dataclasses.replace(run.environment, commit="deadbeefcafe"))
+    name = f"{forged.run_id}/record.json"
+    rec.save(forged, records / name)
+    add_sums(records, [name])
+    lines = wrong(records)
+    assert f"{name}: environment.commit: 'deadbeefcafe' is no commit of this repository" in lines
+    assert any(line.startswith(f"{name}: config.model.optimizer.class_path: ") for line in lines)
+
+
+@pytest.mark.parametrize("status", ["interrupted", "stopped", "failed"])
+def test_a_run_without_an_end_that_was_put_there_by_hand(tmp_path, status):
+    records, _ = repository(tmp_path)
+    path = min(records.glob("*.json"))
+    rec.save(dataclasses.replace(rec.load(path), status=status, message="after 80 of 500 epochs"), path)
+    add_sums(records, [path.name])
+    assert f"{path.name}: status: {status}: a run is published when it came to its end, well or badly" in wrong(records)
+
+
+def test_what_submit_asks_of_the_folder_and_of_the_commit(tmp_path):
+    records, _ = repository(tmp_path)
+    path = max(records.glob("*.json"))
+    run = rec.load(path)
+    path.unlink()
+    seal(records)
+    rec.save(run, tmp_path / "run/record.json")
+    assert [str(change)[:8] for change in submit(tmp_path / "run", records, (), dry_run=True)] == ["changed:"]
+    forged = dataclasses.replace(run, environment=dataclasses.replace(run.environment, commit="deadbeefcafe"))
+    rec.save(forged, tmp_path / "run/record.json")
+    with pytest.raises(SeqbenchError, match=r"'deadbeefcafe' is no commit of this repository$"):
+        submit(tmp_path / "run", records, (), dry_run=True)
+    (records / SUMS).unlink()
+    with pytest.raises(SeqbenchError, match="SHA256SUMS is missing: restore it"):
+        submit(tmp_path / "run", records, (), dry_run=True)
+
+
+@pytest.mark.parametrize("name", ["chung2014 ", "Chung2014", "Chung et al. 2014", "chung-2014"])
+def test_a_papers_name_spelt_otherwise(honest, name):
+    run = one_of(honest)
+    forged = renamed(run, config=run.config | {"run": {"protocol": name}})
+    assert told([("forged", forged)]) == {("forged", "config.run.protocol")}
+    assert told([("mine", renamed(run, config=run.config | {"run": {"protocol": "chung2014_long"}}))]) == set()
+
+
+def test_a_unit_that_solves_a_task_by_anothers_records():
+    """Whose runs on the test split are all alike, so that only the curves tell."""
+    found = [(path.name, rec.load(path)) for path in sorted(PUBLISHED.glob("two_sequences-lstm1997-*.json"))]
+    assert told(found) == set()
+    name, run = next(source for source in found if rec.solved(source[1]))
+    config = run.config | {"model": run.config["model"] | {"cell": {"class_path": "MinGRU"}}}
+    forged = renamed(run, cell=dataclasses.replace(run.cell, name="MinGRU"), config=config)
+    lines = [line for line in disagreements([*found, ("forged", forged)]) if line[1] == "curve"]
+    assert lines == [("forged", "curve", f"is that of {name}: one is a copy")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change", "field", "told"),
+    [
+        ("jsb-gru", lambda r: {"command": r.command + " --trainer.max_epochs 5000"}, "command", "max_epochs is 500"),
+        ("jsb-gru", lambda r: {"command": r.command.replace("cell GRU", "cell NP")}, "command", "model.cell is GRU"),
+        ("jsb-gru", lambda r: {"train": dataclasses.replace(r.train, nll=1e-9)}, "train.nll", "implausible"),
+        ("jsb-gru", lambda r: {"train": dataclasses.replace(r.train, nll=-9.0)}, "train", "more probable than certain"),
+        ("two_sequences-gru", lambda r: {"test": all_right(r.test)}, "test.counts", "is that of guessing"),
+    ],
+)
+def test_one_record_that_contradicts_itself(pattern, change, field, told):
+    runs = [rec.load(path) for path in sorted(PUBLISHED.glob(f"{pattern}-*.json"))]
+    guessed = [r for r in runs if r.task.solved and r.test.nll >= min(floor.nll for floor in r.floors.values())]
+    run = (guessed or runs)[0]
+    assert [*problems(run, ())] == []
+    found = [where for where, what in problems(dataclasses.replace(run, **change(run)), ()) if told in what]
+    assert found == [field]
+
+
+def all_right(test):
+    """Every guess of every sequence, at the likelihoods that it has."""
+    return dataclasses.replace(test, counts={k: dataclasses.replace(c, right=c.of) for k, c in test.counts.items()})
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
@@ -232,7 +326,9 @@ def test_what_submit_says_of_a_forged_record(tmp_path, honest):
     forged = renamed(run, seed=9, config=run.config | {"model": run.config["model"] | {"seed": 9}})
     words = re.sub(r"--model.seed \d+", "--model.seed 9", forged.command)
     rec.save(dataclasses.replace(forged, command=words), tmp_path / "run" / forged.run_id / "record.json")
-    with pytest.raises(SeqbenchError, match=r"not submitted: .*test\.nats: sequence by sequence those of jsb-gru-"):
+    with pytest.raises(
+        SeqbenchError, match=r"not submitted: .*curve: is that of jsb-gru-\w+\.json: one is a copy \(1 more findings\)$"
+    ):
         submit(tmp_path / "run", PUBLISHED, (), dry_run=True)
 
 

@@ -204,7 +204,7 @@ def test_a_newcomer_with_a_larger_search_is_held_to_the_tables_plan(factory):
     [
         (("GRU", "LSTM", "NP", "NIG", "NOG"), 1, "LSTM", [(1e-3, seed) for seed in (1, 2)]),
         (("GRU", "LSTM", "NP", "NIG", "NOG"), 1, "LSTM", [(1e-3, seed) for seed in (1, 2, 3, 4)]),
-        (("GRU",), 1, "NP", [(1e-3, seed) for seed in (0, 1)]),
+        (("GRU", "LSTM"), 5, "NP", [(1e-3, seed) for seed in range(4)]),
         (("GRU", "LSTM"), 10, "NP", [(rate, seed) for rate in (1e-3, 2e-3) for seed in range(5)]),
     ],
 )
