@@ -105,14 +105,14 @@ def plan(units: Sequence[Row]) -> Search:
 
     Not the union of all, under which one trial run would make every unit incomplete. It is what most of the single
     units have, and of two such the one with more complete units, times the square of rates times seeds: who has more
-    seeds or more rates than others moves no plan that they follow, nor does who has fewer. A seed that a unit lost is
-    planned where another brought it to its end. Where any unit has a whole sweep, by the defaults of one, only those
-    set a plan, and else, where any was searched, none that was tried once. What goes beyond the defaults gives no
-    weight; and where any unit was trained as the protocol has it, only those set a plan.
+    seeds or more rates than others moves no plan that they follow, nor does who has fewer. A seed that a unit lost
+    counts as one that it has. Where any unit has a whole sweep, by the defaults of one, only those set a plan, and
+    else, where any was searched, none that was tried once. What goes beyond the defaults gives no weight; and where any
+    unit was trained as the protocol has it, only those set a plan.
     """
     plain = [row for row in units if not row.departs] or units
-    ended = frozenset[int]().union(*(row.ended(row.rate) for row in plain if row.rate is not None))
-    had = [(row.tried, ended.intersection(run.seed for run in row.runs), row.departs) for row in plain]
+    had = [(row.tried, frozenset() if row.rate is None else row.ended(row.rate), row.departs) for row in plain]
+    begun = [frozenset(run.seed for run in row.runs) for row in plain]
     whole = [one for one in had if len(one[0]) >= RATES and len(one[1]) >= SEEDS]
     searched = any(len(rates) > 1 for rates, _, _ in had)
     many = [one for one in had if len(one[0]) * len(one[1]) > 1] if searched else []
@@ -120,7 +120,10 @@ def plan(units: Sequence[Row]) -> Search:
     def weight(one: Had) -> tuple[object, ...]:
         rates, seeds, departs = one
         size = min(len(rates), RATES) * min(len(seeds), SEEDS)
-        complete = sum(rates <= tried and seeds <= begun and departs == other for tried, begun, other in had)
+        complete = sum(
+            rates <= tried and seeds <= of and departs == other
+            for (tried, _, other), of in zip(had, begun, strict=True)
+        )
         order = -len(rates), -len(seeds), sorted(rates), sorted(seeds), repr(departs)
         return had.count(one), complete * size**2, size, *order
 

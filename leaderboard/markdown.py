@@ -10,8 +10,8 @@ from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.columns import Column, narrow
 from seqbench.leaderboard.figures import AGAINST
 from seqbench.leaderboard.rows import Board, Row, Table
+from seqbench.leaderboard.summary import KEY, sentences
 from seqbench.leaderboard.summary import grid as summary
-from seqbench.leaderboard.summary import sentences
 from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, compared, effort, facts, judged, sources, told, verdict
 
 MOST_COMPARED = 7  # units in a matrix, which has eight columns then; the page has them all
@@ -53,7 +53,8 @@ def first_look(board: Board, to: str = "") -> str:
     for unit, cells in found.lines:
         lines.append([escaped(unit), *("" if cell is None else escaped(str(cell)) for cell in cells)])
     told = [f"- {escaped(told)}" for _, told in sentences(board)]
-    return "\n\n".join([piped(lines), escaped(found.legend), "\n".join(told)])
+    parts = [escaped(KEY), piped(lines), escaped(found.legend), "\n".join(told)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _with_help(columns: Sequence[Column], rows: Sequence[Row]) -> str:

@@ -19,7 +19,7 @@ from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
 from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
 from seqbench.leaderboard.samples import Sample
-from seqbench.leaderboard.summary import grid, sentences
+from seqbench.leaderboard.summary import KEY, grid, sentences
 from seqbench.leaderboard.words import (
     CONVENTION,
     MOST_PAIRED,
@@ -62,6 +62,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         curves(board),
         functions,
         board=board,
+        key=KEY,
         summary=grid(board),
         sentences=sentences(board),
         what=WHAT,

@@ -39,13 +39,13 @@ def with_board(text: str, board: Board, to: str) -> str:
 
 def beside_papers(board: Board) -> str:
     """Each unit that has a published figure of its own, beside it."""
-    lines = [["data set", "unit", "test NLL", "sequence-weighted", REFERENCE, "n", "verdict"]]
+    lines = [["data set", "unit", "test NLL", "sequence-weighted", f"{REFERENCE}, test NLL", "n", "verdict"]]
     lines += [[":--", ":--", "--:", "--:", "--:", "--:", ":--"]]
     for table in board.tables:
         for row in table.units:
             if row.reference is None or row.reference.test is None or row.test is None:
                 continue
-            theirs = [f"{row.reference.test:.2f}", SHOWN["n"](row), SHOWN["verdict"](row)]
+            theirs = [f"{row.reference.test:.2f} ({row.reference.known})", SHOWN["n"](row), SHOWN["verdict"](row)]
             ours = [SHOWN[name](row) for name in ("unit", "test", "test_sequence")]
             lines.append([escaped(cell) for cell in (table.heading, *ours, *theirs)])
     told = (

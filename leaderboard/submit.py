@@ -17,7 +17,7 @@ from seqbench.leaderboard.verify import Finding, add_sums, not_public, read_sums
 from seqbench.record import Record, below
 from seqbench.task import SeqbenchError
 
-SMALL = 120_000  # bytes of weights: 30,000 of them
+SMALL = 160_000  # bytes of weights: 40,000 of them
 Weights = Callable[[Path], bytes | None]
 
 
@@ -33,7 +33,7 @@ def submit(
         dry_run: only say what would change; nothing is written.
         weights: gives a file of a run's best weights, from its folder; those of one run a unit are kept beside its
             record, where they are small: that with the median test NLL of those that count. Of all runs they would be
-            four times as large as the records.
+            four times as large as the records. Runs that are published already bring theirs where none are kept.
 
     Returns:
         What changes on the board.
@@ -66,7 +66,7 @@ def submit(
     if not dry_run:
         files = {f"{record.run_id}.json": Path(name).read_bytes() for name, record in new}
         if weights is not None:
-            files |= _kept(board, records, {record.run_id: Path(name).parent for name, record in new}, weights)
+            files |= _kept(board, records, {record.run_id: Path(name).parent for name, record in offered}, weights)
         for name, content in files.items():
             write_file(records / name, content)
         add_sums(records, list(files))
@@ -74,7 +74,7 @@ def submit(
 
 
 def _kept(board: Board, records: Path, folders: dict[str, Path], weights: Weights) -> dict[str, bytes]:
-    """The weights to be kept beside new records, by file name: of each unit that has none yet."""
+    """The weights to be kept beside records, by file name: of each unit that has none yet."""
     found = {}
     for row in (row for table in board.tables for row in table.units):
         if any((records / f"{run.run_id}{WEIGHTS}").is_file() for run in row.all_runs):

@@ -20,8 +20,8 @@ SYMBOLS = {  # a mark's first words -> what stands in the grid
     "no better than a floor": "↓",
 }
 KEY = (
-    "The lowest NLL of each column, and the others' gaps to it with simultaneous 95% intervals, over seeds and test "
-    "pieces. Units that share a letter cannot be told apart."
+    "Test NLL, lower is better: the lowest of each column, and the others' gaps to it with simultaneous 95% intervals, "
+    "over seeds and test pieces. Units that share a letter cannot be told apart."
 )
 
 
@@ -66,7 +66,7 @@ class Grid:
 
     @property
     def legend(self) -> str:
-        """The key, and the symbols that occur."""
+        """The symbols that occur, and what is not shown; "" where there is none."""
         more = [f"{self.more} more units stand in the tables."] if self.more else []
         if any(table.task.score for table in self.tables):
             more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
@@ -76,7 +76,7 @@ class Grid:
             more.append("In brackets: incomplete, not compared.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
         symbols = [f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used]
-        return " ".join([KEY, *symbols, *more])
+        return " ".join([*symbols, *more])
 
 
 def _rest(words: str) -> str:

@@ -382,7 +382,7 @@ def test_weights_of_the_median_seed_are_kept_once_a_unit(records, tmp_path):
 
     def weights(run):
         asked.append(rec.load(run / "record.json"))
-        return bytes(120_001 if asked[-1].cell.name == "Tanh" else 120_000)
+        return bytes(160_001 if asked[-1].cell.name == "Tanh" else 160_000)
 
     later = sorted(runs.glob("jsb-gru-*"))[0]
     later.rename(tmp_path / "later")
@@ -396,6 +396,20 @@ def test_weights_of_the_median_seed_are_kept_once_a_unit(records, tmp_path):
     assert len(asked) == len({run.cell.name for run in asked})
     submit(tmp_path / "later", board, CHECKS, weights=weights)
     assert kept == {path.stem for path in board.glob("*.npy")}
+
+
+def test_runs_that_are_published_without_weights_bring_theirs_later(records, tmp_path):
+    runs, board = tmp_path / "runs", tmp_path / "board"
+    for path in records.glob("*.json"):
+        (runs / path.stem).mkdir(parents=True)
+        shutil.copy(path, runs / path.stem / "record.json")
+    submit(runs, board, CHECKS)
+    before = {path.name: path.read_bytes() for path in board.glob("*.json")}
+    assert submit(runs, board, CHECKS, weights=lambda run: b"weights") == []
+    assert {path.name: path.read_bytes() for path in board.glob("*.json")} == before
+    kept = {path.name for path in board.glob("*.npy")}
+    assert len(kept) == 2
+    assert kept <= read_sums(board).keys()
 
 
 def test_a_rerun_says_how_far_it_is_off():
