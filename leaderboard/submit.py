@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from seqbench.files import write_file
@@ -21,9 +22,20 @@ SMALL = 160_000  # bytes of weights: 40,000 of them
 Weights = Callable[[Path], bytes | None]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A file of best weights that is kept beside its record."""
+
+    run_id: str
+    weights: int
+
+    def __str__(self) -> str:
+        return f"kept: the best weights of {self.run_id}, {self.weights / 1000:.0f} kB"
+
+
 def submit(
     run_dir: Path, records: Path, audit: Sequence[Check], dry_run: bool = False, weights: Weights | None = None
-) -> list[Change]:
+) -> list[Change | Kept]:
     """Copies the records of a run, or of all runs below a folder (a sweep), once all of them are sound.
 
     Args:
@@ -36,7 +48,7 @@ def submit(
             four times as large as the records. Runs that are published already bring theirs where none are kept.
 
     Returns:
-        What changes on the board.
+        What changes on the board, and the weights that are kept.
 
     Raises:
         SeqbenchError: a record is not sound, contradicts one that is published, was made by uncommitted code, or never
@@ -63,18 +75,20 @@ def submit(
         more = f" ({len(findings) - 1} more findings)" if len(findings) > 1 else ""
         raise SeqbenchError(f"not submitted: {findings[0]}{more}")
     board = assemble([*published, *new])
+    folders = {record.run_id: Path(name).parent for name, record in offered}
+    kept = {} if weights is None else _kept(board, records, folders, weights)
     if not dry_run:
         files = {f"{record.run_id}.json": Path(name).read_bytes() for name, record in new}
-        if weights is not None:
-            files |= _kept(board, records, {record.run_id: Path(name).parent for name, record in offered}, weights)
+        files |= {f"{run_id}{WEIGHTS}": content for run_id, content in kept.items()}
         for name, content in files.items():
             write_file(records / name, content)
         add_sums(records, list(files))
-    return changes(assemble(published), board)
+    sizes = [Kept(run_id, len(content)) for run_id, content in kept.items()]
+    return [*changes(assemble(published), board), *sizes]
 
 
 def _kept(board: Board, records: Path, folders: dict[str, Path], weights: Weights) -> dict[str, bytes]:
-    """The weights to be kept beside records, by file name: of each unit that has none yet."""
+    """The weights to be kept beside records, by run: of each unit that has none yet."""
     found = {}
     for row in (row for table in board.tables for row in table.units):
         if any((records / f"{run.run_id}{WEIGHTS}").is_file() for run in row.all_runs):
@@ -84,7 +98,7 @@ def _kept(board: Board, records: Path, folders: dict[str, Path], weights: Weight
             _, run_id = tested[(len(tested) - 1) // 2]
             content = weights(folders[run_id])
             if content is not None and len(content) <= SMALL:
-                found[f"{run_id}{WEIGHTS}"] = content
+                found[run_id] = content
     return found
 
 

@@ -221,6 +221,7 @@ def leaderboard_submit(options: argparse.Namespace) -> None:
     from seqbench.leaderboard.history import committed
     from seqbench.leaderboard.submit import submit, undo
 
+    changes: list[Any]
     if options.undo:
         changes = undo(options.run_dir, options.records, committed(options.records))
     else:

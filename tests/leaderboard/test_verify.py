@@ -405,7 +405,10 @@ def test_runs_that_are_published_without_weights_bring_theirs_later(records, tmp
         shutil.copy(path, runs / path.stem / "record.json")
     submit(runs, board, CHECKS)
     before = {path.name: path.read_bytes() for path in board.glob("*.json")}
-    assert submit(runs, board, CHECKS, weights=lambda run: b"weights") == []
+    told = submit(runs, board, CHECKS, weights=lambda run: bytes(96_000))
+    assert [re.sub(r"-[0-9a-f]{12}", "", str(each)) for each in told] == [
+        f"kept: the best weights of jsb-{unit}, 96 kB" for unit in ("gru", "tanh")
+    ]
     assert {path.name: path.read_bytes() for path in board.glob("*.json")} == before
     kept = {path.name for path in board.glob("*.npy")}
     assert len(kept) == 2
