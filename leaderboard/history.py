@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from seqbench.leaderboard.board import Source
 from seqbench.task import SeqbenchError
@@ -29,6 +31,64 @@ def commits(records: Path, sources: Sequence[Source]) -> Told:
     for name, record in sources:
         if record.environment.commit in unknown:
             yield name, "environment.commit", f"{record.environment.commit!r:.50} is no commit of this repository"
+
+
+def sources(records: Path, known: Sequence[Source]) -> Told:
+    """Published records whose digests of the suite's code, and of the unit's file, are not those of their commit; as
+    `seqbench fit` makes them (train/provenance.py). Nothing where the repository is none of the suite's.
+    """
+    top = _git(records, "rev-parse", "--show-toplevel")
+    if top is None or not COMMIT.fullmatch(_git(records, "rev-parse", "HEAD") or ""):
+        return
+    code: dict[str, dict[PurePosixPath, bytes]] = {}
+    for name, record in known:
+        commit, told = record.environment.commit, record.environment.sources
+        if commit not in code:
+            code[commit] = _code(Path(top), commit) if COMMIT.fullmatch(commit) else {}
+        files = code[commit]
+        if not files:  # told by `commits`
+            continue
+        if (suite := _digest(files[path] for path in sorted(files))) != told.get("suite"):
+            yield name, "environment.sources.suite", f"{told.get('suite')}, but the code of {commit} has {suite}"
+        defined = re.compile(rb"^class %s\b" % re.escape(record.cell.name).encode(), re.MULTILINE)
+        own = {_digest([text]) for path, text in files.items() if "cells" in path.parts and defined.search(text)}
+        if own and told.get("unit") not in own:
+            yield (
+                name,
+                "environment.sources.unit",
+                f"{told.get('unit')}, but {record.cell.name} has {min(own)} at {commit}",
+            )
+
+
+def _code(top: Path, commit: str) -> dict[PurePosixPath, bytes]:
+    """What decides numbers at a commit: the package's files as they lie in a checkout, in which data sets are linked
+    into it, but not at the first commits with records.
+    """
+    listed = (_git(top, "ls-tree", "-r", commit, "seqbench", "datamodules") or "").splitlines()
+    linked = any(line.endswith("\tseqbench/datamodules") for line in listed)
+    blobs = {}
+    for line in listed:
+        about, _, path = line.partition("\t")
+        place = PurePosixPath("seqbench" if linked and path.startswith("datamodules/") else "", path)
+        if place.suffix == ".py" and "leaderboard" not in place.parts:
+            blobs[place] = about.split()[2]
+    asked = "".join(f"{blob}\n" for blob in blobs.values()).encode()
+    done = subprocess.run(
+        ["git", "-C", str(top), "cat-file", "--batch"], input=asked, capture_output=True, check=False, timeout=60
+    )
+    found, stream = {}, io.BytesIO(done.stdout)
+    for place in blobs:
+        size = int(stream.readline().split()[2])
+        found[place] = stream.read(size)
+        stream.read(1)
+    return found
+
+
+def _digest(texts: Iterable[bytes]) -> str:
+    content = hashlib.sha256()
+    for text in texts:
+        content.update(text)
+    return content.hexdigest()[:12]
 
 
 def published(records: Path, since: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
     told = [*history.kept(before, sums, since or ""), *disagreements(sources)]
     own = [source for source in sources if source[0] in public]
-    told += [*settings(own), *history.commits(records, own)]
+    told += [*settings(own), *history.commits(records, own), *history.sources(records, own)]
     told += [(name, field, problem) for name, record in own for field, problem in not_public(record)]
     findings += [Finding(*one) for one in told] + together(sources) + of_units(sources)
     findings += [Finding(*one, note=True) for one in envelope(sources)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seqbench import record as rec
-from seqbench.leaderboard import agreement
+from seqbench.leaderboard import agreement, history
 from seqbench.leaderboard.agreement import disagreements, envelope, settings
 from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.checks import problems
@@ -23,6 +23,7 @@ from seqbench.leaderboard.verify import add_sums, verify
 from seqbench.task import SeqbenchError
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboard/records"
+OLDER = "jsb-gru-0626125d5b07.json"  # trained at an earlier commit than units of today
 FIXTURE = Path(__file__).parent / "records"
 pytestmark = pytest.mark.skipif(not any(PUBLISHED.glob("jsb-*.json")), reason="JSB is not published: nothing to forge")
 
@@ -240,6 +241,27 @@ def test_a_record_in_a_folder_of_its_own_is_published_too(tmp_path):
     lines = wrong(records)
     assert f"{name}: environment.commit: 'deadbeefcafe' is no commit of this repository" in lines
     assert any(line.startswith(f"{name}: config.model.optimizer.class_path: ") for line in lines)
+
+
+def test_a_run_by_other_code_than_its_commits(honest):
+    """The digests are those of files in the history: nobody has to be believed."""
+    name, run = next(source for source in honest if source[1].cell.name == "IndRNN")
+    if not list(history.commits(PUBLISHED, [(name, with_code(run, commit="f" * 12))])):
+        pytest.skip("a shallow clone has no history")
+    assert list(history.sources(PUBLISHED, [(name, run)])) == []
+    forged = with_code(run, sources={"suite": "0" * 12, "unit": "0" * 12})
+    assert [field for _, field, _ in history.sources(PUBLISHED, [(name, forged)])] == [
+        "environment.sources.suite",
+        "environment.sources.unit",
+    ]
+    (moved,) = history.sources(
+        PUBLISHED, [(name, with_code(run, commit=rec.load(PUBLISHED / OLDER).environment.commit))]
+    )
+    assert moved[1] == "environment.sources.suite"
+
+
+def with_code(run, **changes):
+    return dataclasses.replace(run, environment=dataclasses.replace(run.environment, **changes))
 
 
 @pytest.mark.parametrize("status", ["interrupted", "stopped", "failed"])
