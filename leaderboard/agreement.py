@@ -24,7 +24,7 @@ Told = Iterator[tuple[str, str, str]]  # file, field, what is wrong
 ENOUGH = 8  # runs of a table from which on what is usual can be said
 SAME = 0.05  # of the median pair's distance; honest pairs are at least 0.08 apart, copies at most 0.01
 LEAST = 0.002  # nats a frame; where all are copies
-FAR = 6.0  # robust deviations of test less validation NLL; honest runs are within 2.8 below the median
+FAR = 6.0  # robust deviations of test less validation NLL; honest runs are within 3.8 below the line
 SMOOTH = 1.0  # in ln; honest runs are within 0.68, a mean over seven epochs is at 1.8
 FAST = 0.25  # of what a table's runs gain after their first epoch; honest ones are at most 0.12 below all others
 MOVES = 8  # values that a curve has
@@ -164,20 +164,32 @@ def twins(members: Sequence[Source]) -> Told:
 def gaps(members: Sequence[Source]) -> Told:
     """A test NLL that is far lower beside the validation NLL than those of the table's other runs.
 
-    Of tasks that can be solved some runs solve one and others do not, and what they differ by has two widths.
+    What the two differ by changes with what was learnt, along a line (Theil and Sen's). Of tasks that can be solved
+    some runs solve one and others do not, and what they differ by has two widths; as it has where some have learnt no
+    more than a floor knows, so that these are left out.
     """
     import numpy as np
+    from scipy.stats import theilslopes
 
-    known = [(name, run.test.nll - run.valid.nll) for name, run in members if counts(run) and run.test and run.valid]
+    known = [
+        (name, run.valid.nll, run.test.nll - run.valid.nll)
+        for name, run in members
+        if counts(run) and run.test and run.valid and run.test.nll < _least_floor(run)
+    ]
     if len(known) < ENOUGH or members[0][1].task.solved:
         return
-    differences = np.array([difference for _, difference in known])
-    middle = float(np.median(differences))
-    usual = 1.4826 * float(np.median(np.abs(differences - middle)))
-    for name, difference in known:
+    valid, differences = (np.array([one[k] for one in known]) for k in (1, 2))
+    slope, start, *_ = theilslopes(differences, valid) if len(set(valid)) > 1 else (0.0, float(np.median(differences)))
+    line = start + slope * valid
+    usual = 1.4826 * float(np.median(np.abs(differences - line)))
+    for (name, _, difference), middle in zip(known, line, strict=True):
         if usual > 0 and difference < middle - FAR * usual:
-            told = f"is valid.nll {difference:+.3f}; of the table's runs it is {middle:+.3f} ± {usual:.3f}"
+            told = f"is valid.nll {difference:+.3f}; by the table's other runs it is {middle:+.3f} ± {usual:.3f}"
             yield name, "test.nll", told
+
+
+def _least_floor(run: Record) -> float:
+    return min((score.nll for score in run.floors.values()), default=math.inf)
 
 
 def curves(members: Sequence[Source]) -> Told:
