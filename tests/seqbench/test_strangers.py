@@ -153,7 +153,7 @@ def test_a_rerun_imports_nothing_that_a_record_names_beside_ours(sly, section, s
     """The run id is that of the forged config: whoever forges one knows how."""
     run = record.load(sorted(RECORDS.glob("*.json"))[0])
     run = dataclasses.replace(run, config=run.config | {section: run.config[section] | settings})
-    run = dataclasses.replace(run, run_id=record.run_id(run.task, run.cell.name, run.config))
+    run = dataclasses.replace(run, run_id=record.run_id(run.task, run.cell.name, run.config), command="")
     record.save(run, sly / "records" / f"{run.run_id}.json")
     with pytest.raises(SeqbenchError, match=rf"does not fit it: config\.{field.replace('.', '[.]')}: "):
         rerun(sly / "records", run.run_id, CHECKS, repeat)
