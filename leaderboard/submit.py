@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqbench.files import write_file
-from seqbench.leaderboard.agreement import disagreements, settings
+from seqbench.leaderboard.agreement import disagreements
 from seqbench.leaderboard.board import assemble
 from seqbench.leaderboard.build import read, read_one
 from seqbench.leaderboard.checks import Check, Problem, problems
 from seqbench.leaderboard.diff import Change, changes
-from seqbench.leaderboard.history import SUMS, WEIGHTS, commits
+from seqbench.leaderboard.history import SUMS, WEIGHTS
 from seqbench.leaderboard.rows import Board
-from seqbench.leaderboard.verify import Finding, add_sums, not_public, read_sums, together, too_large, write_sums
+from seqbench.leaderboard.verify import (
+    Finding,
+    add_sums,
+    by_repository,
+    not_public,
+    read_sums,
+    together,
+    too_large,
+    write_sums,
+)
 from seqbench.record import Record, below
 from seqbench.task import SeqbenchError
 
@@ -68,7 +77,7 @@ def submit(
     findings += [Finding(str(path), "", what) for path in paths for what in too_large(path)]
     new = [(name, record) for name, record in offered if record.run_id not in known]
     if not findings:
-        told = [*settings(new), *commits(records, new), *disagreements([*published, *new])]
+        told = [*by_repository(records, new), *disagreements([*published, *new])]
         names = {name for name, _ in new}
         findings = [*together([*published, *new]), *(Finding(*one) for one in told if one[0] in names)]
     if findings:

@@ -87,7 +87,7 @@ def verify(records: Path, audit: Sequence[Check], since: str | None = None) -> l
     findings += [Finding(name, "", f"is gone, though {SUMS} has it") for name in gone]
     told = [*history.kept(before, sums, since or ""), *disagreements(sources)]
     own = [source for source in sources if source[0] in public]
-    told += [*settings(own), *history.commits(records, own), *history.sources(records, own)]
+    told += by_repository(records, own)
     told += [(name, field, problem) for name, record in own for field, problem in not_public(record)]
     findings += [Finding(*one) for one in told] + together(sources) + of_units(sources)
     findings += [Finding(*one, note=True) for one in envelope(sources)]
@@ -98,6 +98,11 @@ def _lean(record: Record) -> Record:
     """Without the parts of the curve that are held against no other record: of thousands they fill the memory."""
     curve = dataclasses.replace(record.curve, seconds=[], gradient=[], update=[], floored=[])
     return dataclasses.replace(record, curve=curve)
+
+
+def by_repository(records: Path, public: Sequence[Source]) -> list[tuple[str, str, str]]:
+    """What the repository contradicts of records in public: their protocols' configs, their commits, the code there."""
+    return [*settings(public), *history.commits(records, public), *history.sources(records, public)]
 
 
 def not_public(record: Record) -> Iterator[Problem]:
