@@ -298,5 +298,5 @@ def narrow(rows: Sequence[Row], most: int = 8) -> list[Column]:
 
 
 def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """The columns that have a value in any of these rows."""
-    return [column for column in columns if any(column.value(row) is not None for row in rows)]
+    """The columns that say something of any of these rows: a count of none for all of them does not."""
+    return [column for column in columns if any(column.value(row) not in (None, 0) for row in rows)]

@@ -6,12 +6,13 @@ hides it in all figures. A content security policy lets no other script run, wha
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
@@ -122,8 +123,8 @@ def probability(p: float | None) -> str:
 
 
 def settings(row: Row) -> str:
-    """The config of a row's first run, as JSON, which YAML readers take too."""
-    return json.dumps(row.runs[0].config, indent=2, sort_keys=True, ensure_ascii=False)
+    """The config of a row's first run, as a file for `-c` has it."""
+    return yaml.safe_dump(row.runs[0].config, allow_unicode=True)
 
 
 def commands(row: Row) -> list[str]:
