@@ -260,6 +260,19 @@ def test_a_run_by_other_code_than_its_commits(honest):
     assert moved[1] == "environment.sources.suite"
 
 
+def test_submit_asks_for_the_code_of_the_commit(honest, tmp_path):
+    _, run = one = next(source for source in honest if source[1].cell.name == "IndRNN")
+    if not list(history.commits(PUBLISHED, [("", with_code(run, commit="f" * 12))])):
+        pytest.skip("a shallow clone has no history")
+    assert list(history.sources(PUBLISHED, [one])) == []
+    forged = with_code(run, sources={"suite": "0" * 12, "unit": run.environment.sources["unit"]})
+    forged = renamed(forged, seed=9, config=run.config | {"model": run.config["model"] | {"seed": 9}})
+    words = re.sub(r"--model.seed \d+", "--model.seed 9", forged.command)
+    rec.save(dataclasses.replace(forged, command=words), tmp_path / "run/record.json")
+    with pytest.raises(SeqbenchError, match=r"environment\.sources\.suite: 000000000000, but the code of"):
+        submit(tmp_path / "run", PUBLISHED, (), dry_run=True)
+
+
 def with_code(run, **changes):
     return dataclasses.replace(run, environment=dataclasses.replace(run.environment, **changes))
 
