@@ -112,11 +112,15 @@ def copies(members: Sequence[Source]) -> Told:
 
     What a linear fit of one on the other leaves, a sequence, is held against what it leaves of the other pairs. Not of
     tasks that can be solved: their test sequences may be few different ones, and all runs that solve them are alike.
+    Nor of runs that have learnt no more than a floor knows: all that stay at the unigram's figure are alike too.
     """
     import numpy as np
 
+    members = [(name, run) for name, run in members if run.test and run.test.nll < _least_floor(run)]
+    if len(members) < 2:
+        return
     first = members[0][1]
-    if first.task.solved or len(members) < 2 or len(first.test.frames if first.test else ()) < 4:
+    if first.task.solved or len(first.test.frames if first.test else ()) < 4:
         return
     unit, spread = _directions([record for _, record in members])
     sampled, pairs = [], []

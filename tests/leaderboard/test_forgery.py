@@ -71,6 +71,18 @@ def test_a_unit_made_up_from_anothers_records(honest, shift, noise):
     assert {name for name, _ in found} == {"forged"}
 
 
+def test_runs_that_learnt_nothing_are_alike_and_no_copies(honest):
+    """Two that stay at the unigram's figure, of a unit each, as a GRU and an LSTM did on MuseData at low rates."""
+    run = one_of(honest)
+    floor = min(score.nll for score in run.floors.values())
+    config = run.config | {"model": run.config["model"] | {"cell": {"class_path": "MinGRU"}}}
+    other = renamed(run, cell=dataclasses.replace(run.cell, name="MinGRU"), config=config)
+    for above, found in ((0.01, False), (-0.01, True)):
+        shift = floor + above - run.test.nll
+        pair = [(str(k), with_nats(one, lambda n, f: n + shift * f)) for k, one in enumerate((run, other))]
+        assert bool(list(agreement.copies(pair))) == found
+
+
 def test_one_seeds_numbers_under_another_seed(honest):
     run = one_of(honest)
     forged = renamed(run, seed=9, config=run.config | {"model": run.config["model"] | {"seed": 9}})
