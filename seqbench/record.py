@@ -276,9 +276,18 @@ def solved(record: Record) -> bool:
 
 def sequences(record: Record) -> int | None:
     """Sequences that a run was trained on, by the end of its best epoch; None where it has none."""
+    return None if record.best_epoch is None else _of_an_epoch(record) * (record.best_epoch + 1)
+
+
+def most_sequences(record: Record) -> int | None:
+    """Sequences that a run would have been trained on by its last epoch; None where it has no last one."""
+    longest = record.config["trainer"].get("max_epochs")
+    return _of_an_epoch(record) * longest if isinstance(longest, int) and longest > 0 else None
+
+
+def _of_an_epoch(record: Record) -> int:
     default = STREAMS if record.task.carried else BATCH
-    batch = (record.config["data"].get("init_args") or {}).get("batch_size", default)
-    return None if record.best_epoch is None else record.curve.steps * (record.best_epoch + 1) * int(batch)
+    return record.curve.steps * int((record.config["data"].get("init_args") or {}).get("batch_size", default))
 
 
 def rates_tried(runs: Iterable[Record]) -> frozenset[float]:

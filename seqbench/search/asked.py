@@ -7,7 +7,7 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
-from seqbench.search.design import DESIGN, STAGES, Design, Shard, draw_rates, load_design
+from seqbench.search.design import DESIGN, EXPONENTS, STAGES, Design, Shard, draw_rates, load_design
 from seqbench.task import SeqbenchError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def design(options: argparse.Namespace) -> Design:
     stages = options.stages.split(",")
     if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
-    rates = _rates(options.rates, options.sweep_seed)
+    rates = _rates(options.rates, options.sweep_seed, options.rest)
     runs = len(rates) if "search" in stages else len(rates) * options.seeds
     size = _group_size(options, units, runs)
     return Design(options.rest, units, rates, options.seeds, [stage for stage in STAGES if stage in stages], size)
@@ -103,8 +103,17 @@ def _units(text: str) -> list[str]:
     return [name if own else kind for name, kind, own in zip(found, short, by_path, strict=True)]
 
 
-def _rates(text: str, seed: int) -> list[float]:
+def _rates(text: str, seed: int, rest: list[str]) -> list[float]:
     if text.isdecimal() and int(text) > 0:
+        from seqbench.train.arguments import configured_rate
+
+        own, (low, high) = configured_rate(rest), map(math.exp, EXPONENTS)
+        if own is not None and not low <= own <= high:
+            some = ",".join(f"{own * by:g}" for by in (3, 1, 0.3))
+            raise SeqbenchError(
+                f"--rates {text} draws from {low:.1e} to {high:.1e}, and the config's own rate is {own:g}: "
+                f"give rates that suit its optimizer, as --rates {some}"
+            )
         return draw_rates(int(text), seed)
     try:
         rates = [float(rate) for rate in text.split(",")]

@@ -18,6 +18,7 @@ Stage = Literal["search", "report", "trials"]
 STAGES: tuple[Stage, ...] = ("search", "report")  # of a search of rates; trials are a stage of their own
 FINALISTS = 3  # rates that get all seeds
 DESIGN = "sweep.json"
+EXPONENTS = (-12.0, -6.0)  # of e, between which rates are drawn (Chung et al. 2014)
 HALVED = "halved"  # a file in the folder of a group that was too large for the memory
 
 
@@ -121,7 +122,8 @@ def draw_rates(n: int, seed: int) -> list[float]:
     import torch
 
     within = torch.rand(n, generator=generator(seed, "sweep rates"), dtype=torch.float64)
-    exponents = -6 - 6 * (torch.arange(n) + within) / n
+    low, high = EXPONENTS
+    exponents = high - (high - low) * (torch.arange(n) + within) / n
     return [float(f"{math.exp(e):.4g}") for e in exponents.tolist()]
 
 

@@ -99,6 +99,16 @@ def config_file(name: str) -> Path:
     return shipped[name]
 
 
+def configured_rate(arguments: list[str]) -> float | None:
+    """The learning rate that the config files of a command set, the last that does; None where none does."""
+    found = None
+    for flag, _, value in _values(arguments):
+        model = _sections(config_file(value)).get("model") if flag in CONFIG_FLAGS else None
+        rate = model.get("rate") if model else None
+        found = float(rate) if isinstance(rate, int | float) else found
+    return found
+
+
 def protocols() -> list[str]:
     """The configs of the suite that are protocols."""
     sections = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}

@@ -260,6 +260,7 @@ def test_a_worker_is_sent_files_and_knows_the_suites_configs_by_name(tmp_path, m
         (["--cells", "tanh", "--rates", "1e-3,1e-3"], "different positive rates"),
         (["--cells", "tanh", "--stages", "all"], "--stages all"),
         (["--cells", "tanh,Tanh"], "each unit once"),
+        (["--cells", "tanh", "-c", "lags_1997"], "the config's own rate is 0.01: give rates that suit its optimizer"),
         ([], "--cells"),
     ],
 )
