@@ -285,7 +285,7 @@ DETAIL = tuple(column for column in COLUMNS if column.detail)
 
 # What a table of eight columns shows, the most telling first.
 FIRST = (
-    "unit", "solved", "share", "sequences", "around", "test", "las", "perplexity", "letters", "pieces", "marks", "verdict",
+    "unit", "solved", "share", "sequences", "test", "marks", "las", "perplexity", "letters", "around", "pieces", "verdict",
     "reference", "reference_sequence", "n", "recurrent", "valid", "train", "rate", "seconds",
 )  # fmt: skip
 

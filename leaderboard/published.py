@@ -140,7 +140,7 @@ PUBLISHED: dict[str, list[Published]] = {
         *_levy("medium", 650, {"LevyLSTM": 83.9, "NoSRNN": 80.5, "NoSRNNOut": 81.6, "NoGates": 140.9}),
         *_levy("large", 1500, {"LevyLSTM": 78.8, "NoSRNN": 76.0, "NoSRNNOut": 78.5, "NoGates": 126.1}),
         _mikolov("5-gram, Kneser-Ney", 141.2),
-        _mikolov("tanh", 124.7),
+        _mikolov("plain RNN", 124.7),
     ],
     "ewt": [
         _parser("LevyLSTM", 88.05),

@@ -18,6 +18,7 @@ from seqbench.task import Score
 Kind = Literal["unit", "floor", "published"]
 Convention = Literal["nll", "nll_sequence"]
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+VISIBLE = 5e-4  # nats: a smaller difference is none in the digits that tables show
 SCORES = {"labelled": "LAS"}  # what people call the share of right guesses by the name of their count
 
 
@@ -131,7 +132,7 @@ class Row:
         """
         found = ["cut short: {1} of {0} epochs".format(*self.cut)] if self.cut else []
         found += marks(self.counted, self.tried)
-        if self.test is not None and self.best_floor is not None and self.test.mean >= self.best_floor:
+        if self.test is not None and self.best_floor is not None and self.test.mean > self.best_floor - VISIBLE:
             found.append("no better than a floor")
         return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +112,30 @@ def write(path, rolls, **more):
     cell[0] = rolls
     scipy.io.savemat(path, {f"{split}data": cell for split in ("train", "valid", "test")} | more)
     return path
+
+
+def test_chorales_that_share_their_melody_with_one_of_train(canonical):
+    """As the board says of JSB: how many, and what they cost."""
+    jsb = canonical("jsb").load()
+    known = set().union(*map(melody, jsb["train"]))
+    shared = np.array([not known.isdisjoint(melody(roll)) for roll in jsb["test"]])
+    assert (shared.sum(), len(shared)) == (41, 77)
+    less = {"tanh": [], "gru": [], "lstm": [], "indrnn": []}
+    for unit, found in less.items():
+        for path in (Path(__file__).parents[2] / "leaderboard/records").glob(f"jsb-{unit}-*.json"):
+            run = json.loads(path.read_text())
+            if run["seed"]:  # at the three best rates
+                nats, frames = np.array(run["test"]["nats"]), np.array(run["test"]["frames"])
+                rest, some = (nats[which].sum() / frames[which].sum() for which in (~shared, shared))
+                found.append(rest - some)
+    assert all(0.2 < np.mean(found) < 0.4 for found in less.values())
+
+
+def melody(roll, steps=16):
+    """Each run of so many steps of the highest voice, repeated notes left out."""
+    top = np.array([frame.nonzero().max() for frame in roll if frame.any()])
+    intervals = [int(step) for step in np.diff(top) if step]
+    return {tuple(intervals[k : k + steps]) for k in range(len(intervals) - steps + 1)}
 
 
 def test_reads_what_was_written(tmp_path):

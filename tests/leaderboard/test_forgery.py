@@ -79,7 +79,7 @@ def test_runs_that_learnt_nothing_are_alike_and_no_copies(honest):
     other = renamed(run, cell=dataclasses.replace(run.cell, name="MinGRU"), config=config)
     for above, found in ((0.01, False), (-0.01, True)):
         shift = floor + above - run.test.nll
-        pair = [(str(k), with_nats(one, lambda n, f: n + shift * f)) for k, one in enumerate((run, other))]
+        pair = [(str(k), with_nats(one, lambda n, f, by=shift: n + by * f)) for k, one in enumerate((run, other))]
         assert bool(list(agreement.copies(pair))) == found
 
 
