@@ -29,7 +29,8 @@ def find_files(root: Path | None, suffixes: Collection[str], what: str, others: 
             folder that cannot be read.
     """
     if root is None or not root.is_dir():
-        raise SeqbenchError(f"root is {str(root or '')!r}, no folder: give your {what} as --data.root DIR")
+        seen = "" if root is None or root.is_absolute() else f" in {Path.cwd()}"
+        raise SeqbenchError(f"root is {str(root or '')!r}, no folder{seen}: give your {what} as --data.root DIR")
     found, other, bad = [], [], {}
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
@@ -87,10 +88,10 @@ def read_list(path: Path) -> dict[str, Split]:
     """Each listed file's split: lines `train NAME`, `valid NAME` or `test NAME`, empty ones between.
 
     Raises:
-        SeqbenchError: it cannot be read, or a line is something else, or names a file again.
+        SeqbenchError: it cannot be read, names no file, or a line is something else, or names a file again.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SeqbenchError(f"cannot read {path} ({error}): give --data.files another list") from error
     found: dict[str, Split] = {}
@@ -104,6 +105,8 @@ def read_list(path: Path) -> dict[str, Split]:
                 f"{path}, line {number}: {line.strip()[:60]!r}: write `train|valid|test NAME`, each once"
             )
         found[name] = split
+    if not found:
+        raise SeqbenchError(f"{path} names no file: write lines `train|valid|test NAME`, or leave out --data.files")
     return found
 
 
@@ -143,4 +146,4 @@ def refuse_empty(splits: Mapping[Split, Collection[object]], what: str) -> None:
         SeqbenchError: one has nothing.
     """
     if empty := [split for split in SPLITS if not splits[split]]:
-        raise SeqbenchError(f"the {empty[0]} split has no {what}s: give some, or split by file")
+        raise SeqbenchError(f"the {empty[0]} split has no {what}s: give it some")

@@ -122,7 +122,7 @@ def parsed(name: str, flags: list[str]) -> dict[str, Any]:
     try:
         found = parser.parse_args(flags, defaults=False)
     except ArgumentError as error:
-        told = str(error).splitlines()[0]
+        told = " ".join(line.strip(" -") for line in str(error).splitlines())[:400].rstrip(":")
         raise SeqbenchError(f"{told} (options of {name} are flags --data.OPTION VALUE)") from error
     options: dict[str, Any] = found.as_dict().get("data") or {}
     return options

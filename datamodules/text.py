@@ -129,13 +129,14 @@ class Text(SequenceData[Streams]):
 
     def written(self, ids: Tensor) -> str:
         """Tokens [T, 1] as they stood in a text."""
-        return self.between.join(self.spelled(ids)).replace(" <eos> ", "\n").removesuffix(" <eos>")
+        lines = self.between.join(self.spelled(ids)).split("<eos>")
+        return lines[0] if len(lines) == 1 else "\n".join(line.strip(" ") for line in lines).strip("\n")
 
     @property
     def start(self) -> Tensor:
-        """[1, 1], the end of a line, after which another begins."""
+        """[1, 1], the end of a line, after which another begins; an unknown token where lines' ends are not known."""
         known = list(self.known)
-        return torch.tensor([[known.index(end) for end in ("<eos>", "\n") if end in known]])
+        return torch.tensor([[next(known.index(end) for end in ("<eos>", "\n", "<unk>") if end in known)]])
 
     def store(self) -> dict[Split, Streams]:
         ids = self.tokens()

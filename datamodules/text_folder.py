@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from seqbench.datamodules.base import SPLITS, Split
-from seqbench.datamodules.folder import find_files, read_list, refuse_empty
+from seqbench.datamodules.folder import find_files, read_list, refuse_copies, refuse_empty
 from seqbench.datamodules.text import Text, by_frequency, numbered, text_digest, words
 from seqbench.task import SeqbenchError
 
@@ -117,6 +117,7 @@ class TextFolder(Text):
         known = read_list(Path(self.files).expanduser())
         if missing := sorted(known.keys() - set(names)):
             raise SeqbenchError(f"{self.files} names {missing[0]}, which is no text below {self.root}: correct it")
+        refuse_copies({name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in known}, known)
         found: dict[Split, list[str]] = {split: [] for split in SPLITS}
         for name in filter(known.__contains__, names):
             found[known[name]] += _lines(self.root / name)
@@ -126,6 +127,6 @@ class TextFolder(Text):
 def _lines(path: Path) -> list[str]:
     """Of a text, without those that have nothing in them."""
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise SeqbenchError(f"{path} is no text in UTF-8 ({error}): convert it or move it away") from error

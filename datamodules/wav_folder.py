@@ -92,6 +92,8 @@ class WavFolder(Speech):
         """The digest, from all files' names and content, the recordings, and their own sample rates in Hz."""
         names = find_files(self.root, SUFFIXES, "recordings", () if self.files else OTHERS)
         assert self.root is not None, "it was looked into"
+        if self.files and self.split != "corpus":
+            raise SeqbenchError(f"--data.files has the splits already: leave out --data.split {self.split}")
         splits = read_list(Path(self.files).expanduser()) if self.files else {}
         if missing := sorted(splits.keys() - set(names)):
             raise SeqbenchError(f"{self.files} names {missing[0]}, which is no recording below {self.root}: correct it")

@@ -19,6 +19,11 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 COMPILING = (*LIGHTNING, "sweep", "bench", "show")
 
 
+def _path(text: str) -> Path:
+    """With ~ as the home folder, which the shell leaves as it is in --out=~/DIR."""
+    return Path(text).expanduser()
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SeqbenchError(f"{message} (see {self.prog} --help)")
@@ -118,18 +123,18 @@ def _parser() -> argparse.ArgumentParser:
     solved = _command(
         subparsers, "solved", commands.solved, "long lags: how many runs solved their task, after how many sequences"
     )
-    solved.add_argument("dir", type=Path, metavar="DIR", help="a folder of runs")
+    solved.add_argument("dir", type=_path, metavar="DIR", help="a folder of runs")
 
     importance = _command(
         subparsers, "importance", commands.importance, "which hyper-parameter matters: functional ANOVA of trials"
     )
-    importance.add_argument("dir", type=Path, metavar="DIR", help="a sweep with --trials")
-    importance.add_argument("--into", type=Path, metavar="FILE", help="draw marginals and maps into FILE, an SVG")
+    importance.add_argument("dir", type=_path, metavar="DIR", help="a sweep with --trials")
+    importance.add_argument("--into", type=_path, metavar="FILE", help="draw marginals and maps into FILE, an SVG")
 
     extract = _command(subparsers, "extract", commands.extract, "a solo checkpoint of one replica of a group's")
-    extract.add_argument("checkpoint", type=Path)
+    extract.add_argument("checkpoint", type=_path)
     extract.add_argument("--replica", type=int, required=True, metavar="K", help="counted from 0, as the group began")
-    extract.add_argument("--run-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
+    extract.add_argument("--run-dir", type=_path, default=Path("runs"), metavar="DIR", help="where runs are kept")
 
     _sample_options(subparsers)
     _explain_options(subparsers)
@@ -148,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = _command(subparsers, "bench", commands.bench, "check and time every way to run a layer: about 3 minutes")
     bench.add_argument("--cells", metavar="A,B", help="units (default: all)")
     bench.add_argument("--device", choices=["cpu", "cuda"], help="default: all there are")
-    bench.add_argument("--into", type=Path, metavar="FILE", help="write the tables into a Markdown file too")
+    bench.add_argument("--into", type=_path, metavar="FILE", help="write the tables into a Markdown file too")
 
     board = subparsers.add_parser("leaderboard", help="tables and curves from records")
     _leaderboard(board.add_subparsers(required=True, metavar="build|verify|submit|sample|diff"))
@@ -157,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sample_options(subparsers: Any) -> None:
     sample = _command(subparsers, "sample", commands.sample, "hear what a trained model makes: MIDI and audio files")
-    sample.add_argument("checkpoint", type=Path)
+    sample.add_argument("checkpoint", type=_path)
     sample.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0 (default: each)")
     sample.add_argument("--length", type=_positive, metavar="N", help="frames or steps to draw (default: 20 seconds)")
     sample.add_argument("--prime", type=int, metavar="N", help="begin with the beginning of test sequence N")
@@ -167,7 +172,7 @@ def _sample_options(subparsers: Any) -> None:
     sample.add_argument("--temperature", type=float, default=1.0, metavar="X", help="1 is the model itself (default)")
     sample.add_argument("--seed", type=int, default=0, metavar="S", help="of the drawing (default 0)")
     sample.add_argument("--format", choices=["wav", "ogg"], default="wav", help="of the audio (default wav)")
-    sample.add_argument("--out", type=Path, metavar="DIR", help="default: samples, in the run's folder")
+    sample.add_argument("--out", type=_path, metavar="DIR", help="default: samples, in the run's folder")
 
 
 def _sweep_options(subparsers: Any) -> None:
@@ -189,7 +194,7 @@ def _sweep_options(subparsers: Any) -> None:
         "--trials", type=_positive, metavar="N",
         help="instead a random search of N trials a unit: hidden size, rate, momentum and input noise (Greff et al.)",
     )  # fmt: skip
-    sweep.add_argument("--out", type=Path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
+    sweep.add_argument("--out", type=_path, default=Path("runs/sweep"), metavar="DIR", help="default runs/sweep")
     sweep.add_argument("--group-size", type=_positive, metavar="R", help="most runs trained together")
     sweep.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="of the drawn rates (default 0)")
     sweep.add_argument(
@@ -208,12 +213,12 @@ def _sweep_options(subparsers: Any) -> None:
 def _explain_options(subparsers: Any) -> None:
     text = "what a checkpoint's unit holds of each moment, and how long: pictures and a page"
     explain = _command(subparsers, "explain", commands.explain, text)
-    explain.add_argument("checkpoint", type=Path)
+    explain.add_argument("checkpoint", type=_path)
     explain.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
     explain.add_argument(
         "--steps", type=_span, metavar="A:B", help="a part of it, B left out (default: all, or a text's first 40)"
     )
-    explain.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    explain.add_argument("--out", type=_path, required=True, metavar="DIR", help="where the files go")
     explain.add_argument("--replica", type=int, metavar="K", help="of a group, counted from 0")
     explain.add_argument("--layer", type=int, metavar="L", help="counted from 0 (default: the highest)")
     explain.add_argument("--cell", metavar="UNIT", help="the unit's import path, where it is not of the suite")
@@ -224,7 +229,7 @@ def _leaderboard(actions: Any) -> None:
     records["help"] = "default leaderboard/records"
     build = _command(actions, "build", commands.leaderboard_build, "write README.md, CSV, figures and index.html")
     build.add_argument("--records", **records)
-    build.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
+    build.add_argument("--out", type=_path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
     build.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     verify = _command(actions, "verify", commands.leaderboard_verify, "check that records can be believed; 1 if not")
     verify.add_argument("--records", **records)
@@ -242,7 +247,7 @@ def _leaderboard(actions: Any) -> None:
         help="test the weights kept beside records and compare; without ID all that are kept",
     )  # fmt: skip
     submit = _command(actions, "submit", commands.leaderboard_submit, "publish a run's record, or all of a sweep")
-    submit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    submit.add_argument("run_dir", type=_path, metavar="RUN_DIR")
     how = submit.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
     how.add_argument(
@@ -252,19 +257,19 @@ def _leaderboard(actions: Any) -> None:
     sample = _command(
         actions, "sample", commands.leaderboard_sample, "what units sound like, or write, for the page to show"
     )
-    sample.add_argument("runs", type=Path, metavar="RUNS", help="the folder that the records' runs were trained in")
+    sample.add_argument("runs", type=_path, metavar="RUNS", help="the folder that the records' runs were trained in")
     sample.add_argument("--records", **records)
-    sample.add_argument("--out", type=Path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
+    sample.add_argument("--out", type=_path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
     sample.add_argument("--sequence", type=int, default=0, metavar="N", help="of the test split (default 0)")
     sample.add_argument("--seconds", type=float, default=10.0, metavar="X", help="drawn after its start (default 10)")
     diff = _command(actions, "diff", commands.leaderboard_diff, "what the records of B add to the board of A")
-    diff.add_argument("a", type=Path, metavar="A", help="a folder of records")
-    diff.add_argument("b", type=Path, metavar="B", help="another one")
+    diff.add_argument("a", type=_path, metavar="A", help="a folder of records")
+    diff.add_argument("b", type=_path, metavar="B", help="another one")
 
 
 def _status_parser() -> argparse.ArgumentParser:
     parser = _Parser("seqbench sweep status", description="How far a sweep is.")
-    parser.add_argument("dir", type=Path)
+    parser.add_argument("dir", type=_path)
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=commands.sweep_status)
     return parser

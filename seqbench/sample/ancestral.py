@@ -7,6 +7,7 @@ or is drawn beside it, on which device, and however long it is to become.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import NamedTuple, Protocol
@@ -85,7 +86,7 @@ def draw(
         )
     head = network.head
     assert isinstance(head, StepHead)  # as of every task that does not look ahead
-    if not temperature > 0:
+    if not 0 < temperature < math.inf:
         raise SeqbenchError(f"temperature {temperature}: give a positive temperature; 1 is the model itself")
     if length < 1:
         raise SeqbenchError(f"length {length}: give 1 step or more")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 10  # trials of a group, where nothing is asked for
 RATES = "10"  # of a search, likewise
-OWN = {"--model.cell": "--cells", "--model.rate": "--rates", "--model.seed": "--seeds"}  # flags of fit
+SEEDS = 5  # of its best rates
+OWN = {"--model.cell": "--cells", "--model.rate": "--rates", "--model.seed": "--seeds", "--run.dir": "--out"}  # of fit
 
 
 def share(text: str) -> float:
@@ -50,6 +51,8 @@ def design(options: argparse.Namespace) -> Design:
     if options.trials:
         if options.rates != RATES:
             raise SeqbenchError("--trials draws rates of its own: leave out --rates")
+        if options.seeds != SEEDS or options.stages != ",".join(STAGES):
+            raise SeqbenchError("--trials are a stage of their own, each of one seed: leave out --seeds and --stages")
         size = options.group_size or TOGETHER
         return Design(options.rest, units, [], 0, ["trials"], size, options.trials, options.sweep_seed)
     stages = options.stages.split(",")

@@ -8,17 +8,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from seqbench import record as rec
 from seqbench.search.trials import draw_trials
 from seqbench.task import SeqbenchError, generator
+
+if TYPE_CHECKING:
+    from seqbench.train.recorder import Recorder
 
 Stage = Literal["search", "report", "trials"]
 STAGES: tuple[Stage, ...] = ("search", "report")  # of a search of rates; trials are a stage of their own
 FINALISTS = 3  # rates that get all seeds
 DESIGN = "sweep.json"
 EXPONENTS = (-12.0, -6.0)  # of e, between which rates are drawn (Chung et al. 2014)
+RUNS = "runs.json"  # beside the design: the ids of all runs that the sweep may come to
 HALVED = "halved"  # a file in the folder of a group that was too large for the memory
 
 
@@ -235,15 +239,36 @@ def _resolve(
     design: Design, stage: Stage, unit: str, seeds: list[int], rates: list[float], flags: list[str], out: Path
 ) -> Group:
     """Asks the command line itself which runs these are."""
-    from seqbench.train.fitting import SeqbenchCLI
-
-    recorder = SeqbenchCLI(fit_command(design, out, unit, seeds, rates, flags), execute=False).recorder
+    recorder = _recorder(design, out, unit, seeds, rates, flags)
     return Group(stage, unit, seeds, rates, recorder.run_ids, recorder.group_folder.name, flags)
 
 
+def _recorder(
+    design: Design, out: Path, unit: str, seeds: list[int], rates: list[float], flags: Sequence[str] = ()
+) -> Recorder:
+    from seqbench.train.fitting import SeqbenchCLI
+
+    return SeqbenchCLI(fit_command(design, out, unit, seeds, rates, flags), execute=False).recorder
+
+
+def planned(design: Design, out: Path) -> list[str]:
+    """The ids of all runs that a sweep may come to, whatever its search finds.
+
+    Raises:
+        SeqbenchError: the command is wrong.
+    """
+    if design.trials:
+        return [run_id for group in groups(design, "trials", out, {}) for run_id in group.run_ids]
+    runs = [(seed, rate) for rate in design.rates for seed in range(max(1, design.seeds))]
+    named = [_recorder(design, out, unit, [0], design.rates[:1]) for unit in design.units]
+    return [recorder.run_id(*run) for recorder in named for run in runs]
+
+
 def records(out: Path) -> dict[str, rec.Record]:
-    """All records in `out` by run id."""
-    return {path.parent.name: rec.load(path) for path in sorted(out.glob("*/record.json"))}
+    """The records of a sweep by run id: others that lie in `out` are none of it."""
+    found = {path.parent.name: path for path in sorted(out.glob("*/record.json"))}
+    own = json.loads((out / RUNS).read_bytes()) if (out / RUNS).exists() else found
+    return {run_id: rec.load(path) for run_id, path in found.items() if run_id in own}
 
 
 def is_over(record: rec.Record | None) -> bool:

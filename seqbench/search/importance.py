@@ -69,8 +69,7 @@ def measured(folder: Path) -> list[Importance]:
             are none.
     """
     found: dict[tuple[str, str], list[rec.Record]] = {}
-    for path in rec.below(folder):
-        run = rec.load(path)
+    for run in {run.run_id: run for run in map(rec.load, rec.below(folder))}.values():  # each once, though copied
         if rec.came_to_its_end(run) and run.best_valid is not None and _is_trial(run):
             found.setdefault((run.task.name, run.cell.name), []).append(run)
     if not found:
@@ -81,7 +80,7 @@ def measured(folder: Path) -> list[Importance]:
 def _is_trial(run: rec.Record) -> bool:
     try:
         drawn_of(run.rate, run.cell.hidden, run.config["model"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return False
     return True
 

@@ -17,7 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from seqbench import record as rec
-from seqbench.search.design import Design, Group, Shard, begin, groups, is_over, load_design, of_unit, records
+from seqbench.search.design import (
+    RUNS,
+    Design,
+    Group,
+    Shard,
+    begin,
+    groups,
+    is_over,
+    load_design,
+    of_unit,
+    planned,
+    records,
+)
 from seqbench.search.engines import Watch
 from seqbench.search.progress import SweepProgress
 from seqbench.task import SeqbenchError
@@ -35,7 +47,9 @@ def sweep(design: Design, out: Path, engine: Engine, shard: Shard | None = None)
     Raises:
         SeqbenchError: `out` holds another sweep, or a sweep that runs in it right now.
     """
+    own = planned(design, out)  # first, so that a command that is wrong leaves nothing behind
     begin(design, out)
+    rec.write_json(own, out / RUNS)
     name = f"-{shard.number}-of-{shard.of}" if shard else ""
     complete = True
     with _locks(out, shard, name), SweepProgress(design, out, out / f"running{name}.json") as progress:

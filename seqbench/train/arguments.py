@@ -73,7 +73,9 @@ def _values(arguments: list[str]) -> Iterator[tuple[str, int, str]]:
     """Each flag that takes a name, the position of the argument which that is in, and the name."""
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if flag in (*CONFIG_FLAGS, UNIT, DATA) and equals:
+        if argument.startswith("-c") and len(argument) > 2:  # as -cNAME
+            yield "-c", position, argument[2:]
+        elif flag in (*CONFIG_FLAGS, UNIT, DATA) and equals:
             yield flag, position, value
         elif argument in (*CONFIG_FLAGS, UNIT, DATA) and position + 1 < len(arguments):
             yield flag, position + 1, arguments[position + 1]

@@ -303,7 +303,7 @@ class StopAfter(L.Callback):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """last.ckpt, after every epoch.
+    """last.ckpt, after every epoch that was validated.
 
     A class of its own: Lightning knows the states of callbacks by class and options, and a user may want two.
     """

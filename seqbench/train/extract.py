@@ -32,6 +32,8 @@ def extract(checkpoint: Path, replica: int, run_dir: Path) -> Path:
             checkpoint already.
     """
     saved = read_checkpoint(checkpoint)
+    if "optimizer_states" not in saved:
+        raise SeqbenchError(f"{checkpoint} has the best epoch's weights alone: extract from a last.ckpt")
     own = saved["seqbench"]
     R = len(own["runs"])
     if not 0 <= replica < R:
@@ -47,7 +49,10 @@ def extract(checkpoint: Path, replica: int, run_dir: Path) -> Path:
     solo = _solo(saved, own["slots"].index(replica), len(own["slots"]), replica)
     solo["seqbench"] = made
     text = yaml.safe_dump(config | {"run": config["run"] | {"dir": str(run_dir)}}, sort_keys=False)
-    write_file(folder / "config.yaml", text.encode())
+    try:
+        write_file(folder / "config.yaml", text.encode())
+    except OSError as error:
+        raise SeqbenchError(f"Cannot write to {folder} ({error.strerror}): give another --run-dir") from error
     WholeCheckpoints().save_checkpoint(solo, path)
     return path
 

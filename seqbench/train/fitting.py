@@ -59,7 +59,9 @@ def _mistake(message: str) -> SeqbenchError:
     """jsonargparse's pages about a value as one line."""
     text = " ".join(line.strip(" -") for line in message.splitlines())
     text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
-    if "arguments are required" in text:
+    if required := re.search(r"arguments are required: ([\w.]+)", text):
+        if within := re.search(r'Parser key "(trainer\.\w+)"', text):
+            return SeqbenchError(f"--{within[1]} lacks an option: add --{within[1]}.{required[1]} VALUE")
         remedy = "--model.cell NAME" if "model.cell" in text else "-c NAME"
         return SeqbenchError(
             f"{text.replace('fit.', '')}; add {remedy} (`seqbench cells` and `seqbench data list` tell)"
@@ -209,9 +211,10 @@ class SeqbenchCLI(LightningCLI):
     def before_fit(self) -> None:
         """A run without a protocol is not what papers have trained."""
         config = self.config[self.subcommand]
+        longest = "endless" if self.trainer.max_epochs == -1 else self.trainer.max_epochs
         if not config["run"]["protocol"] and self.trainer.is_global_zero:
             log.warning(
-                f"No protocol was given: this trains {self.trainer.max_epochs} epochs with the defaults of every other "
+                f"No protocol was given: this trains {longest} epochs with the defaults of every other "
                 f"setting, and the board keeps it in a table of its own. Add -c {' or -c '.join(protocols())}, or "
                 "give it a name: --run.protocol NAME"
             )
@@ -220,8 +223,9 @@ class SeqbenchCLI(LightningCLI):
         """The best weights are tested as soon as they are known."""
         self.trainer.test(self.model, self.datamodule, verbose=False)
         self.after_test()
-        for run_id in self.recorder.run_ids:
-            rank_zero_print(self.recorder.record_path(run_id))
+        for path in map(self.recorder.record_path, self.recorder.run_ids):
+            if path.exists():  # a run of trial, --trainer.fast_dev_run, leaves none
+                rank_zero_print(path)
 
     def after_test(self) -> None:
         """One line a replica."""
@@ -252,6 +256,8 @@ class SeqbenchCLI(LightningCLI):
         """Writes each test sequence's expected targets, [T, R, K], into one file."""
         sequences = {}
         batches: list[Any] = self.trainer.predict(**arguments) or []
+        if not batches:
+            raise SeqbenchError("No sequence was predicted: leave out --return_predictions, or what limits the batches")
         for batch in batches:
             for slot, n in enumerate(batch["index"][0].tolist()):
                 frames = int(batch["mask"][:, 0, slot].sum())

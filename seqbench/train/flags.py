@@ -34,6 +34,10 @@ FLAGS: dict[str, tuple[Any, str]] = {
     "model_registry": (None, "checkpoints are files, and nothing is uploaded"),
     "barebones": (False, "it leaves out the checkpoint and the figures that a run consists of"),
 }  # each with the value that does nothing
+NOT_NONE = {
+    "limit_test_batches": "a run without a test leaves no record; to try the code --trainer.fast_dev_run true",
+    "check_val_every_n_epoch": "validation chooses the weights: give 1 or more",
+}
 BEST = "the weights that count are those of the best epoch, as they were validated"
 CALLBACKS: dict[type[L.Callback], str] = {
     callbacks.BatchSizeFinder: "the batch is part of a run's name: --data.batch_size",
@@ -43,7 +47,7 @@ CALLBACKS: dict[type[L.Callback], str] = {
     callbacks.StochasticWeightAveraging: BEST,
     callbacks.ModelPruning: "all weights of a model are one parameter",
     callbacks.BaseFinetuning: "all weights of a model are one parameter",
-    callbacks.OnExceptionCheckpoint: "last.ckpt is kept after every epoch, and --ckpt_path goes on from it",
+    callbacks.OnExceptionCheckpoint: "last.ckpt is kept after each validation, and --ckpt_path goes on from it",
     callbacks.SpikeDetection: "a replica that diverges is frozen and its record says so",
 }
 
@@ -73,6 +77,9 @@ def check_flags(config: Any) -> None:
         # 1 is one batch where 1.0 is an epoch.
         if value is not None and (value != harmless or type(value) is not type(harmless)):
             raise SeqbenchError(f"--trainer.{flag} {value} has no meaning here: {remedy}")
+    for flag, remedy in NOT_NONE.items():
+        if trainer[flag] == 0:
+            raise SeqbenchError(f"--trainer.{flag} {trainer[flag]}: {remedy}")
     if (trainer["gradient_clip_val"] or 0) < 0:
         raise SeqbenchError(f"--trainer.gradient_clip_val {trainer['gradient_clip_val']}: give a norm, or 0 for none")
     if config["seed_everything"] is not False:

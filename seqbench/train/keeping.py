@@ -20,7 +20,7 @@ from seqbench.files import write_file
 from seqbench.task import SeqbenchError
 
 # What a user can mend; any other error of the system is a fault of ours.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -41,6 +41,9 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
         given["cell"] = cells()[name]
     if isinstance(given["cell"], type):
         given["cell"] = given["cell"](**(config["cell"].get("init_args") or {}))
+    name, unit = config["cell"]["class_path"].rpartition(".")[2], type(given["cell"]).__name__
+    if unit != name:
+        raise SeqbenchError(f"{path} has the weights of a {name}, and {unit} was given as its cell: give {name}")
     model = SequenceModel(task=Task(**own["task"]), **given)
     model.restore(saved["callbacks"][Replicas().state_key]["weights"])
     return model.eval()

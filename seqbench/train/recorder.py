@@ -56,7 +56,7 @@ class Recorder(L.Callback):
             overwrite: train again what is finished already.
         """
         self.replicas, self.config, self.arguments = replicas, config, arguments
-        self.folder, self.overwrite = folder, overwrite
+        self.folder, self.overwrite = folder.expanduser(), overwrite
         self.run_ids: list[str] = []
         self.scores: list[rec.PartedScore] = []
         self._writers: Writers | None = None
@@ -79,17 +79,23 @@ class Recorder(L.Callback):
         self.seeds, self.rates = model.seeds, model.rates
         self.identity = identity(self.config)
         self.configs = [of_replica(self.identity, s, r) for s, r in zip(self.seeds, self.rates, strict=True)]
-        self.run_ids = [rec.run_id(self.task, self.cell.name, config) for config in self.configs]
+        self.run_ids = list(map(self.run_id, self.seeds, self.rates))
         if len(set(self.run_ids)) < len(self.run_ids):
             raise SeqbenchError("Two replicas have the same seed and rate: each must differ in one of them")
         group = "group-" + rec.run_id(self.task, self.cell.name, self.identity)
         self.group_folder = self.folder / (self.run_ids[0] if len(self.run_ids) == 1 else group)
 
+    def run_id(self, seed: int, rate: float) -> str:
+        """The id of a run that differs from these by its seed and rate alone."""
+        return rec.run_id(self.task, self.cell.name, of_replica(self.identity, seed, rate))
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage != TrainerFn.FITTING or not self._leaves_records(trainer):
             return
+        if self.overwrite:
+            return
         finished = [path for path in map(self.record_path, self.run_ids) if _is_finished(path)]
-        if finished and not self.overwrite:
+        if finished:
             raise SeqbenchError(
                 f"{finished[0].parent} holds this very run, finished: add --run.overwrite true to train it again"
             )
@@ -254,7 +260,9 @@ class Recorder(L.Callback):
         steps, done = trainer.max_steps, max(self._trained, self._resumed)
         if not self.replicas.running[k] or done == trainer.max_epochs or 0 <= steps <= trainer.global_step:
             return "finished", ""
-        return "stopped", f"after {done} of {trainer.max_epochs} epochs: it goes on with --ckpt_path"
+        every = trainer.check_val_every_n_epoch or 1  # a checkpoint has been validated
+        kept = "" if done % every == 0 else f" from epoch {done - done % every}"
+        return "stopped", f"after {done} of {trainer.max_epochs} epochs: it goes on{kept} with --ckpt_path"
 
     def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[Score]:
         """Of the weights that are tested, without noise, on another split; one a replica."""
@@ -402,7 +410,10 @@ def task_record(task: Task) -> rec.TaskRecord:
 
 
 def _is_finished(path: Path) -> bool:
-    return path.exists() and rec.load(path).status == "finished"
+    try:
+        return path.exists() and rec.load(path).status == "finished"
+    except SeqbenchError as error:
+        raise SeqbenchError(f"{error}: add --run.overwrite true to train it again") from error
 
 
 def _finite(value: float, digits: int = 5) -> float | None:

@@ -96,7 +96,10 @@ def _written(stem: Path, data: SequenceData[Any], given: Tensor | None, y: Tenso
     for name, (suffix, content) in files.items():
         path = stem.with_name(stem.name + suffix)
         if content is not None:
-            write_file(path, content)
+            try:
+                write_file(path, content)
+            except OSError as error:
+                raise SeqbenchError(f"Cannot write to {path.parent} ({error.strerror}): give another --out") from error
         told[name] = "" if content is None else str(path)
     return told
 

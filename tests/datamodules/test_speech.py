@@ -77,6 +77,12 @@ def test_a_protocol_stands_for_options(alone, voices):
         datamodules.WavFolder(root, protocol="C")
 
 
+def test_a_list_of_splits_is_not_drawn_over(alone, voices, tmp_path):
+    (tmp_path / "list").write_text("train 0.wav\n")
+    with pytest.raises(SeqbenchError, match="has the splits already: leave out --data.split file"):
+        datamodules.WavFolder(str(voices([2000] * 3)), files=str(tmp_path / "list"), split="file").setup()
+
+
 def test_joined_recordings_are_cut_across_their_ends(alone, voices):
     data = datamodules.WavFolder(str(voices(LENGTHS)), dequantise=False, concatenate=True, length=1100)
     data.setup()

@@ -120,6 +120,34 @@ def test_a_list_says_which_file_is_which_split(folder, tmp_path):
     files.write_text("train later/second.txt\nvalid first.txt\n")
     with pytest.raises(SeqbenchError, match="the test split has no lines"):
         TextFolder(root=str(folder), files=str(files)).setup()
+    files.write_text("\n")
+    with pytest.raises(SeqbenchError, match=r"list\.txt names no file"):
+        TextFolder(root=str(folder), files=str(files)).setup()
+    (folder / "copy.txt").write_bytes((folder / "first.txt").read_bytes())
+    files.write_text("\ufefftrain first.txt\nvalid later/second.txt\ntest copy.txt\n")
+    with pytest.raises(SeqbenchError, match="are the same file in two splits"):
+        TextFolder(root=str(folder), files=str(files)).setup()
+
+
+def test_a_mark_of_byte_order_is_no_word(folder):
+    had = TextFolder(4, window=5, root=str(folder)).known
+    first = folder / "first.txt"
+    first.write_text(first.read_text(), encoding="utf-8-sig")
+    assert TextFolder(4, window=5, root=str(folder)).known == had
+
+
+def test_written_tokens_are_lines_wherever_one_ends(folder):
+    data = TextFolder(4, window=5, root=str(folder))
+    a, end = (data.known.index(token) for token in ("aa", "<eos>"))
+    for ids, text in (([end, a, a, end, end, a], "aa aa\n\naa"), ([a, end], "aa"), ([a, a], "aa aa"), ([end], "")):
+        assert data.written(torch.tensor(ids)[:, None]) == text
+
+
+def test_sampling_begins_though_no_end_of_a_line_is_known(tmp_path):
+    (tmp_path / "a.txt").write_text("a a b b c c d d\n" * 40)
+    data = TextFolder(2, window=5, root=str(tmp_path), most=4)
+    assert "<eos>" not in data.known
+    assert data.spelled(data.start) == ["<unk>"]
 
 
 def test_a_folder_is_known_by_what_it_holds(folder):

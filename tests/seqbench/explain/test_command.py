@@ -87,12 +87,14 @@ def test_mistakes_are_one_line(fit, refusal, tmp_path, capsys, monkeypatch):
     torch.save(saved, tmp_path / "other.ckpt")
     line = refusal("explain", str(tmp_path / "other.ckpt"), "--replica", "0", "--out", "seen")
     assert "trained on other data than Synthetic" in line
+    sly = ["explain", str(tmp_path / "sly.ckpt"), "--out", "seen", "--replica", "0"]
     saved["seqbench"]["config"]["data"]["class_path"] = "os.Sly"
+    torch.save(saved, tmp_path / "sly.ckpt")
+    assert "Sly, which is no data set of the suite" in refusal(*sly)
+    assert "has the weights of a GRU, and LSTM was given as its cell: give GRU" in refusal(*sly, "--cell", "LSTM")
     saved["seqbench"]["config"]["model"]["cell"]["class_path"] = "os.Sly"
     torch.save(saved, tmp_path / "sly.ckpt")
-    assert "Sly, which is no unit of the suite" in refusal("explain", str(tmp_path / "sly.ckpt"), "--out", "seen")
-    line = refusal("explain", str(tmp_path / "sly.ckpt"), "--out", "seen", "--replica", "0", "--cell", "GRU")
-    assert "Sly, which is no data set of the suite" in line
+    assert "Sly, which is no unit of the suite" in refusal(*sly)
 
 
 @pytest.mark.parametrize(("unit", "task"), [("LSTM1997", SPEECH), ("LRU", MUSIC), ("IndRNN", SPEECH)])

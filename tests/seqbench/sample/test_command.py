@@ -97,6 +97,7 @@ def test_samples_of_a_group_and_of_its_replicas_are_the_same_files(group, seqben
         (["--prime", "0", "--prime-length", "99"], "primes with 1 to"),
         (["--prime-length", "3"], "add --prime N"),
         (["--temperature", "0"], "positive temperature"),
+        (["--temperature", "inf"], "positive temperature"),
         (["--length", "0"], "not a positive whole number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -106,6 +107,18 @@ def test_mistakes(group, refusal, tmp_path, arguments, told):
     (checkpoint,) = runs.glob("group-*/checkpoints/last.ckpt")
     assert told in refusal("sample", str(checkpoint), "--out", str(tmp_path / "out"), *arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_a_folder_should_be(group, refusal, tmp_path):
+    runs, _ = group
+    (checkpoint,) = runs.glob("group-*/checkpoints/last.ckpt")
+    (tmp_path / "file").write_text("")
+    line = refusal("sample", str(checkpoint), "--length", "5", "--out", str(tmp_path / "file"))
+    assert line.endswith("give another --out")
+    line = refusal("extract", str(checkpoint), "--replica", "0", "--run-dir", str(tmp_path / "file"))
+    assert line.endswith("give another --run-dir")
+    (best, *_) = runs.glob("*/checkpoints/best.ckpt")
+    assert "has the best epoch's weights alone" in refusal("extract", str(best), "--replica", "0")
 
 
 def test_what_is_not_of_the_suite_is_not_imported(group, refusal, tmp_path):

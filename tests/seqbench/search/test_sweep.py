@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,18 @@ def test_one_rate_is_drawn_from_each_stretch_of_chungs_range(n):
     assert draw_rates(n, 0) == rates != draw_rates(n, 1)
 
 
+def test_a_run_beside_those_of_the_sweep_changes_nothing(undisturbed, tmp_path):
+    """One that a single fit left in the folder, of other settings and with the lowest validation NLL of all."""
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    told, state = sweep.results(tmp_path), status(tmp_path)
+    path = min(tmp_path.glob("*/record.json"))
+    other = dataclasses.replace(record.load(path), run_id="synthetic-tanh-0123456789ab", best_valid=0.0, seed=0)
+    record.save(other, tmp_path / other.run_id / "record.json")
+    assert sweep.results(tmp_path) == told
+    assert status(tmp_path) == state
+    assert sweep.sweep(design(size=4), tmp_path, None)  # nothing is left to train
+
+
 def test_a_lucky_seed_chooses_no_rate():
     """Of equally good rates the one that seed 0 liked is not the best, but one of three that get all seeds."""
 
@@ -260,6 +273,9 @@ def test_a_worker_is_sent_files_and_knows_the_suites_configs_by_name(tmp_path, m
         (["--cells", "tanh", "--rates", "1e-3,1e-3"], "different positive rates"),
         (["--cells", "tanh", "--stages", "all"], "--stages all"),
         (["--cells", "tanh,Tanh"], "each unit once"),
+        (["--cells", "tanh", "--trials", "2", "--seeds", "7"], "leave out --seeds and --stages"),
+        (["--cells", "tanh", "--run.dir", "runs"], "--run.dir is the sweep's own: give --out"),
+        (["--cells", "tanh", "--modle.layers", "2", "--group-size", "1"], "--modle.layers"),
         (["--cells", "tanh", "-c", "lags_1997"], "the config's own rate is 0.01: give rates that suit its optimizer"),
         ([], "--cells"),
     ],

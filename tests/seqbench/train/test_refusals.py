@@ -46,7 +46,14 @@ BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
         (["--model.cell", "GRU", "--run.patience", "0"], "1 or more"),
         (["--model.cell", "GRU", "--seed_everything", "42"], "--model.seed"),
         (["--model.cell", "GRU", "--model.schedule", "torch.optim.lr_scheduler.ReduceLROnPlateau"], "take another"),
+        (["--model.cell", "GRU", "--trainer.limit_test_batches", "0"], "leaves no record"),
+        (["--model.cell", "GRU", "--trainer.check_val_every_n_epoch", "0"], "give 1 or more"),
         (["-c", "nofile.yaml"], "nofile.yaml"),
+        (["-cnosuch"], "config 'nosuch'"),
+        (
+            ["--model.cell", "GRU", "--trainer.callbacks", "EarlyStopping"],
+            "add --trainer.callbacks.monitor VALUE",
+        ),
         ([], "--model.cell NAME"),
     ],
 )
@@ -71,6 +78,21 @@ def test_a_finished_run_is_not_overwritten_unasked(fit, refusal, capsys):
     line = refusal("fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3")
     assert name in line
     assert "--run.overwrite" in line
+
+
+def test_a_damaged_record_is_trained_again_where_that_is_asked(fit, refusal, tmp_path, capsys):
+    ((name, _),) = fit().items()
+    (path,) = tmp_path.rglob(f"{name}/record.json")
+    path.write_text("{")
+    capsys.readouterr()
+    line = refusal("fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3")
+    assert line.endswith("add --run.overwrite true to train it again")
+    assert fit("--run.overwrite", "true")[name].status == "finished"
+
+
+def test_runs_are_kept_in_the_home_folder_where_the_shell_leaves_the_tilde():
+    flags = [*BASE, "--model.cell", "GRU", "--run.dir=~/runs"]
+    assert SeqbenchCLI(["fit", *flags], execute=False).recorder.folder == Path.home() / "runs"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

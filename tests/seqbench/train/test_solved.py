@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,13 @@ def test_shares_of_solved_runs_stand_beside_the_papers(runs, seqbench, capsys):
     assert ours[2e-2]["share"] == "16 to 100%"  # from 0.025 ** (1 / 2): Clopper and Pearson's of 2 out of 2
     seqbench("solved", str(out))
     assert "two_sequences (lag 3)" in capsys.readouterr().out
+
+
+def test_a_run_that_was_copied_counts_once(runs, tmp_path):
+    folder, _ = runs
+    for copy in ("a", "b"):
+        shutil.copytree(folder, tmp_path / copy)
+    assert rows(tmp_path) == rows(folder)
 
 
 def test_papers_are_beside_their_own_setting(runs, tmp_path):
