@@ -79,7 +79,7 @@ def test_a_protocol_stands_for_options(alone, voices):
 
 def test_a_list_of_splits_is_not_drawn_over(alone, voices, tmp_path):
     (tmp_path / "list").write_text("train 0.wav\n")
-    with pytest.raises(SeqbenchError, match="has the splits already: leave out --data.split file"):
+    with pytest.raises(SeqbenchError, match=r"has the splits already: leave out --data\.split file"):
         datamodules.WavFolder(str(voices([2000] * 3)), files=str(tmp_path / "list"), split="file").setup()
 
 
