@@ -10,7 +10,6 @@ import re
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
@@ -43,6 +42,7 @@ from seqbench.train.flags import (
 )
 from seqbench.train.keeping import WholeCheckpoints, no_room
 from seqbench.train.module import SequenceModel, replicas
+from seqbench.train.quiet import only_warnings, quiet
 from seqbench.train.recorder import Recorder
 
 AS_SIGTERM = (signal.SIGHUP, signal.SIGUSR1)
@@ -108,7 +108,7 @@ class SeqbenchCLI(LightningCLI):
 
     def __init__(self, arguments: list[str], execute: bool = True) -> None:
         """Parses, builds and, if asked to, runs; `arguments` start with the command's name."""
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        only_warnings()
         self.arguments, self.execute = arguments, execute
         whole_numbers_first()
         super().__init__(
@@ -335,13 +335,7 @@ def run(arguments: list[str]) -> SeqbenchCLI:
         # neighbour 5 times, as OpenMP's threads wait for each other.
         torch.set_num_threads(1)
     _keep_pages()
-    with warnings.catch_warnings(), _signals_kept():
-        # Lightning 2.6 with torch 2.11, at every start; nothing a user could do about it.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        # Nothing is logged within an epoch.
-        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
-        # A resumed run that is to be longer is another run; one to be overwritten was asked for.
-        warnings.filterwarnings("ignore", message="The dirpath has changed|Checkpoint directory", category=UserWarning)
+    with quiet(), _signals_kept():
         try:
             with told_in_one_line():
                 return SeqbenchCLI(arguments)

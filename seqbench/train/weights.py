@@ -17,6 +17,7 @@ from seqbench.train.audit import data_sets
 from seqbench.train.callbacks import Replicas
 from seqbench.train.loading import CLASSES
 from seqbench.train.module import SequenceModel
+from seqbench.train.quiet import quiet
 from seqbench.train.recorder import read_checkpoint
 
 
@@ -57,11 +58,12 @@ def score(record: Record, content: bytes) -> PartedScore:
     if rows.shape != model.rows.shape or rows.dtype != torch.float32:
         raise SeqbenchError(f"the weights of {record.run_id} are {rows.shape[-1]}; the unit has {model.rows.shape[1]}")
     model.restore(rows)
-    trainer = L.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
-    trainer.test(model, data, verbose=False)
+    with quiet():
+        trainer = L.Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        )  # fmt: skip
+        trainer.test(model, data, verbose=False)
     nats, frames, first, *counted = (part[0].tolist() for part in model.tested())
     pairs = zip(model.head.counts, counted[::2], counted[1::2], strict=True)
     counts = {name: Count(right, of) for name, right, of in pairs}
