@@ -224,8 +224,8 @@ def _units(slug: str, members: Sequence[Source], published: Sequence[Published])
         )  # fmt: skip
     search = plan(rows)
     rows = [dataclasses.replace(_within(row, search), search=search) for row in rows]
-    finalists = (sum(row.ended(rate) >= search.seeds for rate in row.tried) for row in rows)
-    search = dataclasses.replace(search, finalists=max(finalists, default=0))
+    finalists = [n for row in rows if (n := sum(row.ended(rate) >= search.seeds for rate in row.tried))] or [0]
+    search = dataclasses.replace(search, finalists=(min(finalists), max(finalists)))
     return [dataclasses.replace(row, search=search) for row in rows], search
 
 

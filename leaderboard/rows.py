@@ -17,7 +17,7 @@ from seqbench.task import Score
 
 Kind = Literal["unit", "floor", "published"]
 Convention = Literal["nll", "nll_sequence"]
-NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 VISIBLE = 5e-4  # nats: a smaller difference is none in the digits that tables show
 SCORES = {"labelled": "LAS"}  # what people call the share of right guesses by the name of their count
 
@@ -29,22 +29,23 @@ class Search:
     Attributes:
         rates: learning rates tried.
         seeds: seeds at the best rate.
-        finalists: rates with all of these seeds, of the unit that has most; the best by validation are chosen first.
+        finalists: rates with all of these seeds, of the units that have fewest and most; the best by validation come
+            first.
         departs: what the units' settings differ by from the table's protocol: dotted name -> expected, found.
     """
 
     rates: frozenset[float]
     seeds: frozenset[int]
-    finalists: int = 1
+    finalists: tuple[int, int] = (1, 1)
     departs: tuple[tuple[str, tuple[str, str]], ...] = ()
 
     def __str__(self) -> str:
         seeds = many(len(self.seeds), "seed")
         if len(self.rates) == 1:
             return f"one rate, {next(iter(self.rates)):.3g}, with {seeds}"
-        if len(self.seeds) > 1 and self.finalists > 1:
-            most = NUMBERS.get(self.finalists, str(self.finalists))
-            which = "" if self.finalists == len(self.rates) else f", the {most} best by validation"
+        if len(self.seeds) > 1 and max(self.finalists) > 1:
+            told = dict.fromkeys(NUMBERS.get(n, str(n)) for n in self.finalists)
+            which = "" if min(self.finalists) == len(self.rates) else f", the {' to '.join(told)} best by validation"
             return f"{len(self.rates)} rates{which} with {seeds} each"
         return f"{len(self.rates)} rates, the best by validation with {seeds}"
 
