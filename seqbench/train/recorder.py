@@ -260,9 +260,9 @@ class Recorder(L.Callback):
         steps, done = trainer.max_steps, max(self._trained, self._resumed)
         if not self.replicas.running[k] or done == trainer.max_epochs or 0 <= steps <= trainer.global_step:
             return "finished", ""
-        every = trainer.check_val_every_n_epoch or 1  # a checkpoint has been validated
-        kept = "" if done % every == 0 else f" from epoch {done - done % every}"
-        return "stopped", f"after {done} of {trainer.max_epochs} epochs: it goes on{kept} with --ckpt_path"
+        kept = done - done % (trainer.check_val_every_n_epoch or 1)  # a checkpoint has been validated
+        since = "" if kept == done else f"from epoch {kept} "
+        return "stopped", f"after {done} of {trainer.max_epochs} epochs: it goes on {since}with --ckpt_path"
 
     def _score(self, trainer: L.Trainer, model: SequenceModel, split: Split) -> list[Score]:
         """Of the weights that are tested, without noise, on another split; one a replica."""

@@ -13,7 +13,7 @@ from seqbench.train.audit import CHECKS
 
 ROOT = Path(__file__).parents[2]
 BOARD = ROOT / "leaderboard"
-SINCE = "5f7c7e2"  # took the last records away that were cut short or made by a wrong rule; docs/published.md tells of each
+SINCE = "5f7c7e2"  # took the last records away that were cut short or made by a wrong rule (docs/published.md)
 pytestmark = pytest.mark.skipif(
     not any((BOARD / "records").glob("*.json")), reason="leaderboard/records is empty: the board is being made anew"
 )

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -126,6 +127,14 @@ def test_every_second_epoch_is_validated_if_asked_for(fit):
     assert found.curve.epoch == [1, 3, 5]
     assert found.curve.step == [2 * 48, 4 * 48, 6 * 48]
     assert len(found.curve.valid) == len(found.curve.gradient) == 3
+
+
+def test_a_stopped_run_says_from_where_it_goes_on(fit, tmp_path):
+    stop = ["--trainer.callbacks", "seqbench.train.callbacks.StopAfter", "--trainer.callbacks.epochs", "3"]
+    (found,) = fit("--trainer.check_val_every_n_epoch", "2", *stop, epochs=6).values()
+    assert (found.status, found.message) == ("stopped", "after 3 of 6 epochs: it goes on from epoch 2 with --ckpt_path")
+    (path,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(path, weights_only=True)["epoch"] + 1 == 2
 
 
 def test_train_and_validation_scores_are_those_of_the_weights_that_are_tested(fit):
