@@ -117,11 +117,11 @@ class TextFolder(Text):
         known = read_list(Path(self.files).expanduser())
         if missing := sorted(known.keys() - set(names)):
             raise SeqbenchError(f"{self.files} names {missing[0]}, which is no text below {self.root}: correct it")
-        refuse_copies({name: hashlib.sha256((self.root / name).read_bytes()).hexdigest() for name in known}, known)
-        found: dict[Split, list[str]] = {split: [] for split in SPLITS}
-        for name in filter(known.__contains__, names):
-            found[known[name]] += _lines(self.root / name)
-        return found
+        texts = {name: _lines(self.root / name) for name in names if name in known}
+        refuse_copies(
+            {name: hashlib.sha256("\n".join(text).encode()).hexdigest() for name, text in texts.items()}, known
+        )
+        return {split: [line for name in texts if known[name] == split for line in texts[name]] for split in SPLITS}
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,4 +1,5 @@
-"""The leaderboard's columns. A new one is one line in COLUMNS: it appears in Markdown, CSV, page, terminal and JSON.
+"""The leaderboard's columns. A new one is one line in COLUMNS: it appears in CSV, page, terminal and JSON, and, named in
+FIRST, in Markdown.
 
 A line says: name (CSV, JSON), header, value of a row, how the value reads, help. A column marked `detail` is left out
 of the Markdown and terminal tables, and stands on the page among the further columns.

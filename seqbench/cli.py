@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from seqbench import commands
+from seqbench.files import at_home
 from seqbench.task import SeqbenchError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -20,8 +21,7 @@ COMPILING = (*LIGHTNING, "sweep", "bench", "show")
 
 
 def _path(text: str) -> Path:
-    """With ~ as the home folder, which the shell leaves as it is in --out=~/DIR."""
-    return Path(text).expanduser()
+    return at_home(Path(text))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -176,7 +176,8 @@ def _sample_options(subparsers: Any) -> None:
 
 
 def _sweep_options(subparsers: Any) -> None:
-    from seqbench.search.asked import RATES, shard, share
+    from seqbench.search.asked import RATES, SEEDS, shard, share
+    from seqbench.search.design import STAGES
 
     sweep = _command(
         subparsers, "sweep", commands.sweep, "the same search for every unit; status DIR tells how far one is"
@@ -188,8 +189,10 @@ def _sweep_options(subparsers: Any) -> None:
         "--rates", default=RATES, metavar="N|A,B",
         help="how many to draw from exp(U(-12,-6)), one in each of N equal stretches, or the rates (default 10)",
     )  # fmt: skip
-    sweep.add_argument("--seeds", type=_positive, default=5, metavar="N", help="seeds 0..N-1 at the three best rates")
-    sweep.add_argument("--stages", default="search,report", help="search, report or both (default both)")
+    sweep.add_argument(
+        "--seeds", type=_positive, default=SEEDS, metavar="N", help="seeds 0..N-1 at the three best rates"
+    )
+    sweep.add_argument("--stages", default=",".join(STAGES), help="search, report or both (default both)")
     sweep.add_argument(
         "--trials", type=_positive, metavar="N",
         help="instead a random search of N trials a unit: hidden size, rate, momentum and input noise (Greff et al.)",
@@ -225,7 +228,7 @@ def _explain_options(subparsers: Any) -> None:
 
 
 def _leaderboard(actions: Any) -> None:
-    records: Any = {"type": Path, "default": Path("leaderboard/records"), "metavar": "DIR"}
+    records: Any = {"type": _path, "default": Path("leaderboard/records"), "metavar": "DIR"}
     records["help"] = "default leaderboard/records"
     build = _command(actions, "build", commands.leaderboard_build, "write README.md, CSV, figures and index.html")
     build.add_argument("--records", **records)

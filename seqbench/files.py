@@ -20,6 +20,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SEQBENCH_CACHE") or platformdirs.user_cache_dir("seqbench")).expanduser()
 
 
+def at_home(path: Path) -> Path:
+    """With ~ as the home folder, which the shell leaves as it is in --out=~/DIR; as it is where nobody is called so."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Writes in one stroke: a reader sees the old file or the new one, never a part. Makes the folder.
 

@@ -58,7 +58,8 @@ def design(options: argparse.Namespace) -> Design:
     stages = options.stages.split(",")
     if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
-    rates = _rates(options.rates, options.sweep_seed, options.rest)
+    begun = (options.out / DESIGN).exists()
+    rates = _rates(options.rates, options.sweep_seed, [] if begun else options.rest)
     runs = len(rates) if "search" in stages else len(rates) * options.seeds
     size = _group_size(options, units, runs)
     return Design(options.rest, units, rates, options.seeds, [stage for stage in STAGES if stage in stages], size)

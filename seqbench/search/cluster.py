@@ -158,7 +158,9 @@ def train_packed(work: Work) -> tuple[bytes, End]:
         for number, (config, text) in enumerate(work.configs.items()):
             if not Path(config).exists():
                 (configs / f"{number}.yaml").write_text(text, encoding="utf-8")
-                command = [str(configs / f"{number}.yaml") if a == config else a for a in command]
+                ways = {f"{flag}{config}" for flag in ("", "-c", "-c=", "--config=")}
+                sent = str(configs / f"{number}.yaml")
+                command = [a.removesuffix(config) + sent if a in ways else a for a in command]
         design = Design(**{**vars(work.design), "command": command})
         token = work.out / TOKEN
         if token.exists() and token.read_text() == work.token:

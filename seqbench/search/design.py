@@ -265,9 +265,16 @@ def planned(design: Design, out: Path) -> list[str]:
 
 
 def records(out: Path) -> dict[str, rec.Record]:
-    """The records of a sweep by run id: others that lie in `out` are none of it."""
+    """The records of a sweep by run id: others that lie in `out` are none of it.
+
+    Raises:
+        SeqbenchError: one of them, or the list of its own runs, cannot be read.
+    """
     found = {path.parent.name: path for path in sorted(out.glob("*/record.json"))}
-    own = json.loads((out / RUNS).read_bytes()) if (out / RUNS).exists() else found
+    try:
+        own = json.loads((out / RUNS).read_bytes()) if (out / RUNS).exists() else list(found)
+    except (OSError, ValueError) as error:
+        raise SeqbenchError(f"{out / RUNS} cannot be read ({error}): remove it and call the sweep again") from error
     return {run_id: rec.load(path) for run_id, path in found.items() if run_id in own}
 
 

@@ -69,8 +69,9 @@ def measured(folder: Path) -> list[Importance]:
             are none.
     """
     found: dict[tuple[str, str], list[rec.Record]] = {}
-    for run in {run.run_id: run for run in map(rec.load, rec.below(folder))}.values():  # each once, though copied
-        if rec.came_to_its_end(run) and run.best_valid is not None and _is_trial(run):
+    ended = filter(rec.came_to_its_end, map(rec.load, rec.below(folder)))
+    for run in {run.run_id: run for run in ended}.values():  # each once, though copied
+        if run.best_valid is not None and _is_trial(run):
             found.setdefault((run.task.name, run.cell.name), []).append(run)
     if not found:
         raise SeqbenchError(f"{folder} has no trials: begin some by seqbench sweep --trials 200 --out {folder}")

@@ -21,10 +21,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         SeqbenchError: no run in the folder is of a task that can be solved.
     """
-    runs = {run.run_id: run for run in map(rec.load, rec.below(folder))}  # each once, though copied
+    ended = filter(rec.came_to_its_end, map(rec.load, rec.below(folder)))
+    runs = {run.run_id: run for run in ended}  # each once, though copied
     found: dict[tuple[Any, ...], list[rec.Record]] = {}
     for run in runs.values():
-        if run.task.solved and rec.came_to_its_end(run):
+        if run.task.solved:
             unit = json.dumps(run.cell.options, sort_keys=True)
             key = run.task.name, json.dumps(options(run)), run.cell.name, unit, rec.protocol(run)
             found.setdefault((*key, run.cell.hidden, run.rate), []).append(run)

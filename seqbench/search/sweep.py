@@ -47,9 +47,11 @@ def sweep(design: Design, out: Path, engine: Engine, shard: Shard | None = None)
     Raises:
         SeqbenchError: `out` holds another sweep, or a sweep that runs in it right now.
     """
-    own = planned(design, out)  # first, so that a command that is wrong leaves nothing behind
+    known = bool(design.trials) and (out / RUNS).exists()  # of hundreds of trials it takes a while
+    own = None if known else planned(design, out)  # first, so that a command that is wrong leaves nothing behind
     begin(design, out)
-    rec.write_json(own, out / RUNS)
+    if own is not None:
+        rec.write_json(own, out / RUNS)
     name = f"-{shard.number}-of-{shard.of}" if shard else ""
     complete = True
     with _locks(out, shard, name), SweepProgress(design, out, out / f"running{name}.json") as progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import pydoc
 import re
 from collections.abc import Iterator, Mapping
@@ -73,7 +73,7 @@ def _values(arguments: list[str]) -> Iterator[tuple[str, int, str]]:
     """Each flag that takes a name, the position of the argument which that is in, and the name."""
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if argument.startswith("-c") and len(argument) > 2:  # as -cNAME
+        if argument.startswith("-c") and argument[2:3] not in ("", "="):  # as -cNAME
             yield "-c", position, argument[2:]
         elif flag in (*CONFIG_FLAGS, UNIT, DATA) and equals:
             yield flag, position, value
@@ -83,8 +83,7 @@ def _values(arguments: list[str]) -> Iterator[tuple[str, int, str]]:
 
 def config_files(arguments: list[str]) -> list[str]:
     """The configs that a command names and that are files of the user's, by the names it uses."""
-    named = (value for flag, value in itertools.pairwise(arguments) if flag in CONFIG_FLAGS)
-    return [name for name in named if Path(name).is_file()]
+    return [name for flag, _, name in _values(arguments) if flag in CONFIG_FLAGS and Path(name).is_file()]
 
 
 def config_file(name: str) -> Path:
@@ -106,8 +105,10 @@ def configured_rate(arguments: list[str]) -> float | None:
     found = None
     for flag, _, value in _values(arguments):
         model = _sections(config_file(value)).get("model") if flag in CONFIG_FLAGS else None
-        rate = model.get("rate") if model else None
-        found = float(rate) if isinstance(rate, int | float) else found
+        with contextlib.suppress(
+            KeyError, TypeError, ValueError
+        ):  # 1e-3 is text to YAML; what is none, the parser tells
+            found = float((model or {})["rate"])
     return found
 
 

@@ -161,7 +161,7 @@ class SeqbenchCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Adds the callbacks that are always there; here, as later a default ModelCheckpoint would be there too."""
         config = self.config[self.subcommand]
-        check_flags(config)
+        check_flags(config, self.subcommand == "fit")
         own = self._get(self.config_init, "trainer")["callbacks"] or []
         own = own if isinstance(own, list) else [own]
         check_callbacks(own)
@@ -223,9 +223,8 @@ class SeqbenchCLI(LightningCLI):
         """The best weights are tested as soon as they are known."""
         self.trainer.test(self.model, self.datamodule, verbose=False)
         self.after_test()
-        for path in map(self.recorder.record_path, self.recorder.run_ids):
-            if path.exists():  # a run of trial, --trainer.fast_dev_run, leaves none
-                rank_zero_print(path)
+        for run_id in self.recorder.run_ids if self.recorder.leaves_records(self.trainer) else ():
+            print(self.recorder.record_path(run_id))
 
     def after_test(self) -> None:
         """One line a replica."""

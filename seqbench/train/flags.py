@@ -34,7 +34,7 @@ FLAGS: dict[str, tuple[Any, str]] = {
     "model_registry": (None, "checkpoints are files, and nothing is uploaded"),
     "barebones": (False, "it leaves out the checkpoint and the figures that a run consists of"),
 }  # each with the value that does nothing
-NOT_NONE = {
+NOT_ZERO = {
     "limit_test_batches": "a run without a test leaves no record; to try the code --trainer.fast_dev_run true",
     "check_val_every_n_epoch": "validation chooses the weights: give 1 or more",
 }
@@ -65,8 +65,12 @@ def whole_numbers_first() -> None:
     annotations["gradient_clip_val"] = int | float | None
 
 
-def check_flags(config: Any) -> None:
+def check_flags(config: Any, trains: bool) -> None:
     """Of a parsed command: sections trainer and others.
+
+    Args:
+        config: of the command.
+        trains: whether it is `fit`.
 
     Raises:
         SeqbenchError: a flag that has no meaning here; names the remedy.
@@ -77,7 +81,7 @@ def check_flags(config: Any) -> None:
         # 1 is one batch where 1.0 is an epoch.
         if value is not None and (value != harmless or type(value) is not type(harmless)):
             raise SeqbenchError(f"--trainer.{flag} {value} has no meaning here: {remedy}")
-    for flag, remedy in NOT_NONE.items():
+    for flag, remedy in NOT_ZERO.items() if trains else ():
         if trainer[flag] == 0:
             raise SeqbenchError(f"--trainer.{flag} {trainer[flag]}: {remedy}")
     if (trainer["gradient_clip_val"] or 0) < 0:

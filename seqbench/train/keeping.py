@@ -68,4 +68,5 @@ def no_room(error: OSError) -> SeqbenchError | None:
     if error.errno not in NO_ROOM:
         return None
     what = f" {error.filename}" if error.filename else ""
-    return SeqbenchError(f"Cannot write{what} ({error.strerror}): make room; a run goes on with --ckpt_path")
+    remedy = "choose another place" if error.errno in (errno.ENOTDIR, errno.EEXIST) else "make room"
+    return SeqbenchError(f"Cannot write{what} ({error.strerror}): {remedy}; a run goes on with --ckpt_path")

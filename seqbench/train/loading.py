@@ -41,9 +41,10 @@ def load_model(path: Path, **options: Any) -> SequenceModel:
         given["cell"] = cells()[name]
     if isinstance(given["cell"], type):
         given["cell"] = given["cell"](**(config["cell"].get("init_args") or {}))
-    name, unit = config["cell"]["class_path"].rpartition(".")[2], type(given["cell"]).__name__
-    if unit != name:
-        raise SeqbenchError(f"{path} has the weights of a {name}, and {unit} was given as its cell: give {name}")
+    name, unit = config["cell"]["class_path"].rpartition(".")[2], type(given["cell"])
+    if name not in {kind.__name__ for kind in unit.__mro__}:
+        told = f"{path} has the weights of a {name}, and {unit.__name__} was given as its cell"
+        raise SeqbenchError(f"{told}: give {name}, or a subclass")
     model = SequenceModel(task=Task(**own["task"]), **given)
     model.restore(saved["callbacks"][Replicas().state_key]["weights"])
     return model.eval()

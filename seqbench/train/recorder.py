@@ -27,7 +27,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from seqbench import record as rec
 from seqbench.datamodules.base import Split
-from seqbench.files import write_file
+from seqbench.files import at_home, write_file
 from seqbench.task import Score, SeqbenchError, Task
 from seqbench.train.callbacks import Replicas, fitting, log_figures
 from seqbench.train.events import Writers
@@ -56,7 +56,7 @@ class Recorder(L.Callback):
             overwrite: train again what is finished already.
         """
         self.replicas, self.config, self.arguments = replicas, config, arguments
-        self.folder, self.overwrite = folder.expanduser(), overwrite
+        self.folder, self.overwrite = at_home(folder), overwrite
         self.run_ids: list[str] = []
         self.scores: list[rec.PartedScore] = []
         self._writers: Writers | None = None
@@ -90,7 +90,7 @@ class Recorder(L.Callback):
         return rec.run_id(self.task, self.cell.name, of_replica(self.identity, seed, rate))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage != TrainerFn.FITTING or not self._leaves_records(trainer):
+        if stage != TrainerFn.FITTING or not self.leaves_records(trainer):
             return
         if self.overwrite:
             return
@@ -101,7 +101,8 @@ class Recorder(L.Callback):
             )
 
     @staticmethod
-    def _leaves_records(trainer: L.Trainer) -> bool:
+    def leaves_records(trainer: L.Trainer) -> bool:
+        """Whether this process writes them; a run of trial, --trainer.fast_dev_run, leaves none."""
         return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def record_path(self, run_id: str) -> Path:
@@ -111,7 +112,7 @@ class Recorder(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._floors, self._scale = data.floors(), data.scale
-        if self._leaves_records(trainer):
+        if self.leaves_records(trainer):
             self._make_folders()
             self._fit_started = True
             assert isinstance(pl_module, SequenceModel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import scipy.io
 import torch
 
 from seqbench.datamodules.polyphonic import JSBChorales, read_mat
+from seqbench.leaderboard.words import FLAWS
 from seqbench.task import SeqbenchError
 
 # name: sequences, frames, longest, lowest and highest MIDI note
@@ -115,11 +117,12 @@ def write(path, rolls, **more):
 
 
 def test_chorales_that_share_their_melody_with_one_of_train(canonical):
-    """As the board says of JSB: how many, and what they cost."""
+    """How many there are, and what they cost, is what the board says of JSB."""
+    *counted, low, high = map(float, re.findall(r"[\d.]*\d", FLAWS["jsb"]))
     jsb = canonical("jsb").load()
     known = set().union(*map(melody, jsb["train"]))
     shared = np.array([not known.isdisjoint(melody(roll)) for roll in jsb["test"]])
-    assert (shared.sum(), len(shared)) == (41, 77)
+    assert counted == [len(shared), shared.sum()]
     less = {"tanh": [], "gru": [], "lstm": [], "indrnn": []}
     for unit, found in less.items():
         for path in (Path(__file__).parents[2] / "leaderboard/records").glob(f"jsb-{unit}-*.json"):
@@ -128,7 +131,9 @@ def test_chorales_that_share_their_melody_with_one_of_train(canonical):
                 nats, frames = np.array(run["test"]["nats"]), np.array(run["test"]["frames"])
                 rest, some = (nats[which].sum() / frames[which].sum() for which in (~shared, shared))
                 found.append(rest - some)
-    assert all(0.2 < np.mean(found) < 0.4 for found in less.values())
+    if not any(less.values()):
+        pytest.skip("leaderboard/records is empty: the board is being made anew")
+    assert all(low < np.mean(found) < high for found in less.values())
 
 
 def melody(roll, steps=16):

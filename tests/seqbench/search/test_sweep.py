@@ -203,6 +203,9 @@ def test_a_run_beside_those_of_the_sweep_changes_nothing(undisturbed, tmp_path):
     assert sweep.results(tmp_path) == told
     assert status(tmp_path) == state
     assert sweep.sweep(design(size=4), tmp_path, None)  # nothing is left to train
+    (tmp_path / "runs.json").write_text("{")
+    with pytest.raises(SeqbenchError, match=r"runs\.json cannot be read .*: remove it and call the sweep again"):
+        status(tmp_path)
 
 
 def test_a_lucky_seed_chooses_no_rate():
@@ -263,6 +266,8 @@ def test_a_worker_is_sent_files_and_knows_the_suites_configs_by_name(tmp_path, m
     Path("quick").write_text("run: {patience: 4}")  # a file, though one of the suite's has its name
     command = ["-c", "jsb", "-c", "mine.yaml", "--config", "quick", "--model.noise", "0"]
     assert cluster.config_texts(command) == {"mine.yaml": "run: {patience: 3}", "quick": "run: {patience: 4}"}
+    for one in (["-cmine.yaml"], ["-c=mine.yaml"], ["--config=mine.yaml"]):
+        assert cluster.config_texts(one) == {"mine.yaml": "run: {patience: 3}"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seqbench.train.arguments import CONFIGS
+from seqbench.files import at_home
+from seqbench.train.arguments import CONFIGS, configured_rate
 from seqbench.train.fitting import SeqbenchCLI
 
 BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
@@ -90,9 +91,22 @@ def test_a_damaged_record_is_trained_again_where_that_is_asked(fit, refusal, tmp
     assert fit("--run.overwrite", "true")[name].status == "finished"
 
 
+@pytest.mark.parametrize("named", [["-c", "synthetic"], ["-csynthetic"], ["-c=synthetic"], ["--config=synthetic"]])
+def test_configs_are_named_in_all_ways_that_argparse_knows(named):
+    cli = SeqbenchCLI(["fit", *named, *BASE[2:], "--model.cell", "GRU"], execute=False)
+    assert cli.model.task.name == "synthetic"
+
+
+@pytest.mark.parametrize(("written", "rate"), [("1e-3", 1e-3), ("0.1", 0.1), ("[1, 2]", None), ("many", None)])
+def test_the_rate_that_configs_set(tmp_path, written, rate):
+    (tmp_path / "mine.yaml").write_text(f"model: {{rate: {written}}}")
+    assert configured_rate(["-c", "lags_today", "-c", str(tmp_path / "mine.yaml")]) == (rate or 3e-3)
+
+
 def test_runs_are_kept_in_the_home_folder_where_the_shell_leaves_the_tilde():
     flags = [*BASE, "--model.cell", "GRU", "--run.dir=~/runs"]
     assert SeqbenchCLI(["fit", *flags], execute=False).recorder.folder == Path.home() / "runs"
+    assert at_home(Path("~nosuchuser/runs")) == Path("~nosuchuser/runs")
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

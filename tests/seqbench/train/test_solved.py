@@ -84,6 +84,8 @@ def test_a_run_that_was_copied_counts_once(runs, tmp_path):
     folder, _ = runs
     for copy in ("a", "b"):
         shutil.copytree(folder, tmp_path / copy)
+    one = min((tmp_path / "b").glob("*/record.json"))  # the copy was made while it trained
+    record.save(dataclasses.replace(record.load(one), status="interrupted"), one)
     assert rows(tmp_path) == rows(folder)
 
 
