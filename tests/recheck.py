@@ -69,7 +69,8 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     """The runs that were trained with it, itself too; itself alone where the records have not all of them.
 
     A sweep's groups are of one unit at one commit, and of one stage: the search has seed 0, the report the others, or
-    all where there was no search. Sweeps of one rate each, one after the other, differ by it.
+    all where there was no search. Sweeps of one rate each, one after the other, differ by it. Where a stage was cut into
+    several groups, the clock that each group shares tells them apart.
     """
 
     def sweep(one: Record) -> tuple[object, ...]:
@@ -78,7 +79,18 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     found = [one for one in runs if sweep(one) == sweep(run)]
     stage = [one for one in found if (one.seed == 0) == (run.seed == 0)]
     rate = [one for one in found if one.rate == run.rate]
-    return next((group for group in (found, stage, rate) if len(group) == run.environment.replicas), [run])
+    candidates = (found, stage, rate, by_clock(run, found))
+    return next((group for group in candidates if len(group) == run.environment.replicas), [run])
+
+
+def by_clock(run: Record, found: Sequence[Record]) -> list[Record]:
+    """Those whose first epoch took as long, to the digit; those without an epoch are of the group that lacks them."""
+    clocks: dict[tuple[float, ...], list[Record]] = {}
+    for one in found:
+        clocks.setdefault(tuple(one.curve.seconds[:1]), []).append(one)
+    whole = [group for group in clocks.values() if len(group) == run.environment.replicas]
+    rest = [one for one in found if not any(one in group for group in whole)]
+    return next((group for group in whole if run in group), rest)
 
 
 def words(group: Sequence[Record], folder: Path) -> list[str]:

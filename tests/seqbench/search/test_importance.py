@@ -168,7 +168,7 @@ def test_runs_of_a_grid_are_no_trials(trials, seqbench, capsys):
     one = record.load(trials / "0" / "record.json")
     model = {key: value for key, value in one.config["model"].items() if key != "input_noise"}
     for n in range(20):
-        grid = dataclasses.replace(one, config=one.config | {"model": model}, best_valid=8.0)
+        grid = dataclasses.replace(one, run_id=f"grid{n}", config=one.config | {"model": model}, best_valid=8.0)
         record.save(grid, trials / f"grid{n}" / "record.json")
     seqbench("importance", str(trials), "--json")
     assert json.loads(capsys.readouterr().out)[0]["trials"] == 120

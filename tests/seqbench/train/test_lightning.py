@@ -58,6 +58,7 @@ FLAGS_REFUSED = {
     "barebones": ("true", "leaves out"), "reload_dataloaders_every_n_epochs": ("1", "order of its own"),
     "overfit_batches": ("2", "limit_train_batches"), "profiler": ("nosuch", "profiler"),
     "plugins": ("torch.nn.Linear", "plugins"), "model_registry": ("name", "are files"),
+    "limit_test_batches": ("0", "leaves no record"),
 }  # fmt: skip
 # In one run each, elsewhere in these tests.
 FLAGS_ELSEWHERE = {
