@@ -69,8 +69,8 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     """The runs that were trained with it, itself too; itself alone where the records have not all of them.
 
     A sweep's groups are of one unit at one commit, and of one stage: the search has seed 0, the report the others, or
-    all where there was no search. Sweeps of one rate each, one after the other, differ by it. Where a stage was cut into
-    several groups, the clock that each group shares tells them apart.
+    all where there was no search. Sweeps of one rate each, one after the other, differ by it. Where a stage was cut
+    into several groups, the clock that each group shares tells them apart.
     """
 
     def sweep(one: Record) -> tuple[object, ...]:
