@@ -13,8 +13,8 @@ MOST_NAMED = 12  # incomplete units
 MOST_PAIRED = 20  # units in the page's matrix
 
 WHAT = (
-    "Recurrent units compared by one protocol a table: on music at matched parameter counts and by the same search, on "
-    "text and long lags at one hidden size. Every number of a unit is computed from its run records."
+    "Recurrent units compared by one protocol a table: on music and speech at matched parameter counts and by the same "
+    "search, on text and long lags at one hidden size. Every number of a unit is computed from its run records."
 )
 CONVENTION = (
     "NLL is the negative log-likelihood of the test split: total nats (natural logarithm) over all frames scored; "

@@ -254,6 +254,15 @@ def ended_early(record: Record) -> bool:
     return most is not None and record.curve.every * len(record.curve.valid) < most
 
 
+def ended_below(folder: Path) -> Collection[Record]:
+    """The runs below a folder that came to their end, each once, though it was copied.
+
+    Raises:
+        SeqbenchError: as `below` and `load`.
+    """
+    return {run.run_id: run for run in map(load, below(folder)) if came_to_its_end(run)}.values()
+
+
 def came_to_its_end(record: Record) -> bool:
     """Well or badly; a stopped, interrupted or failed run did not."""
     return record.status in ("finished", "diverged")

@@ -58,8 +58,9 @@ def design(options: argparse.Namespace) -> Design:
     stages = options.stages.split(",")
     if sorted(set(stages)) != sorted(stages) or not set(stages) <= set(STAGES):
         raise SeqbenchError(f"--stages {options.stages}: give search, report or search,report")
-    begun = (options.out / DESIGN).exists()
-    rates = _rates(options.rates, options.sweep_seed, [] if begun else options.rest)
+    if not (options.out / DESIGN).exists():
+        _refuse_range(options.rates, options.rest)
+    rates = _rates(options.rates, options.sweep_seed)
     runs = len(rates) if "search" in stages else len(rates) * options.seeds
     size = _group_size(options, units, runs)
     return Design(options.rest, units, rates, options.seeds, [stage for stage in STAGES if stage in stages], size)
@@ -107,17 +108,27 @@ def _units(text: str) -> list[str]:
     return [name if own else kind for name, kind, own in zip(found, short, by_path, strict=True)]
 
 
-def _rates(text: str, seed: int, rest: list[str]) -> list[float]:
-    if text.isdecimal() and int(text) > 0:
-        from seqbench.train.arguments import configured_rate
+def _refuse_range(rates: str, command: list[str]) -> None:
+    """Rates are drawn for Chung et al.'s rule: another one's, as SGD's at 1, would be far off."""
+    from seqbench.train.arguments import configured_rate
 
-        own, (low, high) = configured_rate(rest), map(math.exp, EXPONENTS)
-        if own is not None and not low <= own <= high:
-            some = ",".join(f"{own * by:g}" for by in (3, 1, 0.3))
-            raise SeqbenchError(
-                f"--rates {text} draws from {low:.1e} to {high:.1e}, and the config's own rate is {own:g}: "
-                f"give rates that suit its optimizer, as --rates {some}"
-            )
+    if not _are_drawn(rates):
+        return
+    own, (low, high) = configured_rate(command), map(math.exp, EXPONENTS)
+    if own is not None and not low <= own <= high:
+        some = ",".join(f"{own * by:g}" for by in (3, 1, 0.3))
+        raise SeqbenchError(
+            f"--rates {rates} draws from {low:.1e} to {high:.1e}, and the config's own rate is {own:g}: "
+            f"give rates that suit its optimizer, as --rates {some}"
+        )
+
+
+def _are_drawn(rates: str) -> bool:
+    return rates.isdecimal() and int(rates) > 0
+
+
+def _rates(text: str, seed: int) -> list[float]:
+    if _are_drawn(text):
         return draw_rates(int(text), seed)
     try:
         rates = [float(rate) for rate in text.split(",")]

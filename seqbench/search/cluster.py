@@ -151,17 +151,17 @@ def train_packed(work: Work) -> tuple[bytes, End]:
 
     Not in a child process: when Ray's worker dies, the training must die with it.
     """
+    from seqbench.train.arguments import with_configs
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command, configs = list(work.design.command), folder / "configs"
+        configs = folder / "configs"
         configs.mkdir()
-        for number, (config, text) in enumerate(work.configs.items()):
-            if not Path(config).exists():
-                (configs / f"{number}.yaml").write_text(text, encoding="utf-8")
-                ways = {f"{flag}{config}" for flag in ("", "-c", "-c=", "--config=")}
-                sent = str(configs / f"{number}.yaml")
-                command = [a.removesuffix(config) + sent if a in ways else a for a in command]
-        design = Design(**{**vars(work.design), "command": command})
+        missing = [config for config in work.configs if not Path(config).exists()]
+        sent = {config: configs / f"{number}.yaml" for number, config in enumerate(missing)}
+        for config, path in sent.items():
+            path.write_text(work.configs[config], encoding="utf-8")
+        design = Design(**{**vars(work.design), "command": with_configs(work.design.command, sent)})
         token = work.out / TOKEN
         if token.exists() and token.read_text() == work.token:
             return b"", _train(work.group, design, work.out)

@@ -69,8 +69,7 @@ def measured(folder: Path) -> list[Importance]:
             are none.
     """
     found: dict[tuple[str, str], list[rec.Record]] = {}
-    ended = filter(rec.came_to_its_end, map(rec.load, rec.below(folder)))
-    for run in {run.run_id: run for run in ended}.values():  # each once, though copied
+    for run in rec.ended_below(folder):
         if run.best_valid is not None and _is_trial(run):
             found.setdefault((run.task.name, run.cell.name), []).append(run)
     if not found:

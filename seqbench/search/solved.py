@@ -21,10 +21,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         SeqbenchError: no run in the folder is of a task that can be solved.
     """
-    ended = filter(rec.came_to_its_end, map(rec.load, rec.below(folder)))
-    runs = {run.run_id: run for run in ended}  # each once, though copied
     found: dict[tuple[Any, ...], list[rec.Record]] = {}
-    for run in runs.values():
+    for run in rec.ended_below(folder):
         if run.task.solved:
             unit = json.dumps(run.cell.options, sort_keys=True)
             key = run.task.name, json.dumps(options(run)), run.cell.name, unit, rec.protocol(run)

@@ -86,6 +86,15 @@ def config_files(arguments: list[str]) -> list[str]:
     return [name for flag, _, name in _values(arguments) if flag in CONFIG_FLAGS and Path(name).is_file()]
 
 
+def with_configs(arguments: list[str], files: Mapping[str, Path]) -> list[str]:
+    """A command with other files for configs that it names."""
+    changed = list(arguments)
+    for flag, position, name in _values(arguments):
+        if flag in CONFIG_FLAGS and name in files:
+            changed[position] = changed[position].removesuffix(name) + str(files[name])
+    return changed
+
+
 def config_file(name: str) -> Path:
     """The config of that name: a file, if there is one, or one that ships with the suite.
 
@@ -103,12 +112,10 @@ def config_file(name: str) -> Path:
 def configured_rate(arguments: list[str]) -> float | None:
     """The learning rate that the config files of a command set, the last that does; None where none does."""
     found = None
-    for flag, _, value in _values(arguments):
-        model = _sections(config_file(value)).get("model") if flag in CONFIG_FLAGS else None
-        with contextlib.suppress(
-            KeyError, TypeError, ValueError
-        ):  # 1e-3 is text to YAML; what is none, the parser tells
-            found = float((model or {})["rate"])
+    for name in (value for flag, _, value in _values(arguments) if flag in CONFIG_FLAGS):
+        model = _sections(config_file(name)).get("model") or {}
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # what is no rate the parser tells
+            found = float(model["rate"])  # YAML takes 1e-3 for text
     return found
 
 

@@ -223,8 +223,9 @@ class SeqbenchCLI(LightningCLI):
         """The best weights are tested as soon as they are known."""
         self.trainer.test(self.model, self.datamodule, verbose=False)
         self.after_test()
-        for run_id in self.recorder.run_ids if self.recorder.leaves_records(self.trainer) else ():
-            print(self.recorder.record_path(run_id))
+        if self.recorder.leaves_records(self.trainer):
+            for run_id in self.recorder.run_ids:
+                print(self.recorder.record_path(run_id))
 
     def after_test(self) -> None:
         """One line a replica."""

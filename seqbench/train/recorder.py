@@ -90,9 +90,7 @@ class Recorder(L.Callback):
         return rec.run_id(self.task, self.cell.name, of_replica(self.identity, seed, rate))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if stage != TrainerFn.FITTING or not self.leaves_records(trainer):
-            return
-        if self.overwrite:
+        if stage != TrainerFn.FITTING or self.overwrite or not self.leaves_records(trainer):
             return
         finished = [path for path in map(self.record_path, self.run_ids) if _is_finished(path)]
         if finished:

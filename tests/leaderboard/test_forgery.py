@@ -255,12 +255,19 @@ def test_a_record_in_a_folder_of_its_own_is_published_too(tmp_path):
     assert any(line.startswith(f"{name}: config.model.optimizer.class_path: ") for line in lines)
 
 
-def test_a_run_by_other_code_than_its_commits(honest):
-    """The digests are those of files in the history: nobody has to be believed."""
+@pytest.fixture
+def traced(honest):
+    """A published run, and its name, whose code the history has."""
     name, run = next(source for source in honest if source[1].cell.name == "IndRNN")
     if not list(history.commits(PUBLISHED, [(name, with_code(run, commit="f" * 12))])):
         pytest.skip("a shallow clone has no history")
     assert list(history.sources(PUBLISHED, [(name, run)])) == []
+    return name, run
+
+
+def test_a_run_by_other_code_than_its_commits(traced):
+    """The digests are those of files in the history: nobody has to be believed."""
+    name, run = traced
     forged = with_code(run, sources={"suite": "0" * 12, "unit": "0" * 12})
     assert [field for _, field, _ in history.sources(PUBLISHED, [(name, forged)])] == [
         "environment.sources.suite",
@@ -272,11 +279,8 @@ def test_a_run_by_other_code_than_its_commits(honest):
     assert moved[1] == "environment.sources.suite"
 
 
-def test_submit_asks_for_the_code_of_the_commit(honest, tmp_path):
-    _, run = one = next(source for source in honest if source[1].cell.name == "IndRNN")
-    if not list(history.commits(PUBLISHED, [("", with_code(run, commit="f" * 12))])):
-        pytest.skip("a shallow clone has no history")
-    assert list(history.sources(PUBLISHED, [one])) == []
+def test_submit_asks_for_the_code_of_the_commit(traced, tmp_path):
+    _, run = traced
     forged = with_code(run, sources={"suite": "0" * 12, "unit": run.environment.sources["unit"]})
     forged = renamed(forged, seed=9, config=run.config | {"model": run.config["model"] | {"seed": 9}})
     words = re.sub(r"--model.seed \d+", "--model.seed 9", forged.command)
