@@ -19,6 +19,7 @@ Kind = Literal["unit", "floor", "published"]
 Convention = Literal["nll", "nll_sequence"]
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 VISIBLE = 5e-4  # nats: a smaller difference is none in the digits that tables show
+DIVERGED = "diverged in every run"
 SCORES = {"labelled": "LAS"}  # what people call the share of right guesses by the name of their count
 
 
@@ -90,11 +91,13 @@ class Row:
 
     @property
     def tag(self) -> str:
-        """What a floor, a published or an incomplete row must be told apart by."""
+        """What a floor, a published row or one without a figure to compare must be told apart by."""
         if self.published is not None:
             return f"{self.published.source}, {self.published.known}"
         if self.kind == "floor":
             return "floor"
+        if self.diverged:
+            return ", ".join(self.lacks)
         return f"incomplete: {', '.join(self.lacks)}" if self.lacks else ""
 
     @property
@@ -153,10 +156,22 @@ class Row:
         if self.departs != self.search.departs:
             differing = dict(self.departs).keys() ^ dict(self.search.departs).keys() or dict(self.departs).keys()
             return [f"other settings: {', '.join(sorted(name.rpartition('.')[2] for name in differing))}"]
+        if self.diverged:
+            return []
         seeds = sorted(self.search.seeds - {run.seed for run in self.runs})
         rates = len(self.search.rates - self.tried)
         found = [f"no seed {', '.join(map(str, seeds))}"] if seeds else []
         return found + ([f"{rates} of {len(self.search.rates)} rates not tried"] if rates else [])
+
+    @cached_property
+    def diverged(self) -> bool:
+        """Whether a unit was tried at all rates that the table's plan has, and diverged at each before any validation:
+        a finding, and nothing that more runs would complete.
+        """
+        runs = self.runs + self.searched
+        lost = bool(runs) and all(run.status == "diverged" and not counts(run) for run in runs)
+        plan = self.search
+        return lost and (plan is None or (plan.rates <= self.tried and plan.departs == self.departs))
 
     @cached_property
     def lacks(self) -> list[str]:
@@ -164,6 +179,8 @@ class Row:
 
         A run of a seed that nobody brought to its end is none of what is lost: it changes no rank.
         """
+        if self.diverged:
+            return [DIVERGED]
         wanted = {run.seed for run in self.runs}
         if self.search is not None and self.counted:
             wanted &= self.search.seeds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from seqbench.leaderboard import lags
 from seqbench.leaderboard.columns import perplexity
 from seqbench.leaderboard.naming import GIVEN
-from seqbench.leaderboard.rows import Board, Row, Table, listed, score_name
+from seqbench.leaderboard.rows import DIVERGED, Board, Row, Table, listed, score_name
 
 MOST_NAMED = 3  # units of a kind in a sentence
 MOST_LINES = 30  # of the grid
@@ -31,7 +31,7 @@ class Cell:
 
     Attributes:
         row: where the rest stands.
-        text: the NLL of the best and of what is not compared, the gap to the best of the others.
+        text: the NLL of the best and of what is not compared, the gap to the best of the others, "diverged".
         letters: of its groups; "" for what is not compared.
         symbols: of its marks.
     """
@@ -72,7 +72,7 @@ class Grid:
             more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
         if self.apart:
             more.append("Tables that are no column have a sentence below.")
-        if any(cell and cell.row.letters is None for _, cells in self.lines for cell in cells):
+        if any(cell and cell.text.startswith("(") for _, cells in self.lines for cell in cells):
             more.append("In brackets: incomplete, not compared.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
         symbols = [f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used]
@@ -105,7 +105,8 @@ def _cell(table: Table, unit: str) -> Cell | None:
     row = rows[0]
     marks = "".join(s for words, s in SYMBOLS.items() if any(mark.startswith(words) for mark in row.marks))
     if row.letters is None:
-        return Cell(row, "(–)" if row.own is None else f"({row.own.mean:.3f})", "", marks)
+        text = "diverged" if row.diverged else "(–)" if row.own is None else f"({row.own.mean:.3f})"
+        return Cell(row, text, "", marks)
     assert row.own is not None
     text = f"{row.own.mean:.3f}" if row is table.ranked[0] else gap(table, row)
     return Cell(row, text, row.letters, marks)
@@ -130,7 +131,12 @@ def gap(table: Table, row: Row) -> str:
 
 
 def sentence(table: Table) -> str:
-    """Who is ahead, by how much, and who cannot be told apart from it."""
+    """Who is ahead, by how much, who cannot be told apart from it, and who diverged throughout."""
+    lost = [row.name for row in table.units if row.diverged]
+    return _ahead(table) + (f" {listed(lost)} {DIVERGED}." if lost else "")
+
+
+def _ahead(table: Table) -> str:
     ranked = table.ranked
     if not ranked:
         return f"{table.heading}: no unit is complete."

@@ -74,8 +74,8 @@ def facts(table: Table) -> str:
 
 def effort(table: Table) -> str:
     """One line about what was trained for each unit."""
-    incomplete = [row.name for row in table.units if not row.complete]
-    beyond = len(table.units) - len(incomplete) - len(table.ranked)
+    incomplete = [row.name for row in table.units if not row.complete and not row.diverged]
+    beyond = sum(row.complete for row in table.units) - len(table.ranked)
     by = "most runs that solve the validation split, then by the" if table.task.solved else "the"
     chosen = f"; the rate by {by} lowest mean validation NLL over these seeds" if len(table.search.rates) > 1 else ""
     told = f"Trained for each unit: {table.search}{chosen}."

@@ -79,8 +79,10 @@ class SweepProgress:
         self._started.remove(group)
         self._tell_running()
         found = records(self.out)
-        scores = [r.best_valid for i in group.run_ids if (r := found.get(i)) and r.best_valid is not None]
-        best = f"best valid {min(scores):.4f}" if scores else "no score"
+        runs = [run for run_id in group.run_ids if (run := found.get(run_id))]
+        scores = [run.best_valid for run in runs if run.best_valid is not None]
+        lost = "all diverged" if runs and all(run.status == "diverged" for run in runs) else "no score"
+        best = f"best valid {min(scores):.4f}" if scores else lost
         self._tell(group, f"failed: {problem} ({log_path(self.out, group)})" if problem else best)
         self._show()
 

@@ -249,7 +249,8 @@ class SeqbenchCLI(LightningCLI):
         """Whether a replica's weights are those of an epoch, or else the untrained ones, whose score says nothing."""
         if chosen := int(self.replicas.best_epoch[k]) >= 0:
             return chosen
-        rank_zero_print(f"{self._name(k)}: no validation chose its weights, so it has no score")
+        why = "diverged before a" if self.replicas.diverged[k] else "no"
+        rank_zero_print(f"{self._name(k)}: {why} validation chose its weights, so it has no score")
         return chosen
 
     def predict(self, **arguments: Any) -> None:

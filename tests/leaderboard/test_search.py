@@ -5,7 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.curves import sensitivities
+from seqbench.leaderboard.rows import DIVERGED
+from seqbench.leaderboard.summary import grid, sentence
+from seqbench.leaderboard.words import effort
 
 
 def at(factory, cell, valid, rate, seed=0, **changes):
@@ -74,6 +78,25 @@ def test_a_run_that_diverged_in_its_first_epoch_has_no_figures_and_another_rate_
     assert (row.rate, factory.cells(row)["lost"]) == (2e-3, "1 diverged")
 
 
+def test_a_unit_that_diverged_at_all_rates_is_a_finding_and_not_incomplete(factory):
+    """One rate less and it may yet be trained: then it is incomplete."""
+    lost = [factory.make("Tanh", 0, rate=rate, status="diverged", test=None) for rate in (1e-3, 2e-3, 3e-3, 4e-3)]
+    known = searched(factory, "GRU", 0.0)
+    board = factory.board_of(*known, *lost)
+    (table,) = board.tables
+    row = next(row for row in table.units if row.name == "Tanh")
+    assert (row.tag, row.missing, row.letters) == (DIVERGED, [], None)
+    assert sentence(table).endswith(f"nats/frame. Tanh {DIVERGED}.")
+    assert "ncomplete" not in effort(table)
+    assert (dict(grid(board).lines)["Tanh"][0].text, "ncomplete" in grid(board).legend) == ("diverged", False)
+    judged = outcomes(dataclasses.replace(table, protocol="chung2014"))
+    assert "undecided: diverged in every run: Tanh" in [told for claim, told in judged if claim.units == ("GRU",)]
+    (fewer,) = factory.board_of(*known, *lost[1:]).tables
+    (row,) = (row for row in fewer.units if row.name == "Tanh")
+    assert row.tag == "incomplete: no seed 1, 2, 1 of 4 rates not tried, 1 diverged"
+    assert "Incomplete, so not compared: Tanh." in effort(fewer)
+
+
 @pytest.mark.parametrize("status", ["stopped", "interrupted", "failed"])
 @pytest.mark.parametrize(("cell", "rate", "seed"), [("GRU", 2e-3, 3), ("GRU", 5e-3, 0), ("NP", 6e-3, 7)])
 def test_a_run_that_did_not_end_changes_nobodys_rank(factory, status, cell, rate, seed):
@@ -105,7 +128,7 @@ def test_a_unit_of_which_nothing_finished_has_a_row(factory):
     runs = [factory.make("GRU", seed, rate=r, status="diverged", test=None) for r, seed in ((1, 0), (2, 0), (2, 1))]
     (row,) = factory.board_of(*runs).tables[0].units
     assert (row.rate, row.test, row.letters, row.marks) == (2, None, None, [])
-    assert row.lacks == ["2 diverged"]
+    assert (row.lacks, row.tag, row.missing) == ([DIVERGED], DIVERGED, [])
 
 
 def test_a_search_is_one_row_at_its_best_rate_by_validation(factory):

@@ -102,7 +102,7 @@ def test_nothing_is_told_or_made_of_weights_that_no_validation_chose(fit, seqben
     """The first diverges in its first epoch."""
     fit("--model.optimizer", "torch.optim.SGD", "--model.rate", "[1e30,1e-4]", epochs=2)
     told = capsys.readouterr().out
-    assert "rate 1e+30: no validation chose its weights, so it has no score" in told
+    assert "rate 1e+30: diverged before a validation chose its weights, so it has no score" in told
     assert told.count(": test ") == 1
     (group,) = tmp_path.glob("runs/group-*")
     checkpoint = str(group / "checkpoints/last.ckpt")
