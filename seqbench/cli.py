@@ -25,6 +25,10 @@ def _path(text: str) -> Path:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # A sweep's --seed 5 would be its --seeds, and hide a flag of `fit`.
+        super().__init__(*args, **(options | {"allow_abbrev": False}))
+
     def error(self, message: str) -> NoReturn:
         raise SeqbenchError(f"{message} (see {self.prog} --help)")
 

@@ -51,6 +51,10 @@ AS_SIGTERM = (signal.SIGHUP, signal.SIGUSR1)
 class Parser(LightningArgumentParser):
     """Tells a mistake in one line, with the remedy."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A name cut short, as --conf, would pass by `resolve` and by what a sweep refuses.
+        super().__init__(*args, **kwargs, allow_abbrev=False)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise _mistake(message) from ex
 

@@ -46,6 +46,8 @@ def test_data_prepare_counts(monkeypatch, capsys):
         (["cells", "--budget", "3"], "too small"),
         (["data", "floors", "jbs"], "did you mean jsb"),
         (["leaderboard", "build", "--records", "nowhere"], "there is no folder nowhere"),
+        (["cells", "--js"], "unrecognized arguments: --js"),
+        (["sweep", "-c", "bach", "--cells", "GRU", "--rates", "1", "--out", "o", "--seed", "5"], "arguments: --seed 5"),
         ([], "required"),
     ],
 )

@@ -51,6 +51,8 @@ BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
         (["--model.cell", "GRU", "--trainer.check_val_every_n_epoch", "0"], "give 1 or more"),
         (["-c", "nofile.yaml"], "nofile.yaml"),
         (["-cnosuch"], "config 'nosuch'"),
+        (["--conf", "jsb", "--model.cell", "GRU"], "unrecognized arguments: --conf jsb"),
+        (["--model.cell", "GRU", "--trainer.max_epo", "1"], "unrecognized arguments: --trainer.max_epo 1"),
         (
             ["--model.cell", "GRU", "--trainer.callbacks", "EarlyStopping"],
             "add --trainer.callbacks.monitor VALUE",
