@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from lightning.pytorch.cli import LightningCLI
 
 from seqbench import cli
 from seqbench.datamodules import listing
@@ -59,11 +60,17 @@ def commands(text: str) -> Iterator[list[str]]:
             yield words[next(n for n, word in enumerate(words) if "=" not in word and word != "exec") :]
 
 
+class Whole(SeqbenchCLI):
+    """Makes the parsers of all commands, where the command line makes that of the one which is called."""
+
+    subcommands = staticmethod(LightningCLI.subcommands)
+
+
 @pytest.fixture(scope="module")
 def lightning(tmp_path_factory):
     """The parser of Lightning's commands, which takes seconds to make."""
     folder = str(tmp_path_factory.mktemp("parser"))
-    return SeqbenchCLI(["fit", "-c", "synthetic", "--model.cell", "Tanh", "--run.dir", folder], execute=False).parser
+    return Whole(["fit", "-c", "synthetic", "--model.cell", "Tanh", "--run.dir", folder], execute=False).parser
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -238,17 +239,21 @@ def _halves(group: Group, design: Design, out: Path) -> list[Group]:
 def _resolve(
     design: Design, stage: Stage, unit: str, seeds: list[int], rates: list[float], flags: list[str], out: Path
 ) -> Group:
+    run_ids, name = _names(tuple(fit_command(design, out, unit, seeds, rates, flags)))
+    return Group(stage, unit, seeds, rates, list(run_ids), name, flags)
+
+
+@functools.cache  # a seventh of a second, for each of what may be a hundred groups
+def _names(command: tuple[str, ...]) -> tuple[list[str], str]:
+    recorder = _recorder(list(command))
+    return recorder.run_ids, recorder.group_folder.name
+
+
+def _recorder(command: list[str]) -> Recorder:
     """Asks the command line itself which runs these are."""
-    recorder = _recorder(design, out, unit, seeds, rates, flags)
-    return Group(stage, unit, seeds, rates, recorder.run_ids, recorder.group_folder.name, flags)
-
-
-def _recorder(
-    design: Design, out: Path, unit: str, seeds: list[int], rates: list[float], flags: Sequence[str] = ()
-) -> Recorder:
     from seqbench.train.fitting import SeqbenchCLI
 
-    return SeqbenchCLI(fit_command(design, out, unit, seeds, rates, flags), execute=False).recorder
+    return SeqbenchCLI(command, execute=False).recorder
 
 
 def planned(design: Design, out: Path) -> list[str]:
@@ -257,10 +262,11 @@ def planned(design: Design, out: Path) -> list[str]:
     Raises:
         SeqbenchError: the command is wrong.
     """
+    _names.cache_clear()  # a config may have changed since another sweep of this process
     if design.trials:
         return [run_id for group in groups(design, "trials", out, {}) for run_id in group.run_ids]
     runs = [(seed, rate) for rate in design.rates for seed in range(max(1, design.seeds))]
-    named = [_recorder(design, out, unit, [0], design.rates[:1]) for unit in design.units]
+    named = [_recorder(fit_command(design, out, unit, [0], design.rates[:1])) for unit in design.units]
     return [recorder.run_id(*run) for recorder in named for run in runs]
 
 

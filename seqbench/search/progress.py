@@ -6,6 +6,7 @@ import dataclasses
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +18,11 @@ from seqbench.search.design import Design, Group, Stage, records
 from seqbench.search.engines import log_path
 
 EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
+
+
+def naming() -> AbstractContextManager[object]:
+    """A sign of life in a terminal while the runs get their names: those of hundreds of trials take seconds."""
+    return Console(stderr=True).status("naming the runs")
 
 
 class SweepProgress:

@@ -31,7 +31,7 @@ from seqbench.search.design import (
     records,
 )
 from seqbench.search.engines import Watch
-from seqbench.search.progress import SweepProgress
+from seqbench.search.progress import SweepProgress, naming
 from seqbench.task import SeqbenchError
 
 LOCK_TRIES = 10  # `sweep status` holds a lock for a moment
@@ -47,11 +47,10 @@ def sweep(design: Design, out: Path, engine: Engine, shard: Shard | None = None)
     Raises:
         SeqbenchError: `out` holds another sweep, or a sweep that runs in it right now.
     """
-    known = bool(design.trials) and (out / RUNS).exists()  # of hundreds of trials it takes a while
-    own = None if known else planned(design, out)  # first, so that a command that is wrong leaves nothing behind
+    with naming():
+        own = planned(design, out)  # first, so that a command that is wrong leaves nothing behind
     begin(design, out)
-    if own is not None:
-        rec.write_json(own, out / RUNS)
+    rec.write_json(own, out / RUNS)
     name = f"-{shard.number}-of-{shard.of}" if shard else ""
     complete = True
     with _locks(out, shard, name), SweepProgress(design, out, out / f"running{name}.json") as progress:

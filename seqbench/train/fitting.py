@@ -133,6 +133,10 @@ class SeqbenchCLI(LightningCLI):
             args=resolve(arguments),
         )
 
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is called: the parsers of all four take a tenth of a second more."""
+        return {self.arguments[0]: super().subcommands()[self.arguments[0]]}
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         # Lightning's own warns when sys.argv is not empty beside given arguments.
         self.config = parser.parse_args(args)
