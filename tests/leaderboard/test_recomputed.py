@@ -68,6 +68,9 @@ class Unit:
             if run["status"] in ("finished", "diverged") and run["best_valid"] is not None:
                 by_rate[run["rate"]].append(run)
         self.rates = {run["rate"] for run in runs if run["status"] in ("finished", "diverged")}
+        self.best = []
+        if not by_rate:
+            return
         self.rate = min(by_rate, key=lambda rate: (*self.judged(by_rate[rate]), rate))
         self.best = sorted((run for run in by_rate[self.rate] if run["test"]), key=lambda run: run["seed"])
         self.nats = np.array([run["test"]["nats"] for run in self.best])
@@ -134,7 +137,7 @@ def test_every_figure_of_the_csv(tables, rows):
     assert sorted((*key_of(row), row["unit"]) for row in rows) == sorted(
         (*key, name) for key, units in tables.items() for name in units
     )
-    for row in rows:
+    for row in (row for row in rows if row["n"] != "0"):
         unit = tables[key_of(row)][row["unit"]]
         runs, mean = unit.best, {}
         splits = {split: [run[split] for run in runs] for split in ("train", "valid")}
@@ -186,6 +189,15 @@ def test_every_figure_of_the_csv(tables, rows):
             assert row["reference"] == row["verdict"] == ""
         elif not row["verdict"].startswith("none"):
             assert row["verdict"] == (verdicts.pop() if len(verdicts) == 1 else "undecided")
+
+
+def test_units_without_a_figure_are_those_that_diverged_in_every_run(tables, rows):
+    without = {(*key_of(row), row["unit"]): row for row in rows if row["n"] == "0"}
+    lost = {(*key, name): unit for key, units in tables.items() for name, unit in units.items() if not unit.best}
+    assert without.keys() == lost.keys()
+    for key, row in without.items():
+        assert {run["status"] for run in lost[key].all} == {"diverged"}
+        assert (row["test"], row["letters"], row["incomplete"]) == ("", "", "diverged in every run")
 
 
 def pairs(units):
