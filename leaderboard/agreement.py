@@ -198,6 +198,7 @@ def _below(known: Sequence[Source], split: Literal["train", "valid"], deviations
     figures = []
     for _, run in known:
         beside = getattr(run, split).nll
+        # Ignored, as the caller has left out runs without a test.
         figures.append((beside, run.test.nll - beside))  # type: ignore[union-attr]
         places[_unit(run), run.rate].append(figures[-1])
     pairs = [np.mean(pair, axis=0) for pair in places.values()]

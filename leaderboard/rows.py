@@ -97,7 +97,7 @@ class Row:
         if self.kind == "floor":
             return "floor"
         if self.diverged:
-            return ", ".join(self.lacks)
+            return DIVERGED
         return f"incomplete: {', '.join(self.lacks)}" if self.lacks else ""
 
     @property

@@ -72,7 +72,7 @@ class Grid:
             more.append("Where units are ranked by what is right, it is the share of what is wrong, in percent.")
         if self.apart:
             more.append("Tables that are no column have a sentence below.")
-        if any(cell and cell.text.startswith("(") for _, cells in self.lines for cell in cells):
+        if any(c and c.row.letters is None and not c.row.diverged for _, cells in self.lines for c in cells):
             more.append("In brackets: incomplete, not compared.")
         used = {c for _, cells in self.lines for cell in cells if cell for c in cell.symbols}
         symbols = [f"{s} {words}{_rest(words)}." for words, s in SYMBOLS.items() if s in used]
