@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 MOST_BYTES = 16 * 2**20  # of a file: beyond is no score
 OFF, ON, PEDAL_UP, PEDAL_DOWN = range(4)
@@ -28,8 +29,7 @@ class MidiError(Exception):
     """Why a file cannot be read, in a few words; whoever knows its name tells it."""
 
 
-@dataclass(frozen=True)
-class Track:
+class Track(NamedTuple):
     """What sounds in a track, in its order.
 
     Attributes:
@@ -89,7 +89,8 @@ def read(content: bytes) -> Midi:
         name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "big")
         if seen >= announced and ended and place > last:
             break  # what some programs leave behind the last track, which ended as it should
-        if len(content) < place + 8 or not (name.isascii() and name.decode("latin1").isprintable()):
+        known = name == b"MTrk" or (name.isascii() and name.decode("latin1").isprintable())
+        if len(content) < place + 8 or not known:
             raise MidiError(f"byte {place} begins no track: the file or a track's length is damaged")
         place += 8
         if place + size > len(content):
@@ -152,7 +153,8 @@ def _track(body: bytes, number: int, tempos: list[tuple[int, int]], signatures: 
                 place += 1
                 if byte != status:
                     status, length = byte, 1 if byte >> 5 == 0b110 else 2
-                    off, on = (kind << 11 | (byte & 15) << 7 for kind in (OFF, ON if byte >= 0x90 else OFF))
+                    off = OFF << 11 | (byte & 15) << 7
+                    on = ON << 11 | (byte & 15) << 7 if byte >= 0x90 else off
             if length == 2:
                 either |= body[place] | body[place + 1]
                 if status < 0xA0:
