@@ -1,4 +1,8 @@
-"""The mirror is where it was when the tests were called, whichever folder a test then works in; how time is told."""
+"""The mirror is where it was when the tests were called, whichever folder a test then works in; how time is told.
+
+One thread a process unless told otherwise: the tests' processes share the cores, and where OpenMP's threads wait for
+each other on a busy core each of torch's operations takes some hundred times as long.
+"""
 
 import os
 import time
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if (given := os.environ.get("SEQBENCH_MIRROR")) and "://" not in given:
     os.environ["SEQBENCH_MIRROR"] = str(Path(given).expanduser().absolute())
 

@@ -11,7 +11,7 @@ import tempfile
 import traceback
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def train_packed(work: Work) -> tuple[bytes, End]:
         sent = {config: configs / f"{number}.yaml" for number, config in enumerate(missing)}
         for config, path in sent.items():
             path.write_text(work.configs[config], encoding="utf-8")
-        design = Design(**{**vars(work.design), "command": with_configs(work.design.command, sent)})
+        design = replace(work.design, command=with_configs(work.design.command, sent))
         token = work.out / TOKEN
         if token.exists() and token.read_text() == work.token:
             return b"", _train(work.group, design, work.out)

@@ -1,4 +1,7 @@
-"""All memory that is handed out is full of NaN: what is read before it is written shows in a figure."""
+"""All memory that is handed out is full of NaN: what is read before it is written shows in a figure.
+
+And torch has as many threads as before, whatever a test asks for.
+"""
 
 import gc
 import math
@@ -24,7 +27,9 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(pool, "take", lambda *shape: take(*shape).fill_(math.nan))
     monkeypatch.setattr(pool, "own", lambda size: own(size).fill_(math.nan))
     torch.use_deterministic_algorithms(True)
+    threads = torch.get_num_threads()
     yield
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
 
 
