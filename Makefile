@@ -28,7 +28,7 @@ run: setup  ## train tanh, GRU and LSTM on Bach chorales (no download), build th
 	$(BIN)/seqbench leaderboard build --records runs --out runs/leaderboard
 
 test: setup lint docs  ## lint, the site, then all tests; SEQBENCH_MIRROR=DIR for those on the canonical sets
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15
 
 test-fast: setup  ## what takes no long training: a minute or so
 	$(BIN)/python -m pytest -m "not slow and not browser" $(FAST)

@@ -72,11 +72,9 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     all where there was no search. Sweeps of one rate each, one after the other, differ by it. Where a stage was cut
     into several groups, the clock that each group shares tells them apart.
     """
-
-    def sweep(one: Record) -> tuple[object, ...]:
-        return family_id(one), one.environment.commit, one.environment.replicas
-
-    found = [one for one in runs if sweep(one) == sweep(run)]
+    place, family = (run.environment.commit, run.environment.replicas), family_id(run)
+    beside = [one for one in runs if (one.environment.commit, one.environment.replicas) == place]
+    found = [one for one in beside if family_id(one) == family]
     stage = [one for one in found if (one.seed == 0) == (run.seed == 0)]
     rate = [one for one in found if one.rate == run.rate]
     candidates = (found, stage, rate, by_clock(run, found))

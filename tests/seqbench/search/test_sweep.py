@@ -327,7 +327,7 @@ class TestRay:
 
     def test_a_killed_worker_loses_no_run(self, tmp_path):
         """Kills Ray's workers with SIGKILL, once, while they train: they go on from their checkpoints."""
-        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "150"])
+        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "60"])
         command = [sys.executable, "-c", KILLED_RAY, str(tmp_path), json.dumps(dataclasses.asdict(long))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert "killed ['" in done.stdout, done.stderr[-2000:]
