@@ -53,7 +53,7 @@ def page(factory, tmp_path_factory):
 def dom(path, fragment, profile):
     """The document after its scripts have run."""
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", f"file://{path}{fragment}"]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 def shown(text, part="unit"):
@@ -152,7 +152,7 @@ def test_a_sample_is_played_from_the_disk(factory, tmp_path):
     text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", text)
     (out / "index.html").write_text(text.replace("img-src 'self'", f"img-src 'self' {base}"))
     command = [CHROMIUM, *FLAGS, "--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path}/profile"]
-    subprocess.run([*command, "--dump-dom", f"file://{out}/index.html"], check=True, capture_output=True, timeout=600)
+    subprocess.run([*command, "--dump-dom", f"file://{out}/index.html"], check=True, capture_output=True, timeout=150)
     server.shutdown()
     server.server_close()
     at, duration = map(float, Listener.told[0].strip("/").split("/"))

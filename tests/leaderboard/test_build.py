@@ -78,7 +78,7 @@ def test_the_same_bytes_from_other_names_another_order_and_another_process(built
     )
     environment = os.environ | {"MATPLOTLIBRC": str(matplotlibrc), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     command = [sys.executable, "-c", code, str(tmp_path / "flat"), str(tmp_path / "out")]
-    subprocess.run(command, check=True, env=environment, timeout=600)
+    subprocess.run(command, check=True, env=environment, timeout=120)
     made, expected = contents(tmp_path / "out"), contents(folder / "out")
     for files in (made, expected):  # a page links the records by their names
         files["index.html"] = re.sub(rb'href="[^"]*\.json"', b"", files["index.html"])
@@ -381,7 +381,7 @@ def test_building_imports_no_torch_and_starting_no_plotting():
         "import sys, seqbench.leaderboard.build, seqbench.leaderboard.terminal\n"
         "print(sorted({'torch', 'matplotlib', 'jinja2', 'scipy', 'pandas', 'rich'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=600)
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "[]"
 
 

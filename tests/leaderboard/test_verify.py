@@ -446,4 +446,4 @@ def test_the_command_line_exits_1_where_something_is_wrong(records):
 
 def seqbench(*arguments):
     command = [sys.executable, "-m", "seqbench.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

@@ -40,7 +40,7 @@ main()
 
 def seqbench(*arguments):
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def findings(folder):

@@ -181,7 +181,7 @@ def test_the_pointer_reads_values(tmp_path):
         path = tmp_path / f"{name}.html"
         path.write_text(changed.replace("</body>", HOVER + "</body>"))
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / name}", "--dump-dom", f"file://{path}"]
-        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
         assert 'class="live"' in shown
         read = re.search(r'<body data-read="([^"]*)"', shown)
         if policy:

@@ -368,7 +368,7 @@ for name in sys.argv[1:]:
 def test_cells_compiled_in_separate_processes_and_loaded_in_one(tmp_path):
     environment = os.environ | {"SEQBENCH_CACHE": str(tmp_path)}
     for names in (["Tanh"], ["GRU"], ["LSTM"], ["LSTM", "Tanh", "GRU"]):
-        subprocess.run([sys.executable, "-c", TRAIN, *names], env=environment, check=True, timeout=600)
+        subprocess.run([sys.executable, "-c", TRAIN, *names], env=environment, check=True, timeout=120)
 
 
 STEP = """
@@ -387,7 +387,7 @@ print(hashlib.sha256(p.detach().numpy().tobytes()).hexdigest())
 def test_a_step_is_the_same_bits_compiled_and_loaded_from_the_cache(tmp_path):
     command, environment = [sys.executable, "-c", STEP], os.environ | {"SEQBENCH_CACHE": str(tmp_path)}
     compiled, loaded = (
-        subprocess.run(command, env=environment, check=True, timeout=600, stdout=subprocess.PIPE).stdout
+        subprocess.run(command, env=environment, check=True, timeout=120, stdout=subprocess.PIPE).stdout
         for _ in range(2)
     )
     assert compiled == loaded

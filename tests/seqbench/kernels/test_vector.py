@@ -309,7 +309,7 @@ def test_peak_is_above_what_a_product_reaches(address):
 def python(code, **environment):
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=600,
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:] or result.returncode
     return result.stdout
@@ -362,6 +362,6 @@ def test_on_avx2():
     """All of the above with vectors of 8 and half the registers."""
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", Path(__file__).name],
-        cwd=Path(__file__).parent, env={**os.environ, **AVX2}, capture_output=True, text=True, check=False, timeout=600,
+        cwd=Path(__file__).parent, env={**os.environ, **AVX2}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:]

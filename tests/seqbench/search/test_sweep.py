@@ -327,9 +327,9 @@ class TestRay:
 
     def test_a_killed_worker_loses_no_run(self, tmp_path):
         """Kills Ray's workers with SIGKILL, once, while they train: they go on from their checkpoints."""
-        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "60"])
+        long = design(units=["GRU"], stages=["search"], command=[*FLAGS, "--trainer.max_epochs", "150"])
         command = [sys.executable, "-c", KILLED_RAY, str(tmp_path), json.dumps(dataclasses.asdict(long))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert "killed ['" in done.stdout, done.stderr[-2000:]
         assert done.returncode == 0, done.stderr[-2000:]
         assert "goes on from its checkpoint" in done.stderr
@@ -345,7 +345,6 @@ from seqbench.search import cluster, sweep
 from seqbench.search.design import Design
 
 def kill_workers():
-    # Its own alone: another test may have a Ray too.
     while not list(Path(sys.argv[1]).glob("*/checkpoints/last.ckpt")):
         time.sleep(0.1)
     told = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True).stdout.splitlines()
@@ -355,7 +354,7 @@ def kill_workers():
         return pid == str(os.getpid()) or (pid in parents and own(parents[pid]))
 
     training = subprocess.run(["pgrep", "-f", "^ray::train_packed"], capture_output=True, text=True).stdout.split()
-    found = [pid for pid in training if own(pid)]
+    found = [pid for pid in training if own(pid)]  # another test may have a Ray too
     for pid in found:
         os.kill(int(pid), signal.SIGKILL)
     print("killed", found, flush=True)

@@ -237,7 +237,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, rate):
     command += ["--data.batch_size", "5", "--model.rate", rate]
     command += ["--model.optimizer", "SGD"] if rate == "20" else []
     for folder, flags in (("one", []), ("two", TWO)):
-        subprocess.run([*command, "--run.dir", folder, *flags], cwd=tmp_path, check=True, timeout=600)
+        subprocess.run([*command, "--run.dir", folder, *flags], cwd=tmp_path, check=True, timeout=120)
     one, other = (record.load(next(tmp_path.glob(f"{folder}/*/record.json"))) for folder in ("one", "two"))
     assert (one.run_id, one.status) == (other.run_id, other.status)
     assert other.environment.device.endswith("x 2")

@@ -250,5 +250,5 @@ with torch.no_grad():
             before = resident()
 print(resident() - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert int(done.stdout) < 30e6
