@@ -89,8 +89,8 @@ def read(content: bytes) -> Midi:
         name, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "big")
         if seen >= announced and ended and place > last:
             break  # what some programs leave behind the last track, which ended as it should
-        known = name == b"MTrk" or (name.isascii() and name.decode("latin1").isprintable())
-        if len(content) < place + 8 or not known:
+        legible = name == b"MTrk" or (name.isascii() and name.decode("latin1").isprintable())
+        if len(content) < place + 8 or not legible:
             raise MidiError(f"byte {place} begins no track: the file or a track's length is damaged")
         place += 8
         if place + size > len(content):

@@ -18,7 +18,7 @@ if (given := os.environ.get("SEQBENCH_MIRROR")) and "://" not in given:
 
 @pytest.fixture
 def steps() -> Callable[[Callable[[], object], float], float]:
-    """How long a call takes, in millions of plain steps of Python timed just before it (some 0.05 to 0.1 s each).
+    """How long a call takes, in millions of plain steps of Python timed just before it (0.03 to 0.05 s each).
 
     Seconds would tell of the machine, and of who else works on it. The least of three; the first that is below `most`
     will do.

@@ -73,8 +73,11 @@ def group_of(run: Record, runs: Sequence[Record]) -> list[Record]:
     into several groups, the clock that each group shares tells them apart.
     """
     place, family = (run.environment.commit, run.environment.replicas), family_id(run)
-    beside = [one for one in runs if (one.environment.commit, one.environment.replicas) == place]
-    found = [one for one in beside if family_id(one) == family]
+
+    def beside(one: Record) -> bool:  # the family last: it takes longest
+        return (one.environment.commit, one.environment.replicas) == place and family_id(one) == family
+
+    found = [one for one in runs if beside(one)]
     stage = [one for one in found if (one.seed == 0) == (run.seed == 0)]
     rate = [one for one in found if one.rate == run.rate]
     candidates = (found, stage, rate, by_clock(run, found))

@@ -1,6 +1,6 @@
 """All memory that is handed out is full of NaN: what is read before it is written shows in a figure.
 
-And torch has as many threads as before, whatever a test asks for.
+And torch has as many threads after a test as before it.
 """
 
 import gc
@@ -27,10 +27,16 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(pool, "take", lambda *shape: take(*shape).fill_(math.nan))
     monkeypatch.setattr(pool, "own", lambda size: own(size).fill_(math.nan))
     torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def threads_kept() -> Iterator[None]:
+    """Two that a test asked for would slow all tests after it in its process."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
 
 
 BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
