@@ -212,21 +212,33 @@ def _tidy(name: str, text: str, title: str, place: dict[str, str], units: Sequen
         return f'<g class="{match[1]}" data-unit="{escape(units[int(match[2])])}">'
 
     def root(match: re.Match[str]) -> str:
-        spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        told = " ".join(f'{key}="{value}"' for key, value in place.items())
-        return f'<svg {spaces} viewBox="{match[1]}" role="img" {told}><title>{escape(title)}</title>'
+        told = "".join(f' {key}="{value}"' for key, value in place.items())
+        space = "http://www.w3.org/2000/svg"
+        return f'<svg xmlns="{space}" viewBox="{match[1]}" role="img"{told}><title>{escape(title)}</title>'
 
     svg = text[text.index("<svg") :].rstrip()
     svg = re.sub(r'<g id="(unit|name)(\d+)">', group, svg)
     svg = _own_ids(name, svg).replace(INK, "currentColor")
     svg = re.sub(r'; font-family: [^;"]*', "", svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
+    svg = re.sub(r'<path [^>]*style="fill: none"/>', "", svg)  # the ground of a figure and of its axes
     svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda d: re.sub(r"\d+\.\d{3,}", lambda v: f"{float(v[0]):.1f}", d[0]), svg)
-    svg = re.sub(rf'(?<= d=")(?:{POINT.pattern}\s*){{8,}}', lambda d: _steps(d[0]), svg)
+    svg = re.sub(rf'(?<= d=")(?:{POINT.pattern}\s*){{2,}}', lambda d: _steps(d[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', root, svg, count=1)
-    svg = re.sub(r"<g/>\s*", "", svg)
-    svg = re.sub(r"<g>\s*(<(?:path|use|text)[^>]*/>)\s*</g>", r"\1", svg)
-    return "\n".join(line.strip() for line in _classes(svg).splitlines())
+    return "\n".join(line.strip() for line in _classes(_flat(svg)).splitlines() if line.strip())
+
+
+def _flat(svg: str) -> str:
+    """Groups that say nothing go, and what is in them stays."""
+    told: list[bool] = []
+
+    def group(match: re.Match[str]) -> str:
+        if match[0] != "</g>":
+            told.append(match[0] != "<g>")
+            return match[0] if told[-1] else ""
+        return match[0] if told.pop() else ""
+
+    return re.sub(r"</?g\b[^>]*>", group, svg.replace("<g/>", ""))
 
 
 def _classes(svg: str) -> str:
@@ -265,4 +277,5 @@ def _own_ids(name: str, svg: str) -> str:
     used = dict.fromkeys(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
     short = {old: f"{prefix}{n}" for n, old in enumerate(used)}
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", svg)
-    return re.sub(r'(xlink:href="#|url\(#)([^")]+)', lambda m: m[1] + short[m[2]], svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)([^")]+)', lambda m: m[1] + short[m[2]], svg)
+    return svg.replace("xlink:href", "href")

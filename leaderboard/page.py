@@ -18,7 +18,7 @@ from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
 from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
-from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
+from seqbench.leaderboard.rows import Board, Row, Table, best_epoch, clean, outcome
 from seqbench.leaderboard.samples import Sample
 from seqbench.leaderboard.summary import KEY, grid, sentences
 from seqbench.leaderboard.words import (
@@ -60,7 +60,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
     }  # fmt: skip
     return render(
         Path(__file__).parent,
-        curves(board),
+        curves(board, figures),
         functions,
         board=board,
         key=KEY,
@@ -78,9 +78,15 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
     )
 
 
-def curves(board: Board) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """What the script reads out: by table, the points of its figures, each unit with name and colour."""
+def curves(board: Board, figures: dict[str, str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """What the script reads out: by table, the points of its figures, each unit with name and colour. Small multiples
+    are not read.
+    """
     colours = looks(board)
+
+    def read(table: Table, kind: str) -> bool:
+        return "data-figure" in figures.get(f"{table.slug}-{kind}", "")
+
     return {
         table.slug: {
             "curves": [
@@ -92,7 +98,7 @@ def curves(board: Board) -> dict[str, dict[str, list[dict[str, Any]]]]:
                     "validation": _numbers(line.valid, 3),
                     "training": _numbers(line.train, 3),
                 }
-                for line in lines(table)
+                for line in (lines(table) if read(table, "epoch") else ())
             ],
             "rates": [
                 {
@@ -101,10 +107,11 @@ def curves(board: Board) -> dict[str, dict[str, list[dict[str, Any]]]]:
                     "rate": one.rate,
                     "validation": _numbers(one.valid),
                 }
-                for one in sensitivities(table)
+                for one in (sensitivities(table) if read(table, "rate") else ())
             ],
         }
         for table in board.tables
+        if read(table, "epoch") or read(table, "rate")
     }
 
 

@@ -213,6 +213,8 @@ def test_the_page_fetches_nothing(built):
     assert {link[1:] for _, link in page.links if link.startswith("#")} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     assert "@import" not in text
+    (told,) = re.findall(r'id="curves">([^<]*)<', text)
+    assert set(json.loads(told)) == {name.rpartition("-")[0] for name in re.findall(r'data-figure="([^"]*)"', text)}
     assert not [part for part in text.split("url(")[1:] if not part.startswith("#")]
 
 
@@ -427,3 +429,4 @@ def test_many_units_stand_in_small_multiples_and_the_page_stays_small(factory, t
     assert all(f">{unit}</text>" in forest for unit in units[1:])
     assert 'class="ground"' in forest
     assert len(made["index.html"]) < 250_000
+    assert re.findall(r'id="curves">([^<]*)<', made["index.html"].decode()) == ["{}"], "the script reads no panel"

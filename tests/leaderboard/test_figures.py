@@ -2,6 +2,7 @@
 
 import io
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 
 from seqbench.leaderboard.figures import STYLE, _tidy
 
+GROUND = r'<path [^>]*style="fill: none"/>'
+
 
 def drawn(x, *ys):
     from matplotlib import style
@@ -17,38 +20,23 @@ def drawn(x, *ys):
     with style.context(STYLE):
         figure = Figure(figsize=(5, 3.3))
         axes = figure.add_subplot()
-        for y in ys:
-            axes.plot(x, y, color="#0072b2")
+        for n, y in enumerate(ys):
+            axes.plot(x, y, color="#0072b2", gid=f"unit{n}")
         axes.fill_between(x, ys[0] - 1, ys[0] + 1, color="#0072b2", alpha=0.1)
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text)
     return text.getvalue()
 
 
-def segments(path):
-    """The points of each piece of a path of straight lines, by the grammar of SVG 1.1, 8.3.9."""
-    found, at, kind = [], np.zeros(2), ""
-    for token in re.findall(r"[MmLlz]|-?(?:\d+\.?\d*|\.\d+)\s*,?\s*-?(?:\d+\.?\d*|\.\d+)", path):
-        if token in "MmLlz":
-            kind = token
-            continue
-        place = np.array([float(value) for value in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", token)])
-        at = at + place if kind.islower() else place
-        if kind in "Mm":
-            found.append([])
-            kind = "l" if kind == "m" else "L"
-        found[-1].append(at)
-    return found
-
-
 @pytest.mark.parametrize("seed", range(5))
-def test_lines_go_where_they_went(seed):
+def test_lines_go_where_they_went(segments, seed):
     rng = np.random.default_rng(seed)
     x, y = np.arange(60), rng.normal(size=60).cumsum()
     y[rng.integers(2, 57)] = np.nan  # two pieces
     whole = drawn(x, y, y + 0.01)
-    small = _tidy("a-epoch", whole, "a figure", {}, [])
-    paths = [re.findall(r' d="([^"]*)"', text) for text in (whole, small)]
+    small = _tidy("a-epoch", whole, "a figure", {}, ["GRU", "LSTM"])
+    assert small.count("<path") == whole.count("<path") - 2  # without the ground of the figure and of its axes
+    paths = [re.findall(r' d="([^"]*)"', text) for text in (re.sub(GROUND, "", whole), small)]
     long = [(a, b) for a, b in zip(*paths, strict=True) if a.count("L") > 20 and "C" not in a]
     assert len(long) >= 3
     for before, after in long:
@@ -58,15 +46,45 @@ def test_lines_go_where_they_went(seed):
         assert np.abs(np.concatenate(one) - np.concatenate(other)).max() <= 0.051  # of 360, to a tenth
 
 
+def test_what_is_drawn_stays_in_its_unit_and_within_its_clip():
+    """Groups go but those of units: each drawn element in the same order, of the same unit, cut off or not."""
+
+    def told(text, unit):
+        found = []
+
+        def visit(element, within):
+            tag = element.tag.rpartition("}")[2]
+            name = re.fullmatch(unit, element.get("data-unit", element.get("id", "")))
+            within = (within[0] or (name and name[0]), within[1] or "clip-path" in element.attrib)
+            found.extend([(tag, *within)] if tag in ("path", "use", "text") else [])
+            for part in element:
+                visit(part, within)
+
+        visit(ElementTree.fromstring(text), (None, False))
+        return found
+
+    x = np.arange(60.0)
+    whole = drawn(x, x, x**1.1)
+    small = _tidy("a-epoch", whole, "a figure", {}, ["unit0", "unit1"])
+    before, after = (told(text[text.index("<svg") :], r"unit\d") for text in (re.sub(GROUND, "", whole), small))
+    assert before == after
+    assert {unit for _, unit, _ in after} == {None, "unit0", "unit1"}
+    assert "<g>" not in small
+    assert small.count("<g ") == small.count("</g>") == len(re.findall("<g [^>]*(?:clip-path|data-unit)", small))
+
+
 def test_an_element_looks_as_it_did():
     """A style stands in the element, or in the class that took its place."""
     whole = drawn(np.arange(60), np.arange(60.0), np.arange(60.0) ** 1.1)
-    small = _tidy("a-epoch", whole, "a figure", {}, [])
+    small = _tidy("a-epoch", whole, "a figure", {}, ["GRU", "LSTM"])
     rules = dict(re.findall(r"\.(s\w+)\{([^}]*)\}", small))
-    classes = re.findall(r' class="([^"]*)"', small)
+    classes = re.findall(r' class="(s[^"]*)"', small)
     assert len(classes) > 2 * len(rules) > 0
     told = [rules[name] for name in classes] + re.findall(r' style="([^"]*)"', small)
     bare = [re.sub(r"\s", "", style) for style in told]
-    kept = [re.sub(r"\s|font-family:[^;]*;|;font-family:[^;]*$", "", s) for s in re.findall(r' style="([^"]*)"', whole)]
+    kept = [
+        re.sub(r"\s|font-family:[^;]*;|;font-family:[^;]*$", "", s)
+        for s in re.findall(r' style="([^"]*)"', re.sub(GROUND, "", whole))
+    ]
     assert sorted(bare) == sorted(style.replace("#010203", "currentColor") for style in kept)
     assert len(small) < 0.6 * len(whole)

@@ -118,7 +118,7 @@ def test_the_first_look_has_matched_units_or_given_sizes_not_both(factory):
     assert len(told(board)) == 3
 
 
-def test_one_picture_shows_the_share_of_solved_runs_against_the_lag(factory):
+def test_one_picture_shows_the_share_of_solved_runs_against_the_lag(factory, segments):
     shares = {"LSTM1997": {50: 2, 200: 2, 1000: 1}, "Tanh": {50: 2, 200: 0, 1000: 0}}
     made = [
         run
@@ -131,12 +131,9 @@ def test_one_picture_shows_the_share_of_solved_runs_against_the_lag(factory):
     assert list(drawn) == [f"{board.tables[0].slug}-lags"]
     (svg,) = drawn.values()
     for unit, solved in shares.items():
-        (points,) = {
-            points
-            for points in re.findall(rf'data-unit="{unit}">\s*<path d="([^"]*)"', svg)
-            if points.count("L") == len(solved) - 1
-        }
-        heights = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", points)]  # downwards
+        paths = [segments(path) for path in re.findall(rf'data-unit="{unit}">\s*<path d="([^"]*)"', svg)]
+        (points,) = [pieces[0] for pieces in paths if len(pieces[0]) == len(solved)]
+        heights = [float(y) for _, y in points]  # downwards
         n, y = list(solved.values()), heights
         assert [(a > b) - (a < b) for a, b in itertools.pairwise(n)] == [
             (a < b) - (a > b) for a, b in itertools.pairwise(y)
