@@ -58,17 +58,17 @@ def lines(table: Table) -> list[Line]:
 def average(row: Row) -> Line | None:
     """The mean curves of a row; None where no run counts or none has a curve."""
     curves = [run.curve for run in row.counted]
-    length = min((len(curve.epoch) for curve in curves), default=0)
+    length = min((len(curve.valid) for curve in curves), default=0)
     if not length:
         return None
-    keep = thin(length)
+    keep, epochs = thin(length), curves[0].epoch
 
     def over_seeds(field: str, of: str) -> list[float]:
         return [_reduce([getattr(curve, field)[i] for curve in curves], of) for i in keep]
 
     return Line(
         row=row,
-        epoch=[curves[0].epoch[i] + 1.0 for i in keep],
+        epoch=[epochs[i] + 1.0 for i in keep],
         seconds=over_seeds("seconds", "mean"),
         train=over_seeds("train", "mean"),
         train_low=over_seeds("train", "min"),

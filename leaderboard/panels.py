@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 0.41 * 72 * SIZE[0], 0.78 * 72  # of a panel, in points
 LEFT, NEXT, ROW, BELOW = 0.1 * 72 * SIZE[0], 0.47 * 72 * SIZE[0], 1.15 * 72, 0.3 * 72
 MOST_TICKS = 4
+
 EDGE = 4.0  # points between a panel's sides and the first and last value
+
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ def panels(shown: Sequence[Panel], x: Scale, y: Scale) -> tuple[Callable[[Figure
     def fill(figure: Figure) -> None:
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 72 * size[0]), ylim=(0, 72 * size[1]))
         axes.set_axis_off()
-        for n, panel in enumerate(shown):
-            corner = LEFT + NEXT * (n % 2), BELOW + ROW * (rows - 1 - n // 2)
-            _frame(axes, corner, x, y, labelled=n + 2 >= len(shown))
+        corners = [(LEFT + NEXT * (n % 2), BELOW + ROW * (rows - 1 - n // 2)) for n in range(len(shown))]
+        _frames(axes, corners, x, y)
+        for panel, corner in zip(shown, corners, strict=True):
             axes.text(corner[0], corner[1] + HEIGHT + 2, panel.title, fontsize=10)
             for stroke in panel.strokes:
                 _draw(axes, stroke, corner, x, y)
@@ -93,19 +96,30 @@ def panels(shown: Sequence[Panel], x: Scale, y: Scale) -> tuple[Callable[[Figure
     return fill, size
 
 
-def _frame(axes: Axes, corner: tuple[float, float], x: Scale, y: Scale, labelled: bool) -> None:
-    """A grid at the ticks of y, which have numbers; those of x where `labelled`."""
-    left, bottom = corner
-    for tick in y.ticks:
-        height = bottom + HEIGHT * y.share(tick)
-        axes.plot([left, left + WIDTH], [height, height], color=INK, alpha=0.12, linewidth=0.6)
-        axes.text(left - 4, height - 3, f"{tick:g}", ha="right", fontsize=8)
-    axes.plot([left, left, left + WIDTH], [bottom + HEIGHT, bottom, bottom], color=INK, linewidth=0.7)
-    for tick in x.ticks:
-        place = _across(left, x, tick)
-        axes.plot([place, place], [bottom, bottom - 3], color=INK, linewidth=0.7)
-        if labelled:
-            axes.text(place, bottom - 12, f"{tick:g}", ha="center", fontsize=8)
+def _frames(axes: Axes, corners: Sequence[Point], x: Scale, y: Scale) -> None:
+    """Grids at the ticks of y, which have numbers; those of x where no panel is below."""
+    across, up = x.ticks, y.ticks
+    grid: list[list[Point]] = []
+    frame: list[list[Point]] = []
+    for n, (left, bottom) in enumerate(corners):
+        for tick in up:
+            height = bottom + HEIGHT * y.share(tick)
+            grid.append([(left, height), (left + WIDTH, height)])
+            axes.text(left - 4, height - 3, f"{tick:g}", ha="right", fontsize=8)
+        frame.append([(left, bottom + HEIGHT), (left, bottom), (left + WIDTH, bottom)])
+        for tick in across:
+            place = _across(left, x, tick)
+            frame.append([(place, bottom), (place, bottom - 3)])
+            if n + 2 >= len(corners):
+                axes.text(place, bottom - 12, f"{tick:g}", ha="center", fontsize=8)
+    _pieces(axes, grid, 0.6, alpha=0.12)
+    _pieces(axes, frame, 0.7)
+
+
+def _pieces(axes: Axes, pieces: Sequence[Sequence[Point]], width: float, alpha: float = 1.0) -> None:
+    """All as one line that is lifted between them, as matplotlib takes as long for each line."""
+    points = [point for piece in pieces for point in (*piece, (math.nan, math.nan))]
+    axes.plot(*zip(*points, strict=True), color=INK, alpha=alpha, linewidth=width, clip_on=False)
 
 
 def _draw(axes: Axes, stroke: Stroke, corner: tuple[float, float], x: Scale, y: Scale) -> None:
@@ -119,8 +133,9 @@ def _draw(axes: Axes, stroke: Stroke, corner: tuple[float, float], x: Scale, y: 
     if stroke.dashes:
         line.set_dashes(stroke.dashes)
     line.set_clip_box(TransformedBbox(Bbox.from_bounds(left, bottom, WIDTH, HEIGHT), axes.transData))
-    places = [_across(left, x, value) for value in stroke.lost]
-    axes.plot(places, [bottom + 0.98 * HEIGHT] * len(places), "x", color=stroke.colour, markersize=5)
+    if stroke.lost:
+        places = [_across(left, x, value) for value in stroke.lost]
+        axes.plot(places, [bottom + 0.98 * HEIGHT] * len(places), "x", color=stroke.colour, markersize=5)
 
 
 def _across(left: float, x: Scale, value: float) -> float:

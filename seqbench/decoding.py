@@ -34,8 +34,19 @@ def _default(field: dataclasses.Field[Any]) -> list[Any]:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a type is made of, told once, as thousands of records are read: list, dict, a union or Literal, or None; and
+    of what.
+    """
+    return typing.get_origin(kind), typing.get_args(kind)
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[dict[str, Any], set[str]] | None:
+    """Types of a dataclass's fields by name, and the names of those that have no default; None of another type."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(kind, type):
+        return None
+    return typing.get_type_hints(kind), {field.name for field in dataclasses.fields(kind) if not _default(field)}
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
@@ -44,13 +55,12 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     Raises:
         ValueError: it is none; the message begins with the place, `where` and the field below it.
     """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+    if kind is Any or type(value) is kind:
         _check_plain(value, where)
         return value
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        needed = {field.name for field in dataclasses.fields(kind) if not _default(field)}
+    origin, args = _form(kind)
+    if (fields := _fields(kind)) is not None:
+        hints, needed = fields
         if not isinstance(value, dict) or not needed <= value.keys() <= hints.keys():
             wrong = (value.keys() - hints.keys()) | (needed - value.keys()) if isinstance(value, dict) else None
             raise ValueError(f"{where}: missing or unknown fields: {sorted(wrong) if wrong else type(value).__name__}")
@@ -71,9 +81,6 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) in (int, float):
         _check_plain(float(value), where)
         return float(value)
-    if type(value) is kind:
-        _check_plain(value, where)
-        return value
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
 
 
@@ -88,7 +95,7 @@ def _check_plain(value: Any, where: str, depth: int = 0) -> None:
         raise ValueError(f"{where}: a number is not finite, or beyond {LARGEST:g}")
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise ValueError(f"{where}: a whole number has more than 64 bits")
-    elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+    elif isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(f"{where}: {value!r:.60} is no text")
 
 
