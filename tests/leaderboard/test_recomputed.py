@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +38,9 @@ def upper(D, s1, n1, s2, n2):
 
 
 def half(level, s1, n1, s2, n2):
-    """Where that is a level, by bisection."""
-    low, high = 0.0, s1 * scipy.stats.t.ppf(1 - level / 2, n1) + s2 * scipy.stats.t.ppf(1 - level / 2, n2)
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if upper(middle, s1, n1, s2, n2) > level else (low, middle)
-    return low
+    """Where that is a level."""
+    beyond = 1.01 * (s1 * scipy.stats.t.ppf(1 - level / 2, n1) + s2 * scipy.stats.t.ppf(1 - level / 2, n2))
+    return scipy.optimize.brentq(lambda D: upper(D, s1, n1, s2, n2) - level, 0.0, beyond, xtol=1e-9)
 
 
 def spread(values):
