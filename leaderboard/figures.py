@@ -277,5 +277,4 @@ def _own_ids(name: str, svg: str) -> str:
     used = dict.fromkeys(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
     short = {old: f"{prefix}{n}" for n, old in enumerate(used)}
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)([^")]+)', lambda m: m[1] + short[m[2]], svg)
-    return svg.replace("xlink:href", "href")
+    return re.sub(r'(?:xlink:)?(href="#|url\(#)([^")]+)', lambda m: m[1] + short[m[2]], svg)

@@ -18,7 +18,7 @@ from seqbench.leaderboard.claims import outcomes
 from seqbench.leaderboard.columns import COLUMNS, DETAIL, MAIN, filled
 from seqbench.leaderboard.curves import lines, sensitivities
 from seqbench.leaderboard.figures import AGAINST, looks
-from seqbench.leaderboard.rows import Board, Row, Table, best_epoch, clean, outcome
+from seqbench.leaderboard.rows import Board, Row, best_epoch, clean, outcome
 from seqbench.leaderboard.samples import Sample
 from seqbench.leaderboard.summary import KEY, grid, sentences
 from seqbench.leaderboard.words import (
@@ -83,10 +83,7 @@ def curves(board: Board, figures: dict[str, str]) -> dict[str, dict[str, list[di
     are not read.
     """
     colours = looks(board)
-
-    def read(table: Table, kind: str) -> bool:
-        return "data-figure" in figures.get(f"{table.slug}-{kind}", "")
-
+    read = {name for name, svg in figures.items() if "data-figure" in svg}
     return {
         table.slug: {
             "curves": [
@@ -98,7 +95,7 @@ def curves(board: Board, figures: dict[str, str]) -> dict[str, dict[str, list[di
                     "validation": _numbers(line.valid, 3),
                     "training": _numbers(line.train, 3),
                 }
-                for line in (lines(table) if read(table, "epoch") else ())
+                for line in (lines(table) if f"{table.slug}-epoch" in read else ())
             ],
             "rates": [
                 {
@@ -107,11 +104,11 @@ def curves(board: Board, figures: dict[str, str]) -> dict[str, dict[str, list[di
                     "rate": one.rate,
                     "validation": _numbers(one.valid),
                 }
-                for one in (sensitivities(table) if read(table, "rate") else ())
+                for one in (sensitivities(table) if f"{table.slug}-rate" in read else ())
             ],
         }
         for table in board.tables
-        if read(table, "epoch") or read(table, "rate")
+        if {f"{table.slug}-epoch", f"{table.slug}-rate"} & read
     }
 
 

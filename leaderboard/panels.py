@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 0.41 * 72 * SIZE[0], 0.78 * 72  # of a panel, in points
 LEFT, NEXT, ROW, BELOW = 0.1 * 72 * SIZE[0], 0.47 * 72 * SIZE[0], 1.15 * 72, 0.3 * 72
 MOST_TICKS = 4
-
 EDGE = 4.0  # points between a panel's sides and the first and last value
 
 Point = tuple[float, float]

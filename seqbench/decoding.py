@@ -78,9 +78,8 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in args:
             return None
         return decode(next(a for a in args if a is not type(None)), value, where)
-    if kind is float and type(value) in (int, float):
-        _check_plain(float(value), where)
-        return float(value)
+    if kind is float and type(value) is int:
+        return decode(kind, float(value), where)
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
 
 
