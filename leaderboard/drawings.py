@@ -201,9 +201,9 @@ def _panels(table: Table, shown: Sequence[Line]) -> str:
         return [behind, train, Stroke(line.epoch, line.valid, COLOURS[0], 1.4)]
 
     epochs = 0.0, max(line.epoch[-1] for line in shown)
-    fill, size = panels(
-        [Panel(label(line.row), strokes(line)) for line in shown], Scale(*epochs), Scale(*limits(shown))
-    )
+    heading = f"NLL against epoch; dashed: training; grey: {label(base.row)}"
+    told = [Panel(label(line.row), strokes(line)) for line in shown]
+    fill, size = panels(heading, told, Scale(*epochs), Scale(*limits(shown)))
     title = f"Learning curves of {table.heading}, each unit against {base.row.name} in grey"
     return drawn(table, [line.row for line in shown], "epoch", title, fill, size)
 
@@ -220,6 +220,7 @@ def _rate_panels(table: Table, shown: Sequence[Sensitivity]) -> str:
 
     tried = sorted(table.search.rates)
     x, y = Scale(tried[0], tried[-1], logarithmic=True), Scale(*rate_limits(shown))
-    fill, size = panels([Panel(label(one.row), strokes(one)) for one in shown], x, y)
+    heading = f"validation NLL against rate; ×: diverged; grey: {label(base.row)}"
+    fill, size = panels(heading, [Panel(label(one.row), strokes(one)) for one in shown], x, y)
     title = f"Validation NLL of {table.heading} against the rate, each unit against {base.row.name} in grey"
     return drawn(table, [one.row for one in shown], "rate", title, fill, size)

@@ -77,14 +77,17 @@ class Panel:
     strokes: Sequence[Stroke]
 
 
-def panels(shown: Sequence[Panel], x: Scale, y: Scale) -> tuple[Callable[[Figure], None], tuple[float, float]]:
-    """What draws them into a figure, and its size in inches."""
+def panels(
+    heading: str, shown: Sequence[Panel], x: Scale, y: Scale
+) -> tuple[Callable[[Figure], None], tuple[float, float]]:
+    """What draws them and a heading into a figure, and its size in inches."""
     rows = math.ceil(len(shown) / 2)
-    size = SIZE[0], 0.35 + ROW * rows / 72
+    size = SIZE[0], 0.6 + ROW * rows / 72
 
     def fill(figure: Figure) -> None:
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 72 * size[0]), ylim=(0, 72 * size[1]))
         axes.set_axis_off()
+        axes.text(LEFT, 72 * size[1] - 12, heading, fontsize=9)
         corners = [(LEFT + NEXT * (n % 2), BELOW + ROW * (rows - 1 - n // 2)) for n in range(len(shown))]
         _frames(axes, corners, x, y)
         for panel, corner in zip(shown, corners, strict=True):

@@ -410,7 +410,11 @@ def test_the_baseline_is_behind_every_panel_though_it_is_not_among_the_best(fact
     (panels,) = (text.decode() for name, text in made.items() if name.endswith("epoch.svg"))
     assert "each unit against Tanh in grey" in panels
     assert panels.count(">Tanh</text>") == 0
-    assert "In grey: Tanh." in made["index.html"].decode()
+    assert ">NLL against epoch; dashed: training; grey: Tanh</text>" in panels
+    page = made["index.html"].decode()
+    assert "In grey: Tanh." in page
+    assert ">Click a unit" in page
+    assert not re.search("Hover for values|bands span", page), "nothing is read off panels, and they have no bands"
 
 
 def test_many_units_stand_in_small_multiples_and_the_page_stays_small(factory, tmp_path):
