@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from seqbench.leaderboard.rows import DIVERGED, Row, Table
+from seqbench.leaderboard.rows import Row, Table
 from seqbench.leaderboard.solved_claims import SOLVED_CLAIMS, SolvedClaim
 from seqbench.leaderboard.statistics import Comparison
 
@@ -42,9 +42,7 @@ class Claim:
         rows = {row.unit: row for row in reversed(table.ranked)}
         missing = [unit for unit in (self.baseline, *self.units) if unit not in rows]
         if missing:
-            lost = {row.unit for row in table.units if row.diverged}
-            why = DIVERGED if lost >= set(missing) else "not run, or not complete"
-            return f"undecided: {why}: {', '.join(missing)}"
+            return table.not_judged(missing)
         base = rows[self.baseline]
         found = [(unit, table.against(rows[unit], base)) for unit in self.units]
         verdicts = {self.judge(comparison, base) for _, comparison in found if comparison is not None}

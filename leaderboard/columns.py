@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seqbench.leaderboard.curves import clock
 from seqbench.leaderboard.published import REFERENCE, Published
 from seqbench.leaderboard.rows import Convention, Row, best_epoch
 from seqbench.leaderboard.statistics import DIGITS, Estimate
@@ -130,7 +131,7 @@ def near_best(run: Record) -> float | None:
     if best is None:
         return None
     bound = best + 0.01 * abs(best)
-    reached = (s for s, v in zip(run.curve.seconds, run.curve.valid, strict=True) if v is not None and v <= bound)
+    reached = (s for s, v in zip(clock(run.curve), run.curve.valid, strict=True) if v is not None and v <= bound)
     return next(reached, None)
 
 
@@ -138,8 +139,12 @@ def _epochs(run: Record) -> int:
     return run.curve.every * len(run.curve.valid)
 
 
+def _seconds(run: Record) -> float:
+    return clock(run.curve)[-1] if run.curve.seconds else 0.0
+
+
 def _throughput(run: Record) -> float | None:
-    return run.curve.step[-1] / run.curve.seconds[-1] if run.curve.seconds and run.curve.seconds[-1] else None
+    return run.curve.step[-1] / seconds if (seconds := _seconds(run)) else None
 
 
 def _less_reference(row: Row, convention: Convention) -> Estimate | None:
@@ -243,17 +248,17 @@ COLUMNS = (
     Column("reference", f"minus {REFERENCE}, frame-weighted", lambda row: _less_reference(row, "nll"), signed, f"test NLL less the published one of the same unit at the same budget, frame-weighted, ± the 95% prediction interval of a single run, as theirs is; {UNKNOWN}", absent="", interval=True),
     Column("reference_sequence", f"minus {REFERENCE}, sequence-weighted", lambda row: _less_reference(row, "nll_sequence"), signed, f"the same, with ours sequence-weighted; {UNKNOWN}", absent="", interval=True),
     Column("verdict", f"against {REFERENCE}", _verdict, str, f"{UNKNOWN}: beaten or missed where both differences are beyond their intervals, undecided otherwise; none where a run was cut short of the protocol, trained by other settings, or still learning at its last epoch", absent="", words=True),
-    Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that count in the means: they came to their end and were tested; they differ by their seed only"),
+    Column("n", "n", lambda row: len(row.counted) if row.runs else None, whole, "runs that count in the means: they were tested, by the weights of their best epoch, though they may have diverged after it; they differ by their seed only"),
     Column("planned", "of", lambda row: len(row.search.seeds) if row.search else None, lambda value: f"of {value}", "runs planned at the best rate, as for all complete units of the table", words=True),
     Column("lost", "not counted", _lost, str, "runs, at any rate, that diverged without a best epoch, failed, were interrupted or stopped before their end", absent="", words=True),
     Column("marks", "marks", lambda row: ", ".join(row.marks) or None, str, "cut short: fewer epochs than the protocol has; rate at the edge: the best is the lowest or highest of those tried, a better one may lie beyond; still learning: runs whose best epoch is in the last 2% of all they had; diverged after the best epoch: they count, with that epoch's weights; no better than a floor: no model is needed to do as well", absent="", words=True),
     Column("hidden", "hidden", HIDDEN, whole, "hidden size"),
     Column("recurrent", "recurrent", RECURRENT, whole, "parameters of the recurrent layer alone"),
     Column("total", "total", _of_run(lambda run: run.parameters.total), whole, "parameters with the output layer"),
-    Column("rate", "best rate", _of_run(lambda run: run.rate), rate, "learning rate: of those with the most seeds the one with the lowest mean validation NLL"),
+    Column("rate", "best rate", _of_run(lambda run: run.rate), rate, "learning rate: of those with the most seeds the one with the lowest mean validation NLL; of long lags first that with most runs that solve the validation split"),
     Column("epochs", "epochs", lambda row: row.mean(_epochs), epochs, "trained until the run stopped, mean over seeds"),
     Column("near_best", "seconds to 1%", lambda row: row.mean(near_best), short, "until validation NLL was first within 1% of its best, mean over seeds"),
-    Column("seconds", "seconds", lambda row: row.mean(lambda run: run.seconds), short, "of training and validation, to a run's last epoch, mean over seeds; runs trained together share the clock"),
+    Column("seconds", "seconds", lambda row: row.mean(_seconds), short, "of training and validation, to a run's last epoch, mean over seeds; an epoch counts for at most three times the run's median, as a machine that stands still trains nothing; else as the machine had it, whatever it did besides; runs trained together share the clock"),
     Column("throughput", "steps/s", lambda row: row.mean(_throughput), short, "optimiser steps a second, validation included; runs trained together share the clock"),
     Column("device", "device", _place(lambda run: run.environment.device.removesuffix(" x 1")), str, "where the runs were trained", words=True),
     Column("precision", "precision", _place(lambda run: run.environment.precision), str, "effective precision", words=True),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice, pairwise
+from statistics import median
 
 from seqbench.leaderboard.rows import Row, Table
-from seqbench.record import counts
+from seqbench.record import Curve, counts
 
 MOST_CURVES = 12
 MOST_POINTS = 60
+STILL = 3  # times a run's median epoch that one may count for
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def average(row: Row) -> Line | None:
     length = min((len(curve.valid) for curve in curves), default=0)
     if not length:
         return None
-    keep, epochs = thin(length), curves[0].epoch
+    keep, epochs, clocks = thin(length), curves[0].epoch, [clock(curve) for curve in curves]
 
     def over_seeds(field: str, of: str) -> list[float]:
         return [_reduce([getattr(curve, field)[i] for curve in curves], of) for i in keep]
@@ -69,7 +71,7 @@ def average(row: Row) -> Line | None:
     return Line(
         row=row,
         epoch=[epochs[i] + 1.0 for i in keep],
-        seconds=over_seeds("seconds", "mean"),
+        seconds=[_reduce([told[i] for told in clocks], "mean") for i in keep],
         train=over_seeds("train", "mean"),
         train_low=over_seeds("train", "min"),
         train_high=over_seeds("train", "max"),
@@ -77,6 +79,14 @@ def average(row: Row) -> Line | None:
         low=over_seeds("valid", "min"),
         high=over_seeds("valid", "max"),
     )
+
+
+def clock(curve: Curve) -> list[float]:
+    """Seconds of training and validation to each validation. An epoch counts for at most STILL times the median one:
+    where a machine stood still, or was asleep, nothing was trained.
+    """
+    each = [b - a for a, b in pairwise([0.0, *curve.seconds])]
+    return list(accumulate(min(one, STILL * median(each)) for one in each))
 
 
 def thin(length: int) -> list[int]:

@@ -91,22 +91,24 @@ def _forest(table: Table, looks: Looks) -> str:
         what = f"{score_name(table.task)} lost" if table.task.score else "test NLL"
         axes.set_title(f"{what} less that of {label(base)}; grey: not told apart", loc="left", fontsize=10, x=-left)
 
-    title = f"Differences in test NLL to {base.name} on {table.heading}, with simultaneous 95% intervals"
+    what = table.measure if table.task.score else "test NLL"
+    title = f"Differences in {what} to {base.name} on {table.heading}, with simultaneous 95% intervals"
     return drawn(table, others, "forest", title, fill, size)
 
 
 def _dots(table: Table, dots: Sequence[tuple[Row, Estimate]], kind: str, looks: Looks) -> str:
     """One dot a unit: test NLL against a cost, with 95% intervals over seeds."""
+    dotted = {row.anchor: (looks[row.anchor][0], looks[row.anchor][1] or "o") for row, _ in dots}
 
     def plot(axes: Axes) -> list[float]:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+        from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
         for n, (row, x) in enumerate(dots):
             assert row.test is not None
             bars = axes.errorbar(
                 [x.mean], [row.test.mean],
                 xerr=[min(x.interval or 0.0, 0.95 * x.mean)], yerr=[row.test.interval or 0.0],
-                color=looks[row.anchor][0], fmt=looks[row.anchor][1] or "o", markersize=6,
+                color=dotted[row.anchor][0], fmt=dotted[row.anchor][1], markersize=6,
             )  # fmt: skip
             for part in bars.get_children():
                 part.set_gid(f"unit{n}")
@@ -114,13 +116,15 @@ def _dots(table: Table, dots: Sequence[tuple[Row, Estimate]], kind: str, looks: 
         if max(values) > 4 * min(values):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.margins(0.08)
         return [row.test.mean for row, _ in dots if row.test is not None]
 
     title = f"Test NLL on {table.heading} against {'time' if kind == 'cost' else 'parameters'}"
-    return one_plot(table, [row for row, _ in dots], kind, title, plot, looks)
+    return one_plot(table, [row for row, _ in dots], kind, title, plot, dotted)
 
 
 def _curves(table: Table, shown: Sequence[Line], kind: str, looks: Looks) -> str:
@@ -220,7 +224,7 @@ def _rate_panels(table: Table, shown: Sequence[Sensitivity]) -> str:
 
     tried = sorted(table.search.rates)
     x, y = Scale(tried[0], tried[-1], logarithmic=True), Scale(*rate_limits(shown))
-    heading = f"validation NLL against rate; ×: diverged; grey: {label(base.row)}"
+    heading = f"validation NLL against rate; ×: diverged at once; grey: {label(base.row)}"
     fill, size = panels(heading, [Panel(label(one.row), strokes(one)) for one in shown], x, y)
     title = f"Validation NLL of {table.heading} against the rate, each unit against {base.row.name} in grey"
     return drawn(table, [one.row for one in shown], "rate", title, fill, size)

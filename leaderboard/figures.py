@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 AGAINST = {  # what a figure is called by -> its x axis
     "lags": "lag, in steps",
-    "forest": "difference in test NLL",
+    "forest": "differences to a baseline, with their intervals",
     "epoch": "epoch",
     "seconds": "seconds of training and validation",
     "rate": "learning rate",
@@ -35,7 +35,7 @@ READ = ("epoch", "seconds", "rate")  # by the page's script
 # Okabe and Ito (2008), told apart by colour-blind readers; without their yellow and black, which vanish on paper or
 # on a dark page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("", "o", "s", "^", "D", "v")  # from the seventh unit on, colours come again with a marker
+MARKERS = ("", "s", "^", "D", "v", "P")  # from the seventh unit on, colours come again with a marker
 LONGEST_LABEL = 22  # characters
 SIZE = (5.0, 3.3)  # inches of 72 points: 360, so that its text is legible on a screen of 400 pixels
 POINT = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+)")  # of a path
@@ -122,7 +122,7 @@ def one_plot(
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         axes.set_xlabel(AGAINST[kind])
         what = {"rate": "validation NLL", "epoch": "NLL", "seconds": "NLL"}.get(kind, "test NLL")
-        told = "runs that solved it, %" if kind == "lags" else f"{what}, {table.task.unit}"
+        told = "runs that solved it, %; lines are moved apart" if kind == "lags" else f"{what}, {table.task.unit}"
         axes.set_title(told, loc="left", fontsize=10)
         _label_ends(axes, rows, ends, looks)
         return axes

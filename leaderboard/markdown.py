@@ -12,7 +12,20 @@ from seqbench.leaderboard.figures import AGAINST
 from seqbench.leaderboard.rows import Board, Row, Table
 from seqbench.leaderboard.summary import KEY, sentences
 from seqbench.leaderboard.summary import grid as summary
-from seqbench.leaderboard.words import CONVENTION, ORDER, WHAT, compared, effort, facts, judged, sources, told, verdict
+from seqbench.leaderboard.words import (
+    CONVENTION,
+    ORDER,
+    WHAT,
+    compared,
+    drawn,
+    effort,
+    facts,
+    judged,
+    seen,
+    sources,
+    told,
+    verdict,
+)
 
 MOST_COMPARED = 7  # units in a matrix, which has eight columns then; the page has them all
 
@@ -36,6 +49,8 @@ def text(board: Board, figures: set[str]) -> str:
             if (name := f"{table.slug}-{x}") in figures
         ]
         parts += [" ".join(images)] if images else []
+        if f"{table.slug}-epoch" in figures:
+            parts.append(escaped(f"{seen(table, figures)} {drawn(table, MOST_COMPARED)}".strip()))
     parts.append("Settings, commands and every seed's numbers: `index.html`. All columns: `leaderboard.csv`.")
     return "\n\n".join(parts) + "\n"
 

@@ -31,6 +31,7 @@ from seqbench.leaderboard.words import (
     effort,
     facts,
     judged,
+    seen,
     sources,
     told,
     verdict,
@@ -54,7 +55,7 @@ def html(board: Board, figures: dict[str, str], links: dict[str, str], heard: di
         "facts": facts, "sources": sources, "outcomes": outcomes, "filled": filled, "settings": settings,
         "outcome": outcome, "environments": environments, "commands": commands, "clean": clean, "verdict": verdict,
         "best_epoch": best_epoch, "number": number, "effort": effort, "told": told, "compared": compared,
-        "kinds": tuple(AGAINST), "drawn": drawn, "most_paired": MOST_PAIRED, "judged": judged,
+        "kinds": tuple(AGAINST), "drawn": drawn, "seen": seen, "most_paired": MOST_PAIRED, "judged": judged,
         "probability": probability, "heard": heard,
         "sampled": {one.stem for played in heard.values() for one in played},
     }  # fmt: skip

@@ -297,6 +297,12 @@ class Table:
         """The complete units; of very many the best (board.py)."""
         return [row for row in self.units if row.letters is not None]
 
+    def not_judged(self, units: Sequence[str]) -> str:
+        """What is said of units that have no rank to be judged by."""
+        lost = {row.unit for row in self.units if row.diverged}
+        why = DIVERGED if lost >= set(units) else "not run, or not complete"
+        return f"undecided: {why}: {', '.join(units)}"
+
     def against(self, row: Row, other: Row) -> Comparison | None:
         """Two ranked units, the first held against the second; None for a unit and itself."""
         one, two = self.ranked.index(row), self.ranked.index(other)

@@ -46,7 +46,7 @@ class SolvedClaim:
         unit, base = rows.get(self.unit), rows.get(self.baseline)
         missing = [name for name in (self.unit, self.baseline) if rows.get(name) is None]
         if unit is None or base is None:
-            return f"undecided: not run, or not complete: {', '.join(missing)}"
+            return table.not_judged(missing)
         told = ", ".join(
             f"{name} {one.solved} of {one.of} ({span(one.share, '%')})"
             for name, one in ((self.unit, unit), (self.baseline, base))

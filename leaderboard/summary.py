@@ -119,7 +119,7 @@ def sentences(board: Board) -> list[tuple[Table, str]]:
     for table in board.tables:
         family = families.get(table.slug, [table])
         if family[0] is table:
-            told.append((table, lags.sentence(family) if table.task.solved else sentence(table)))
+            told.append((table, sentence(family)))
     return told
 
 
@@ -130,13 +130,21 @@ def gap(table: Table, row: Row) -> str:
     return f"{found.difference:+.3f}" + ("" if found.interval is None else f" ± {found.interval:.3f}")
 
 
-def sentence(table: Table) -> str:
-    """Who is ahead, by how much, who cannot be told apart from it, and who diverged throughout."""
-    lost = [row.name for row in table.units if row.diverged]
-    return _ahead(table) + (f" {listed(lost)} {DIVERGED}." if lost else "")
+def sentence(family: Sequence[Table]) -> str:
+    """Who is ahead, or who solves it, and who diverged throughout: of tables that differ by their lag alone."""
+    first = family[0]
+    return (lags.sentence(family) if first.task.solved else _ahead(first)) + _lost(family)
+
+
+def _lost(family: Sequence[Table]) -> str:
+    """Who diverged throughout, in all of these tables."""
+    lost = [{row.name for row in table.units if row.diverged} for table in family]
+    names = sorted(set.intersection(*lost))
+    return f" {listed(names)} {DIVERGED}." if names else ""
 
 
 def _ahead(table: Table) -> str:
+    """Who is ahead, by how much, and who cannot be told apart from it."""
     ranked = table.ranked
     if not ranked:
         return f"{table.heading}: no unit is complete."
@@ -155,7 +163,7 @@ def _ahead(table: Table) -> str:
     if not near:
         return f"{lead.format('is ahead')}{lost}; behind it {_named(table, behind)}."
     apart = f"; behind it {_named(table, behind)}" if behind else ""
-    first = "is ahead" if table.task.score else "has the lowest NLL"
+    first = "comes first" if table.task.score else "has the lowest NLL"
     return f"{lead.format(first)}{lost}, not told apart from {_named(table, near)}{apart}."
 
 

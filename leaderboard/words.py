@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from seqbench.leaderboard.claims import LITTLE
 from seqbench.leaderboard.curves import MOST_CURVES
 from seqbench.leaderboard.drawings import MOST_TOGETHER, baseline
@@ -26,9 +28,10 @@ ORDER = (
     "Rows are ordered by test NLL, unless a table says otherwise. Units that share a letter cannot be told apart by "
     "more than chance, in seeds and in test sequences; with one seed, in test sequences alone. Only complete units "
     "run here have letters: with all rates and seeds that the table's plan has, none of them lost. The best rate is "
-    "that with the lowest mean validation NLL of those with the most seeds; a run that diverged counts with the "
-    "weights of its best epoch before, as early stopping has it, and is marked. Floors need no model; published rows "
-    "come from papers, under conventions of their own."
+    "that with the lowest mean validation NLL of those with the most seeds, of long lags first that with most runs "
+    "that solve the validation split; a run that diverged counts with the weights of its best epoch before, as early "
+    "stopping has it, and is marked. Floors need no model; published rows come from papers, under conventions of their "
+    "own."
 )
 FLAWS = {  # of the sets themselves, as counted over their files
     "jsb": "Of the 77 test chorales 41 share sixteen steps of the melody, in whatever key, with a training chorale; "
@@ -92,15 +95,38 @@ def effort(table: Table) -> str:
     )
 
 
-def drawn(table: Table) -> str:
-    """Which units the figures and the matrix leave out."""
+def seen(table: Table, figures: Container[str]) -> str:
+    """What the table's figures show."""
+    seeds = any(len(row.counted) > 1 for row in table.units)
+    noise = (
+        ", weight noise on"
+        if any(run.config["model"].get("noise") for row in table.units for run in row.counted)
+        else ""
+    )
+    told = []
+    if seeds:
+        bands = "; the bands span all of them" if f"{table.slug}-seconds" in figures else ""
+        told.append(f"Mean over the seeds that count, as far as the shortest of their runs{bands}.")
+    told.append(
+        f"The curves' training NLL is measured while training{noise}, that of the table by the best epoch's weights."
+    )
+    if f"{table.slug}-rate" in figures:
+        means = "means over the seeds" if seeds else "one seed"
+        told.append(f"Against the rate: {means}, each at its best epoch; a cross is a rate at which none has one.")
+    if seeds and f"{table.slug}-cost" in figures:
+        told.append("Bars of dots: 95% intervals over seeds.")
+    return " ".join(told)
+
+
+def drawn(table: Table, most: int = MOST_PAIRED) -> str:
+    """Which units the figures leave out, and a matrix of so many."""
     found = []
     if sum(bool(row.counted) for row in table.units) > MOST_TOGETHER and (base := baseline(table)) is not None:
         found.append(f"In grey: {base.name}.")
     if len(table.ranked) > MOST_CURVES:
         found.append(f"Curves and dots are of the best {MOST_CURVES} units.")
-    if len(table.ranked) > MOST_PAIRED:
-        found.append(f"The matrix has the best {MOST_PAIRED}; `seqbench leaderboard build --json` tells all pairs.")
+    if len(table.ranked) > most:
+        found.append(f"The matrix has the best {most}; `seqbench leaderboard build --json` tells all pairs.")
     return " ".join(found)
 
 

@@ -413,6 +413,7 @@ def test_the_baseline_is_behind_every_panel_though_it_is_not_among_the_best(fact
     assert ">NLL against epoch; dashed: training; grey: Tanh</text>" in panels
     page = made["index.html"].decode()
     assert "In grey: Tanh." in page
+    assert "The matrix has the best 7;" in made["README.md"].decode()
     assert ">Click a unit" in page
     assert not re.search("Hover for values|bands span", page), "nothing is read off panels, and they have no bands"
 

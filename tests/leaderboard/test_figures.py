@@ -1,5 +1,6 @@
 """Figures are made smaller after matplotlib has drawn them, and show what they showed."""
 
+import dataclasses
 import io
 import re
 from xml.etree import ElementTree
@@ -9,7 +10,9 @@ import pytest
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from seqbench.leaderboard.figures import STYLE, _tidy
+from seqbench.cells import cells
+from seqbench.leaderboard.curves import clock
+from seqbench.leaderboard.figures import STYLE, _tidy, looks
 
 GROUND = r'<path [^>]*style="fill: none"/>'
 
@@ -44,6 +47,24 @@ def test_lines_go_where_they_went(segments, seed):
         one, other = segments(before), segments(after)
         assert [len(piece) for piece in one] == [len(piece) for piece in other]
         assert np.abs(np.concatenate(one) - np.concatenate(other)).max() <= 0.051  # of 360, to a tenth
+
+
+def test_an_hour_in_which_the_machine_stood_still_is_no_training(factory):
+    """Epochs of two seconds, in the third of which an hour passed: it counts as three of them."""
+    run = factory.make("GRU", 0)
+    length = len(run.curve.valid)
+    seconds = [2.0 * (n + 1) + 3600 * (n > 1) for n in range(length)]
+    still = dataclasses.replace(run, seconds=seconds[-1], curve=dataclasses.replace(run.curve, seconds=seconds))
+    assert clock(still.curve) == [2.0 * (n + 1) + 4 * (n > 1) for n in range(length)]
+    (row,) = factory.board_of(still).tables[0].units
+    assert factory.cells(row)["seconds"] == f"{2 * length + 4}"
+
+
+def test_no_two_units_look_alike(factory):
+    units = sorted(cells())
+    found = looks(factory.board_of(*(factory.make(unit, 0) for unit in units)))
+    assert len(set(found.values())) == len(found) == len(units)
+    assert all(marker != "o" for _, marker in found.values()), "a disc is how a dot without a marker is drawn"
 
 
 def test_what_is_drawn_stays_in_its_unit_and_within_its_clip():

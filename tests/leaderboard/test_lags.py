@@ -163,6 +163,20 @@ def test_a_finding_is_judged_by_both_counts(factory, unit, base, expected):
         assert f"Tanh 0 of 10 (0 to {100 * (1 - 0.025 ** (1 / 10)):.0f}%)" in told  # Clopper & Pearson 1934
 
 
+def test_a_unit_that_diverged_at_every_rate_is_told_of(factory):
+    made = runs(factory, "ForgetLSTM", [True] * 5, "spike_delays")
+    (run,) = runs(factory, "PeepholeLSTM", [False], "spike_delays")
+    nothing = dict.fromkeys(("best_epoch", "best_valid", "train", "valid", "test"))
+    lost = dataclasses.replace(run, status="diverged", message="in its first epoch", **nothing)
+    board = factory.board_of(*made, lost)
+    (text,) = told(board)
+    assert text.endswith("ForgetLSTM 5 of 5. PeepholeLSTM diverged in every run.")
+    ((_, verdict),) = outcomes(board.tables[0])
+    assert verdict == "undecided: diverged in every run: PeepholeLSTM"
+    ((_, verdict),) = outcomes(factory.board_of(*made).tables[0])
+    assert verdict == "undecided: not run, or not complete: PeepholeLSTM"
+
+
 def test_a_finding_about_a_thousand_steps_is_none_about_a_hundred(factory):
     both = [run for cell in ("LSTM1997", "Tanh") for run in runs(factory, cell, [True] * 2)]
     (table,) = factory.board_of(*both).tables

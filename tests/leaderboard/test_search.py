@@ -86,7 +86,7 @@ def test_a_unit_that_diverged_at_all_rates_is_a_finding_and_not_incomplete(facto
     (table,) = board.tables
     row = next(row for row in table.units if row.name == "Tanh")
     assert (row.tag, row.missing, row.letters) == (DIVERGED, [], None)
-    assert sentence(table).endswith(f"nats/frame. Tanh {DIVERGED}.")
+    assert sentence([table]).endswith(f"nats/frame. Tanh {DIVERGED}.")
     assert "ncomplete" not in effort(table)
     assert (dict(grid(board).lines)["Tanh"][0].text, "ncomplete" in grid(board).legend) == ("diverged", False)
     judged = outcomes(dataclasses.replace(table, protocol="chung2014"))

@@ -103,7 +103,7 @@ def test_parsers_are_ranked_by_las_beside_floors_and_papers(factory):
     assert shown["LSTM"]["las"].startswith("82.0")
     assert shown["LSTM"]["uas"].startswith("100.00")
     assert {row.name: row.letters for row in table.units} == {"LSTM": "a", "GRU": "b"}
-    assert re.search(r"LSTM is ahead at a LAS of 82\.0\d% \(.*LAS lost\); behind it GRU \(\+4\.0", sentence(table))
+    assert re.search(r"LSTM is ahead at a LAS of 82\.0\d% \(.*LAS lost\); behind it GRU \(\+4\.0", sentence([table]))
 
 
 def test_a_record_with_counts_is_read_as_it_was_written(factory, tmp_path):
