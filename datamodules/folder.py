@@ -13,7 +13,13 @@ from seqbench.task import SeqbenchError
 TOLD = 700  # characters of one line of a mistake that names files
 
 
-def find_files(root: Path | None, suffixes: Collection[str], what: str, others: Collection[str] = ()) -> list[str]:
+def find_files(
+    root: Path | None,
+    suffixes: Collection[str],
+    what: str,
+    others: Collection[str] = (),
+    unusable: dict[str, str] | None = None,
+) -> list[str]:
     """All files below a folder with these endings, by name as seen from there, in order; links are followed.
 
     Hidden files and folders, and those that macOS leaves in archives, are none.
@@ -23,6 +29,7 @@ def find_files(root: Path | None, suffixes: Collection[str], what: str, others: 
         suffixes: In small letters, with the dot.
         what: What they are called.
         others: Endings of files of the same kind that cannot be read.
+        unusable: Where names that are not UTF-8 and links to nothing are put, with the reason; None: they are refused.
 
     Raises:
         SeqbenchError: no such folder, no files, one of `others`, a name that is not UTF-8, a link to nothing, or a
@@ -31,7 +38,8 @@ def find_files(root: Path | None, suffixes: Collection[str], what: str, others: 
     if root is None or not root.is_dir():
         seen = "" if root is None or root.is_absolute() else f" in {Path.cwd()}"
         raise SeqbenchError(f"root is {str(root or '')!r}, no folder{seen}: give your {what} as --data.root DIR")
-    found, other, bad = [], [], {}
+    found, other = [], []
+    bad = {} if unusable is None else unusable
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
         ending = path.suffix.lower()
@@ -45,7 +53,7 @@ def find_files(root: Path | None, suffixes: Collection[str], what: str, others: 
             found.append(name)
         elif path.is_symlink():
             bad[name] = "is a link to nothing: mend or remove it"
-    if bad:
+    if bad and (unusable is None or not found):
         raise SeqbenchError(f"{root} cannot be used: {listed(bad)}")
     if other:
         raise SeqbenchError(

@@ -111,7 +111,10 @@ class MidiFolder(PianoRolls):
     def prepare_data(self) -> None:
         """Tells which files are skipped."""
         if bad := self._pieces[1]:
-            print(f"{len(bad)} of {len(self._found)} files were skipped: {listed(bad)}", file=sys.stderr)
+            print(
+                f"{len(bad)} of {len(self._found) + len(self._names[1])} files were skipped: {listed(bad)}",
+                file=sys.stderr,
+            )
 
     def load(self) -> dict[Split, list[Tensor]]:
         return {split: [torch.from_numpy(piece.frames) for piece in self._pieces[0][split]] for split in SPLITS}
@@ -134,9 +137,15 @@ class MidiFolder(PianoRolls):
         }
 
     @cached_property
+    def _names(self) -> tuple[list[str], dict[str, str]]:
+        """Of all files that can be opened; and why others cannot be, by name."""
+        unusable: dict[str, str] = {}
+        return find_files(self.root, SUFFIXES, "MIDI files", unusable=unusable), unusable
+
+    @cached_property
     def _found(self) -> list[_File]:
         """All files with their splits, in the order of names."""
-        names = find_files(self.root, SUFFIXES, "MIDI files")
+        names = self._names[0]
         assert self.root is not None, "it was looked into"
         splits = read_list(Path(self.files).expanduser()) if self.files else {}
         if missing := sorted(splits.keys() - set(names)):
@@ -153,16 +162,17 @@ class MidiFolder(PianoRolls):
     def _pieces(self) -> tuple[dict[Split, list[Roll]], dict[str, str]]:
         """Each split's pieces, and why files were skipped, by name."""
         splits: dict[Split, list[Roll]] = {split: [] for split in SPLITS}
-        bad: dict[str, str] = {}
+        bad = dict(self._names[1])
         for file in _bar(self._found):
             try:
                 splits[file.split].append(self._read(file.name))
             except MidiError as error:
                 bad[file.name] = str(error)
         if bad and not self.skip_bad:
+            of = len(self._found) + len(self._names[1])
             raise SeqbenchError(
-                f"{len(bad)} of {len(self._found)} files in {self.root} cannot be used: {listed(bad)}: repair them, "
-                "move them away, or give --data.skip_bad true"
+                f"{len(bad)} of {of} files in {self.root} cannot be used: {listed(bad)}: "
+                "repair them, move them away, or give --data.skip_bad true"
             )
         refuse_empty(splits, "MIDI file")
         return splits, bad

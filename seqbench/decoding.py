@@ -56,7 +56,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
         ValueError: it is none; the message begins with the place, `where` and the field below it.
     """
     if kind is Any or type(value) is kind:
-        _check_plain(value, where)
+        check_plain(value, where)
         return value
     origin, args = _form(kind)
     if (fields := _fields(kind)) is not None:
@@ -70,7 +70,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
             return value
         return [decode(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        _check_plain(list(value), where)
+        check_plain(list(value), where)
         return {k: decode(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is Literal and value in args:
         return value
@@ -83,13 +83,13 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r:.60}")
 
 
-def _check_plain(value: Any, where: str, depth: int = 0) -> None:
+def check_plain(value: Any, where: str, depth: int = 0) -> None:
     """All that is in it: 1e999 is read as infinity, and half a character as text that cannot be written."""
     if depth > DEEPEST:
         raise ValueError(f"{where}: more than {DEEPEST} lists and objects within each other")
     if isinstance(value, dict | list):
         for inner in (*value, *value.values()) if isinstance(value, dict) else value:
-            _check_plain(inner, where, depth + 1)
+            check_plain(inner, where, depth + 1)
     elif isinstance(value, float) and not abs(value) < LARGEST:
         raise ValueError(f"{where}: a number is not finite, or beyond {LARGEST:g}")
     elif isinstance(value, int) and abs(value) >= 2**63:

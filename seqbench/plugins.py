@@ -133,7 +133,7 @@ def locate(path: str, kind: Kind, base: type) -> Any:
     try:
         with here_first():
             found: Any = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever somebody's module does
+    except (Exception, SystemExit) as error:  # whatever somebody's module does
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             told = "there is no such module here or installed"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seqbench import cells
 from seqbench.cells import Cell
+from seqbench.cells.rules import check_step
 from seqbench.kernels import sequence
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.budget import count_parameters, hidden_for_budget
@@ -99,6 +100,7 @@ class Layer:
     def drawn(cls, cell: Cell, shape: Shape, R: int) -> Layer:
         """From a fixed seed, float32; no weight is zero, and first states are positive, as sLSTM's normaliser is."""
         g, H = torch.Generator().manual_seed(0), shape.size(cell)
+        check_step(cell, H)
         initial = initial_weights(cell.layer(shape.I, H), list(range(R)))
         w = {name: p + torch.randn(p.shape, generator=g) / 20 for name, p in initial.items()}
         state = tuple(torch.rand(R, shape.B, H, generator=g) + 0.5 for _ in range(cell.states))

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from seqbench.task import SeqbenchError
 
 State = tuple[Tensor, ...]
 Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
+Kind = Literal["orthogonal", "uniform", "zeros"]
 
 
 def between(low: float, high: float) -> Draw:
@@ -37,8 +38,21 @@ class Weight:
     """
 
     shape: tuple[int, ...]
-    init: Literal["orthogonal", "uniform", "zeros"] | Draw
+    init: Kind | Draw
     noisy: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises:
+        SeqbenchError: no such shape, no such first value, or an orthogonal one of a shape that has no H x H blocks.
+        """
+        told = f"Weight({self.shape}, {self.init!r})"
+        if not all(isinstance(n, int) and n > 0 for n in self.shape):
+            raise SeqbenchError(f"{told} cannot be: a shape has whole numbers above 0")
+        if not callable(self.init) and self.init not in get_args(Kind):
+            kinds = ", ".join(map(repr, get_args(Kind)))
+            raise SeqbenchError(f"{told} cannot be: first values are {kinds} or a function of shape and generator")
+        if self.init == "orthogonal" and (len(self.shape) != 2 or self.shape[1] % self.shape[0]):
+            raise SeqbenchError(f"{told} cannot be: orthogonal are matrices of H x H blocks beside each other")
 
     @property
     def size(self) -> int:
@@ -88,23 +102,41 @@ class Cell(ABC):
         """
 
     def options(self) -> dict[str, Any]:
-        """The constructor's arguments that differ from its defaults."""
-        parameters = inspect.signature(type(self)).parameters
-        return {n: getattr(self, n) for n, p in parameters.items() if getattr(self, n) != p.default}
+        """The constructor's arguments that differ from its defaults.
+
+        Raises:
+            SeqbenchError: the unit does not keep one as an attribute of that name, or it was not given.
+        """
+        name, found = type(self).__name__, {}
+        for option, parameter in inspect.signature(type(self)).parameters.items():
+            if not hasattr(self, option):
+                raise SeqbenchError(f"{name} keeps no {option}: set self.{option} in its constructor")
+            found[option] = getattr(self, option)
+            if found[option] is None and parameter.default is parameter.empty:
+                raise SeqbenchError(f"{name} cannot do without {option}: give --model.cell.{option}")
+        return {n: v for n, v in found.items() if v != inspect.signature(type(self)).parameters[n].default}
 
     def layer(self, input_size: int, hidden: int) -> dict[str, Weight]:
         """All weights of one recurrent layer: W [I, G*H], b [1, `biased`*H] and the cell's own.
 
         Raises:
-            SeqbenchError: the cell names one of its own W or b.
+            SeqbenchError: `weights` returns no dictionary of Weight by name, or names one W or b.
         """
         projection = {"W": Weight((input_size, self.gates * hidden), "uniform")}
         if self.bias:
             biased = self.gates if self.biased is None else self.biased
             projection["b"] = Weight((1, biased * hidden), "zeros", noisy=False)
-        own = self.weights(hidden)
+        name = type(self).__name__
+        if not isinstance(self.states, int) or self.states < 1:
+            raise SeqbenchError(f"{name}.states is {self.states!r}: a unit has a state, h, or more")
+        try:
+            own = self.weights(hidden)
+        except TypeError as error:
+            raise SeqbenchError(f"{name}.weights: {error}") from error
+        if not isinstance(own, dict) or not all(isinstance(weight, Weight) for weight in own.values()):
+            raise SeqbenchError(f"{name}.weights must return a dictionary of Weight by name")
         if taken := own.keys() & {"W", "b"}:
-            raise SeqbenchError(f"{type(self).__name__} declares a weight {min(taken)}, which is the projection's name")
+            raise SeqbenchError(f"{name} declares a weight {min(taken)}, which is the projection's name")
         return projection | own
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqbench import cells
 from seqbench.cells import Cell, State
+from seqbench.cells.rules import check_step
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.head import at_least_float32
 from seqbench.model.recurrence import run_layer
@@ -58,7 +59,7 @@ class Recurrent(nn.Module):
             recurrence: how it runs over time (seqbench/kernels/sequence.py); None: the fastest way there is.
 
         Raises:
-            SeqbenchError: no such unit, or a size below 1.
+            SeqbenchError: no such unit, one that breaks the rules (seqbench/cells/rules.py), or a size below 1.
         """
         super().__init__()
         if min(input_size, hidden_size, layers, 1 if replicas is None else replicas) < 1:
@@ -69,6 +70,7 @@ class Recurrent(nn.Module):
         self.layer_norm, self.bidirectional = layer_norm, bidirectional
         self.replicas, self.recurrence = replicas, recurrence
         spec = stack_weights(self.cell, input_size, hidden_size, layers, bidirectional)
+        check_step(self.cell, hidden_size)
         drawn = initial_weights(spec, list(range(seed, seed + (replicas or 1))))
         self.w = nn.ParameterDict({name: v if replicas else v.squeeze(0) for name, v in drawn.items()})
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seqbench.cells import Weight
 from seqbench.cells.base import Draw
 from seqbench.model import draws
-from seqbench.task import draw_seed, generator
+from seqbench.task import SeqbenchError, draw_seed, generator
 
 
 def initial_weights(spec: dict[str, Weight], seeds: list[int], every: Draw | None = None) -> dict[str, Tensor]:
@@ -32,7 +32,10 @@ def normal(sd: float) -> Draw:
 
 def _initial(weight: Weight, g: torch.Generator) -> Tensor:
     if callable(weight.init):
-        return weight.init(weight.shape, g)
+        drawn = weight.init(weight.shape, g)
+        if drawn.shape != weight.shape:
+            raise SeqbenchError(f"First values {list(drawn.shape)} were drawn for a weight {list(weight.shape)}")
+        return drawn
     if weight.init == "zeros":
         return torch.zeros(weight.shape)
     if weight.init == "uniform":

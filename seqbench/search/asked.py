@@ -7,6 +7,7 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
+from seqbench.decoding import LARGEST
 from seqbench.search.design import DESIGN, EXPONENTS, STAGES, Design, Shard, draw_rates, load_design
 from seqbench.task import SeqbenchError
 
@@ -134,6 +135,6 @@ def _rates(text: str, seed: int) -> list[float]:
         rates = [float(rate) for rate in text.split(",")]
     except ValueError:
         rates = []
-    if not rates or not all(0 < rate < float("inf") for rate in rates) or len(set(rates)) < len(rates):
+    if not rates or not all(0 < rate < LARGEST for rate in rates) or len(set(rates)) < len(rates):
         raise SeqbenchError(f"--rates {text}: give how many to draw, or different positive rates, e.g. 1e-3,3e-4")
     return rates

@@ -67,9 +67,9 @@ def _papers(key: tuple[str, str] | None) -> list[dict[str, Any]]:
             "rate": None,
             "solved": paper.solved,
             "of": paper.of,
-            "share": "-",
+            "share": None,
             "sequences": paper.sequences,
-            "interval": "-",
+            "interval": None,
         }
         for paper in counted(key[0], json.loads(key[1]))
     ]

@@ -108,12 +108,12 @@ def _result(unit: str, runs: list[rec.Record]) -> dict[str, Any]:
     valids = [run.best_valid for run in counted if run.best_valid is not None]
     return {
         "unit": unit,
-        "hidden": runs[0].cell.hidden if runs else "-",
-        "best rate": rate if rate is not None else "-",
+        "hidden": runs[0].cell.hidden if runs else None,
+        "best rate": rate,
         "seeds": len(tests),
-        "test NLL": math.fsum(tests) / len(tests) if tests else "-",
-        "spread": max(tests) - min(tests) if tests else "-",
-        "valid NLL": math.fsum(valids) / len(valids) if valids else "-",
+        "test NLL": math.fsum(tests) / len(tests) if tests else None,
+        "spread": max(tests) - min(tests) if tests else None,
+        "valid NLL": math.fsum(valids) / len(valids) if valids else None,
         "diverged": sum(run.status == "diverged" for run in runs),
-        "marks": ", ".join(rec.marks(counted, rec.rates_tried(runs))) or "-",
+        "marks": ", ".join(rec.marks(counted, rec.rates_tried(runs))) or None,
     }

@@ -36,6 +36,7 @@ from seqbench.train.flags import (
     check_callbacks,
     check_devices,
     check_flags,
+    check_numbers,
     refusal,
     told_in_one_line,
     whole_numbers_first,
@@ -145,6 +146,7 @@ class SeqbenchCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """What a config names is held against its place before any of it is called."""
         check_classes(self.config[self.subcommand])
+        check_numbers(self.config[self.subcommand])
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's own lets a checkpoint's settings override the command line's; here they must agree."""

@@ -17,6 +17,7 @@ from lightning.pytorch import callbacks
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
+from seqbench.decoding import check_plain
 from seqbench.task import SeqbenchError
 
 FLAGS: dict[str, tuple[Any, str]] = {
@@ -63,6 +64,22 @@ def whole_numbers_first() -> None:
         annotations[f"limit_{flag}_batches"] = int | float | None
     annotations["overfit_batches"] = int | float
     annotations["gradient_clip_val"] = int | float | None
+
+
+def check_numbers(config: Any) -> None:
+    """Of a parsed command: what no record could hold is refused before anything is trained.
+
+    Raises:
+        SeqbenchError: a number that is not finite, beyond 1e100, or of more than 64 bits; names the flag.
+    """
+    for flag, value in config.items():
+        try:
+            check_plain(value, f"--{flag}")
+        except ValueError as error:
+            raise SeqbenchError(f"{error}: no record could hold it") from error
+    every = config["run.sample_every"]
+    if every is not None and every < 1:
+        raise SeqbenchError(f"--run.sample_every {every} cannot be: give 1 or more epochs, or null for none")
 
 
 def check_flags(config: Any, trains: bool) -> None:

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from seqbench.cells import Cell, State
 from seqbench.cells.base import between
+from seqbench.cells.rules import check_step
 from seqbench.kernels.sequence import Recurrence, RecurrenceName, decide
 from seqbench.model.affine import project
 from seqbench.model.budget import Count, count_parameters, hidden_for_budget
@@ -143,6 +144,7 @@ class SequenceModel(L.LightningModule):
         self.parameters_per_run = count_parameters(cell, inputs, self.hidden, **shape)
         inputs = inputs or self.hidden
         self.spec = stack_weights(cell, inputs * ids, self.hidden, layers, bidirectional)
+        check_step(cell, self.hidden)
         self.spec |= self.head.weights(handed_up(self.hidden, bidirectional))
         self.spec |= embedding_weights(task.vocabulary, inputs)
         recurrent = recurrent_matrices(cell, self.hidden, layers, bidirectional)

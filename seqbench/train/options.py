@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from seqbench.task import SeqbenchError, Task
 
+LARGEST = 3.4e38
+
 
 def check_sizes(positive: dict[str, int | None], not_negative: dict[str, float | None]) -> None:
     """Options by name; None stands for a default.
 
     Raises:
-        SeqbenchError: one is too small; tells all.
+        SeqbenchError: one is too small; tells all. Or one is too large for single precision.
     """
     least = min(value for value in positive.values() if value is not None)
     if least < 1 or min(value or 0 for value in not_negative.values()) < 0:
         told = ", ".join(f"{name} {value}" for name, value in (not_negative | positive).items())
         raise SeqbenchError(f"Sizes must be positive: {told}")
+    for name, value in not_negative.items():
+        if value is not None and value > LARGEST:
+            raise SeqbenchError(f"{name} {value:g} cannot be: float32 ends at {LARGEST:g}")
 
 
 def check_inputs(task: Task, embedding: int | None, input_noise: float) -> None:

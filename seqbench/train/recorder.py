@@ -10,6 +10,7 @@ group of several replicas keeps its last.ckpt and its config in runs/<group>/.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import pickle
 import shlex
@@ -38,6 +39,8 @@ from seqbench.train.metrics import Kept
 from seqbench.train.module import SequenceModel
 from seqbench.train.provenance import environment
 from seqbench.train.solo import best_checkpoint, of_replica
+
+log = logging.getLogger("seqbench")
 
 
 class Recorder(L.Callback):
@@ -97,6 +100,9 @@ class Recorder(L.Callback):
             raise SeqbenchError(
                 f"{finished[0].parent} holds this very run, finished: add --run.overwrite true to train it again"
             )
+        last = self.group_folder / "checkpoints/last.ckpt"
+        if trainer.ckpt_path is None and last.exists():
+            log.warning(f"An earlier try of this run is begun anew; --ckpt_path {last} would have gone on from it")
 
     @staticmethod
     def leaves_records(trainer: L.Trainer) -> bool:

@@ -111,6 +111,12 @@ def test_all_bad_files_are_told_at_once(folder, capsys):
         loaded(folder)
     for told in ("a/empty.mid (is empty)", "cut.mid (cut short", "drums.kar (has no notes", "--data.skip_bad"):
         assert told in str(caught.value)
+    (folder / "link.mid").symlink_to("nowhere")
+    with pytest.raises(SeqbenchError, match=r"^4 of 16 files") as caught:
+        loaded(folder)
+    assert all(told in str(caught.value) for told in ("link.mid (is a link to nothing", "cut.mid (cut short"))
+    assert loaded(folder, skip_bad=True).report()["skipped"]["link.mid"] == "is a link to nothing: mend or remove it"
+    (folder / "link.mid").unlink()
     for number in range(100):
         (folder / f"bad{number}.mid").touch()
     with pytest.raises(SeqbenchError, match=r"^103 of 115 .* and \d+ more") as caught:

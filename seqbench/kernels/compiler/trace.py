@@ -9,11 +9,9 @@ R replicas, B batch, H hidden, G gates.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqbench.cells import Cell
+from seqbench.cells.rules import place
 from seqbench.kernels.compiler.expression import OPERATIONS, Expression, apply, constant, in_order, lift
 
 aten = torch.ops.aten
@@ -73,7 +72,7 @@ def trace(cell: Cell) -> Traced:
     first, *others = (_trace(cell, sizes) for sizes in SIZES)
     for sizes, other in zip(SIZES[1:], others, strict=True):
         if first.outputs != other.outputs:
-            raise Unsupported(f"{_where(cell, None)}: {_differs(SIZES[0], sizes)}")
+            raise Unsupported(f"{place(cell, None)}: {_differs(SIZES[0], sizes)}")
     return first
 
 
@@ -87,7 +86,7 @@ def at_sizes(cell: Cell, R: int, B: int, H: int, dtype: torch.dtype) -> str:
         other = _trace(cell, (R, B, H), dtype)
     except Unsupported as reason:
         return str(reason)
-    return "" if first.outputs == other.outputs else f"{_where(cell, None)}: {_differs(SIZES[0], (R, B, H))}"
+    return "" if first.outputs == other.outputs else f"{place(cell, None)}: {_differs(SIZES[0], (R, B, H))}"
 
 
 def _differs(*sizes: tuple[int, int, int]) -> str:
@@ -113,14 +112,14 @@ def _trace(cell: Cell, sizes: tuple[int, int, int], dtype: torch.dtype | None = 
         if changed := [name for name, value in vars(cell).items() if before.get(name, mode) is not value]:
             raise _Refused(f"the step changes the unit's {changed[0]}, so it may mean another thing each time")
     except _Refused as error:
-        raise Unsupported(f"{_where(cell, error)}: {error}") from None
+        raise Unsupported(f"{place(cell, error)}: {error}") from None
     except RuntimeError as error:
-        raise Unsupported(f"{_where(cell, error)}: {str(error).splitlines()[0]}") from error
+        raise Unsupported(f"{place(cell, error)}: {str(error).splitlines()[0]}") from error
     rows, matrices = ({e.key[0] for e in in_order(outputs) if e.op == op} for op in ("row", "matmul"))
     if unused := sorted(shapes.keys() - rows - matrices):
-        raise Unsupported(f"{_where(cell, None)}: weight {unused[0]} is declared and not used")
+        raise Unsupported(f"{place(cell, None)}: weight {unused[0]} is declared and not used")
     if both := sorted(rows & matrices):
-        raise Unsupported(f"{_where(cell, None)}: weight {both[0]} is used elementwise and in a product")
+        raise Unsupported(f"{place(cell, None)}: weight {both[0]} is used elementwise and in a product")
     blocks = {}
     for name, shape in shapes.items():
         columns = math.prod(shape) if name in rows else shape[-1]
@@ -134,21 +133,6 @@ def _outputs(mode: _Tracer, new: Any, old: tuple[Tensor, ...]) -> tuple[Expressi
     if bad := [k for k, (s, before) in enumerate(zip(new, old, strict=True)) if s.shape != before.shape]:
         raise _Refused(f"state {bad[0]} does not come back as [R, B, H]")
     return tuple(mode.planes(s)[0] for s in new)
-
-
-def _where(cell: Cell, error: BaseException | None) -> str:
-    """The cell, and the file and line of its step that the error came through."""
-    name = type(cell).__name__
-    functions = [f for kind in type(cell).__mro__ for f in vars(kind).values() if inspect.isfunction(f)]
-    files = {f.__code__.co_filename for f in functions}
-    line = ""
-    traceback = error.__traceback__ if error else None
-    while traceback:
-        code = traceback.tb_frame.f_code
-        if code.co_filename in files and code.co_filename != __file__:
-            line = f", {Path(code.co_filename).name} line {traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return f"{name}.step{line}"
 
 
 class _Tracer(TorchDispatchMode):

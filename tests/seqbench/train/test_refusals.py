@@ -45,6 +45,11 @@ BASE = ["-c", "synthetic", "-c", "chung2014", "--model.hidden", "5"]
         (["--model.cell", "GRU", "--trainer.val_check_interval", "1"], "check_val_every_n_epoch"),
         (["--model.cell", "GRU", "--trainer.reload_dataloaders_every_n_epochs", "1"], "order of its own"),
         (["--model.cell", "GRU", "--run.patience", "0"], "1 or more"),
+        (["--model.cell", "GRU", "--run.sample_every", "0"], "1 or more"),
+        (["--model.cell", "GRU", "--model.seed", "9" * 20], "--model.seed: a whole number has more than 64 bits"),
+        (["--model.cell", "GRU", "--model.rate", "1e101"], "--model.rate: a number is not finite, or beyond 1e+100"),
+        (["--model.cell", "GRU", "--model.noise", "1e99"], "noise 1e+99 cannot be: float32 ends at 3.4e+38"),
+        (["--model.cell", "GRU", "--model.hidden", "10000000"], "not enough memory"),
         (["--model.cell", "GRU", "--seed_everything", "42"], "--model.seed"),
         (["--model.cell", "GRU", "--model.schedule", "torch.optim.lr_scheduler.ReduceLROnPlateau"], "take another"),
         (["--model.cell", "GRU", "--trainer.limit_test_batches", "0"], "leaves no record"),
@@ -81,6 +86,15 @@ def test_a_finished_run_is_not_overwritten_unasked(fit, refusal, capsys):
     line = refusal("fit", *BASE, "--model.cell", "GRU", "--trainer.max_epochs", "3")
     assert name in line
     assert "--run.overwrite" in line
+
+
+def test_a_run_that_is_begun_anew_tells_how_it_would_have_gone_on(fit, tmp_path, caplog):
+    ((name, _),) = fit().items()
+    (tmp_path / "runs" / name / "record.json").unlink()
+    caplog.clear()
+    fit()
+    (line,) = (message for message in caplog.messages if "last.ckpt" in message)
+    assert line.endswith(f"--ckpt_path runs/{name}/checkpoints/last.ckpt would have gone on from it")
 
 
 def test_a_damaged_record_is_trained_again_where_that_is_asked(fit, refusal, tmp_path, capsys):
