@@ -29,6 +29,8 @@ def check_step(cell: Cell, hidden: int) -> None:
         }
         try:
             new = cell.step(a, tuple(state), SimpleNamespace(**w))
+        except MemoryError:
+            raise
         except (Exception, SystemExit) as error:
             told = " ".join(str(error).split())
             raise SeqbenchError(f"{place(cell, error)}: {type(error).__name__}: {told}") from error
