@@ -56,10 +56,11 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in FULL:
             where = f" ({error.filename})" if error.filename else ""
             _exit(f"seqbench: error: the disk is full{where}: free some space, or write elsewhere", 2, debug)
-        if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
-            told = "there is not enough memory for this: give smaller sizes, batches or fewer replicas"
-            _exit(f"seqbench: error: {told}", 2, debug)
         told = f"{type(error).__name__}: {_one_line(error)}"
+        if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", told):
+            _exit(
+                f"seqbench: error: not enough memory, give smaller sizes, batches or fewer replicas: {told}", 2, debug
+            )
         _exit(f"seqbench: internal error: {told} (--debug shows where; please report)", 1, debug)
 
 
