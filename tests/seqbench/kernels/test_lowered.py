@@ -27,7 +27,7 @@ class Odd(Cell):
 
     def weights(self, hidden):
         return {
-            "U": Weight((2 * hidden, 3 * hidden), "orthogonal"),
+            "U": Weight((2 * hidden, 3 * hidden), "uniform"),
             "V": Weight((hidden, hidden), "orthogonal"),
             "q": Weight((1, hidden), "zeros", noisy=False),
         }

@@ -49,7 +49,7 @@ class Odd(Cell):
 
     def weights(self, hidden: int) -> dict[str, Weight]:
         rows = {name: Weight((1, hidden), "uniform") for name in ("p", "q")}
-        return rows | {"U": Weight((2 * hidden, hidden), "orthogonal"), "V": Weight((hidden, 3 * hidden), "orthogonal")}
+        return rows | {"U": Weight((2 * hidden, hidden), "uniform"), "V": Weight((hidden, 3 * hidden), "orthogonal")}
 
     def step(self, a: Tensor, state: tuple[Tensor, ...], w: SimpleNamespace) -> tuple[Tensor, ...]:
         x, y = a.chunk(2, -1)
