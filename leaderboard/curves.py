@@ -86,7 +86,8 @@ def clock(curve: Curve) -> list[float]:
     where a machine stood still, or was asleep, nothing was trained.
     """
     each = [b - a for a, b in pairwise([0.0, *curve.seconds])]
-    return list(accumulate(min(one, STILL * median(each)) for one in each))
+    longest = STILL * median(each) if each else 0.0
+    return list(accumulate(min(one, longest) for one in each))
 
 
 def thin(length: int) -> list[int]:
