@@ -11,6 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from seqbench.cells import cells
+from seqbench.leaderboard import curves
 from seqbench.leaderboard.curves import clock
 from seqbench.leaderboard.figures import STYLE, _tidy, looks
 
@@ -58,6 +59,14 @@ def test_an_hour_in_which_the_machine_stood_still_is_no_training(factory):
     assert clock(still.curve) == [2.0 * (n + 1) + 4 * (n > 1) for n in range(length)]
     (row,) = factory.board_of(still).tables[0].units
     assert factory.cells(row)["seconds"] == f"{2 * length + 4}"
+
+
+def test_a_clock_looks_for_the_usual_epoch_once(factory, monkeypatch):
+    """Once an epoch, a board of 10,000 records took five times as long."""
+    found = []
+    monkeypatch.setattr(curves, "median", lambda each: found.append(len(each)) or 1.0)
+    clock(factory.make("GRU", 0, epochs=50).curve)
+    assert found == [50]
 
 
 def test_no_two_units_look_alike(factory):
