@@ -111,10 +111,7 @@ class MidiFolder(PianoRolls):
     def prepare_data(self) -> None:
         """Tells which files are skipped."""
         if bad := self._pieces[1]:
-            print(
-                f"{len(bad)} of {len(self._found) + len(self._names[1])} files were skipped: {listed(bad)}",
-                file=sys.stderr,
-            )
+            print(f"{len(bad)} of {self._count} files were skipped: {listed(bad)}", file=sys.stderr)
 
     def load(self) -> dict[Split, list[Tensor]]:
         return {split: [torch.from_numpy(piece.frames) for piece in self._pieces[0][split]] for split in SPLITS}
@@ -141,6 +138,11 @@ class MidiFolder(PianoRolls):
         """Of all files that can be opened; and why others cannot be, by name."""
         unusable: dict[str, str] = {}
         return find_files(self.root, SUFFIXES, "MIDI files", unusable=unusable), unusable
+
+    @property
+    def _count(self) -> int:
+        """How many files there are, with those that cannot be opened."""
+        return len(self._found) + len(self._names[1])
 
     @cached_property
     def _found(self) -> list[_File]:
@@ -169,9 +171,8 @@ class MidiFolder(PianoRolls):
             except MidiError as error:
                 bad[file.name] = str(error)
         if bad and not self.skip_bad:
-            of = len(self._found) + len(self._names[1])
             raise SeqbenchError(
-                f"{len(bad)} of {of} files in {self.root} cannot be used: {listed(bad)}: "
+                f"{len(bad)} of {self._count} files in {self.root} cannot be used: {listed(bad)}: "
                 "repair them, move them away, or give --data.skip_bad true"
             )
         refuse_empty(splits, "MIDI file")

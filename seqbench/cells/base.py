@@ -111,10 +111,12 @@ class Cell(ABC):
         for option, parameter in inspect.signature(type(self)).parameters.items():
             if not hasattr(self, option):
                 raise SeqbenchError(f"{name} keeps no {option}: set self.{option} in its constructor")
-            found[option] = getattr(self, option)
-            if found[option] is None and parameter.default is parameter.empty:
+            value = getattr(self, option)
+            if value is None and parameter.default is parameter.empty:
                 raise SeqbenchError(f"{name} cannot do without {option}: give --model.cell.{option}")
-        return {n: v for n, v in found.items() if v != inspect.signature(type(self)).parameters[n].default}
+            if value != parameter.default:
+                found[option] = value
+        return found
 
     def layer(self, input_size: int, hidden: int) -> dict[str, Weight]:
         """All weights of one recurrent layer: W [I, G*H], b [1, `biased`*H] and the cell's own.

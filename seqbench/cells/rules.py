@@ -62,7 +62,7 @@ def place(cell: Cell, error: BaseException | None) -> str:
     traceback = error.__traceback__ if error else None
     while traceback:
         code = traceback.tb_frame.f_code
-        if code.co_filename in files and code.co_filename != __file__:
+        if code.co_filename in files:
             line = f", {Path(code.co_filename).name} line {traceback.tb_lineno}"
         traceback = traceback.tb_next
     return f"{name}.step{line}"

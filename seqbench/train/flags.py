@@ -77,9 +77,6 @@ def check_numbers(config: Any) -> None:
             check_plain(value, f"--{flag}")
         except ValueError as error:
             raise SeqbenchError(f"{error}: no record could hold it") from error
-    every = config["run.sample_every"]
-    if every is not None and every < 1:
-        raise SeqbenchError(f"--run.sample_every {every} cannot be: give 1 or more epochs, or null for none")
 
 
 def check_flags(config: Any, trains: bool) -> None:
@@ -92,6 +89,9 @@ def check_flags(config: Any, trains: bool) -> None:
     Raises:
         SeqbenchError: a flag that has no meaning here; names the remedy.
     """
+    every = config["run"]["sample_every"]
+    if every is not None and every < 1:
+        raise SeqbenchError(f"--run.sample_every {every} cannot be: give 1 or more epochs, or null for none")
     trainer = config["trainer"]
     for flag, (harmless, remedy) in FLAGS.items():
         value = trainer[flag]

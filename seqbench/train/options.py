@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqbench.task import SeqbenchError, Task
 
-LARGEST = 3.4e38
+FLOAT32_MAX = 3.4e38
 
 
 def check_sizes(positive: dict[str, int | None], not_negative: dict[str, float | None]) -> None:
@@ -18,8 +18,8 @@ def check_sizes(positive: dict[str, int | None], not_negative: dict[str, float |
         told = ", ".join(f"{name} {value}" for name, value in (not_negative | positive).items())
         raise SeqbenchError(f"Sizes must be positive: {told}")
     for name, value in not_negative.items():
-        if value is not None and value > LARGEST:
-            raise SeqbenchError(f"{name} {value:g} cannot be: float32 ends at {LARGEST:g}")
+        if value is not None and value > FLOAT32_MAX:
+            raise SeqbenchError(f"{name} {value:g} cannot be: float32 ends at {FLOAT32_MAX:g}")
 
 
 def check_inputs(task: Task, embedding: int | None, input_noise: float) -> None:
